@@ -1,0 +1,21 @@
+"""The errors a user may see: each message names the value, what was expected and what to do."""
+
+
+class ZSADCLIPError(Exception):
+    """Base of every error the engine raises on purpose."""
+
+
+class InputError(ZSADCLIPError):
+    """A volume, mask, table or folder given as data cannot be used."""
+
+
+class UsageError(ZSADCLIPError):
+    """An option or argument has a value that is not allowed."""
+
+
+class WeightsError(ZSADCLIPError):
+    """A model, checkpoint or weight file is missing, damaged or does not fit."""
+
+
+class DependencyError(ZSADCLIPError):
+    """An optional package is needed; the message names the extra that brings it."""

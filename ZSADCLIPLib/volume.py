@@ -1,0 +1,59 @@
+"""Geometry lives in one type: an array with the matrix that places its voxels in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from .errors import InputError
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A scalar volume on its own grid.
+
+    `array` has shape (I, J, K); `affine` is (4, 4) float64 and takes voxel indices to RAS millimetres; `name` labels the
+    case; `notes` lists what was repaired or noticed while reading. Raises InputError unless the array has three axes and
+    the affine is finite and invertible.
+    """
+
+    array: np.ndarray
+    affine: np.ndarray
+    name: str = ""
+    notes: tuple[str, ...] = field(default=())
+
+    def __post_init__(self):
+        if self.array.ndim != 3:
+            raise InputError(f"expected a volume with 3 axes, got shape {self.array.shape}; pick one frame or channel first")
+        if 0 in self.array.shape:
+            raise InputError(f"the volume has no voxels: shape {self.array.shape}")
+        affine = np.asarray(self.affine, dtype=np.float64)
+        if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+            raise InputError(
+                f"the affine {np.array2string(affine, precision=4, separator=',')} is not an invertible 4x4 matrix; "
+                "set the sform or qform of the file"
+            )
+        object.__setattr__(self, "affine", affine)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.array.shape
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Voxel edge lengths along I, J, K in mm."""
+        return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    def with_array(self, array: np.ndarray, name: str | None = None) -> Volume:
+        """The same grid with other values; raises InputError if the shape differs."""
+        if array.shape != self.array.shape:
+            raise InputError(f"an array of shape {array.shape} does not fit the grid {self.array.shape}")
+        return replace(self, array=array, name=self.name if name is None else name)
+
+    def same_grid(self, other: Volume, tolerance_mm: float = 1e-3) -> bool:
+        """True when both volumes have one shape and their corner voxels lie within `tolerance_mm` of each other."""
+        if self.shape != other.shape:
+            return False
+        ends = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], [1], indexing="ij"), -1).reshape(-1, 4)
+        return bool(np.abs(ends @ (self.affine - other.affine).T).max() <= tolerance_mm)
