@@ -1,0 +1,12 @@
+"""Frozen CLIP-like models behind one interface."""
+
+from .registry import BACKBONES, BackboneInfo
+
+__all__ = ["BACKBONES", "BackboneInfo", "load_backbone"]
+
+
+def load_backbone(*args, **kwargs):
+    """Load a `Backbone`; see `ZSADCLIPLib.backbones.build.load_backbone` for arguments and errors."""
+    from .build import load_backbone as load
+
+    return load(*args, **kwargs)

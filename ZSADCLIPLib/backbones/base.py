@@ -1,0 +1,112 @@
+"""The one interface adapters see: a frozen image and text tower with what its numbers depend on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from .blocks import Edit
+from .text import TextTower
+from .vit import ImageFeatures
+
+OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
+OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Sixteen hex digits that tell weights apart: names, shapes and a strided sample of every tensor (as float32)."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        flat = value.detach().reshape(-1)
+        sample = flat[:: max(1, flat.numel() // 64)].float().cpu().contiguous()
+        digest.update(f"{name}{tuple(value.shape)}".encode())
+        digest.update(sample.numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+@dataclass
+class Backbone:
+    """A frozen CLIP-like model; nothing ever modifies it.
+
+    `activation` ("gelu", "quick_gelu" or "relu"), `weights` (where they came from) and `fingerprint` are stored with every
+    adapter trained on it. `encode_image` and `encode_text` return float32 whatever the working `dtype`.
+    """
+
+    name: str
+    model: nn.Module
+    vision: object
+    text: TextTower
+    activation: str
+    native_size: int
+    weights: str
+    mean: tuple[float, ...] = OPENAI_MEAN
+    std: tuple[float, ...] = OPENAI_STD
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    dtype: torch.dtype = torch.float32
+    fingerprint: str = ""
+    cache: dict = field(default_factory=dict, repr=False)
+
+    def __post_init__(self):
+        self.model.eval().requires_grad_(False)
+        self.fingerprint = self.fingerprint or fingerprint(self.model)
+        self.model.to(device=self.device, dtype=self.dtype)
+
+    @property
+    def kind(self) -> str:
+        return self.vision.kind
+
+    @property
+    def embed_dim(self) -> int:
+        return self.vision.embed_dim
+
+    def preprocess(self, slices: Tensor) -> Tensor:
+        """Grey slices (B, S, S) uint8 -> (B, 3, S, S) float32, scaled to 0..1 and normalised with CLIP's mean and std."""
+        grey = slices.to(self.device, non_blocking=True).float().div(255)[:, None]
+        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (grey - mean) / std
+
+    def encode_image(
+        self,
+        images: Tensor,
+        taps: Sequence[int] = (),
+        joint: Sequence[int] = (),
+        vv_from: int | None = None,
+        edit: Edit | None = None,
+        pos_embed: str = "bicubic-antialias",
+    ) -> ImageFeatures:
+        """Normalised images (B, 3, S, S) -> `ImageFeatures` in float32; see the towers for taps, joint and vv_from."""
+        images = images.to(self.device, self.dtype)
+        features = self.vision.encode(images, taps, joint, vv_from, self._cast(edit), pos_embed)
+        return ImageFeatures(
+            features.embedding.float(),
+            features.raw_embedding.float(),
+            {k: v.float() for k, v in features.taps.items()},
+            {k: v.float() for k, v in features.joint.items()},
+        )
+
+    def encode_text(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
+        """Token ids (n, context) -> embeddings (n, C) in float32, not normalised."""
+        return self.text.encode(tokens.to(self.device), self._cast(edit), embeddings).float()
+
+    def _cast(self, edit: Edit | None) -> Edit | None:
+        """Prompts are learnt in float32; the towers may run in less."""
+        if edit is None or self.dtype == torch.float32:
+            return edit
+        return lambda i, x: edit(i, x).to(self.dtype)
+
+    def describe(self) -> dict:
+        """What results and checkpoints record about the backbone (JSON-able)."""
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "activation": self.activation,
+            "weights": self.weights,
+            "fingerprint": self.fingerprint,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "mean": list(self.mean),
+            "std": list(self.std),
+        }

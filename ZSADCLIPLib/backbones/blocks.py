@@ -1,0 +1,102 @@
+"""One transformer block, taken apart so that our own loops can tap, edit and re-route attention.
+
+CLIP towers of open_clip, ViTs of timm and the text towers share the same pre-norm block; `BlockParts` names its pieces
+without copying weights, so the modules themselves are never modified.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import WeightsError
+
+
+@dataclass(frozen=True)
+class BlockParts:
+    """References to the modules and weights of one pre-norm block of width W with `heads` heads.
+
+    `qkv_weight` (3W, W) and `qkv_bias` (3W,) hold query, key and value in this order.
+    """
+
+    norm1: nn.Module
+    qkv_weight: Tensor
+    qkv_bias: Tensor | None
+    out: nn.Module
+    norm2: nn.Module
+    mlp: nn.Module
+    heads: int
+
+
+def parts_of(block: nn.Module) -> BlockParts:
+    """The pieces of an open_clip or timm block; raises WeightsError for block types with extra machinery."""
+    if type(block).__name__ == "ResidualAttentionBlock" and isinstance(block.ls_1, nn.Identity):
+        attn = block.attn
+        if attn.in_proj_weight is not None:
+            return BlockParts(
+                block.ln_1, attn.in_proj_weight, attn.in_proj_bias, attn.out_proj, block.ln_2, block.mlp, attn.num_heads
+            )
+    if hasattr(block, "norm1") and hasattr(getattr(block, "attn", None), "qkv"):
+        plain = all(isinstance(getattr(block, name, nn.Identity()), nn.Identity) for name in ("ls1", "ls2"))
+        attn = block.attn
+        if plain and isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity):
+            return BlockParts(
+                block.norm1, attn.qkv.weight, attn.qkv.bias, attn.proj, block.norm2, block.mlp, attn.num_heads
+            )
+    raise WeightsError(
+        f"the transformer block {type(block).__name__} is not a plain pre-norm block (layer scale, query norm or rotary "
+        "positions); choose a CLIP ViT such as ViT-L-14-336, ViT-B-16-plus-240 or BiomedCLIP"
+    )
+
+
+def _heads(x: Tensor, heads: int) -> Tensor:
+    batch, tokens, width = x.shape
+    return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
+
+
+def attend(
+    parts: BlockParts, h: Tensor, rows: int | None = None, vv: bool = False, causal: bool = False
+) -> tuple[Tensor | None, Tensor | None]:
+    """Attention outputs after the output projection: (ordinary, V-V).
+
+    `h` (B, N, W) is the normalised stream. `rows` limits the ordinary queries to the first rows (0 skips the ordinary
+    path, None takes all). With `vv` the value-value attention softmax(v v^T / sqrt(d)) v is returned beside it
+    (CLIP Surgery; anomalyclip and anovl use it), both through one projection.
+    """
+    width = h.shape[-1]
+    weight, bias = parts.qkv_weight, parts.qkv_bias
+    if rows is None:
+        q, k, v = (_heads(x, parts.heads) for x in F.linear(h, weight, bias).chunk(3, dim=-1))
+    else:
+        tail_bias = None if bias is None else bias[width:]
+        k, v = (_heads(x, parts.heads) for x in F.linear(h, weight[width:], tail_bias).chunk(2, dim=-1))
+        q = _heads(F.linear(h[:, :rows], weight[:width], None if bias is None else bias[:width]), parts.heads)
+    if vv and rows is None:
+        mixed = F.scaled_dot_product_attention(torch.cat([q, v]), torch.cat([k, v]), torch.cat([v, v]))
+        both = parts.out(_merge(mixed))
+        return both[: len(h)], both[len(h) :]
+    ordinary = parts.out(_merge(F.scaled_dot_product_attention(q, k, v, is_causal=causal))) if rows != 0 else None
+    return ordinary, parts.out(_merge(F.scaled_dot_product_attention(v, v, v))) if vv else None
+
+
+def _merge(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)
+
+
+def forward_block(
+    parts: BlockParts, x: Tensor, rows: int | None = None, vv: bool = False, causal: bool = False
+) -> tuple[Tensor, Tensor | None]:
+    """One block: the ordinary stream after it (only its first `rows` rows if given) and the V-V attention output."""
+    ordinary, value = attend(parts, parts.norm1(x), rows, vv, causal)
+    if ordinary is None:
+        return x[:, :0], value
+    x = (x if rows is None else x[:, :rows]) + ordinary
+    return x + parts.mlp(parts.norm2(x)), value
+
+
+Edit = Callable[[int, Tensor], Tensor]
+"""`edit(i, tokens (B, N, W)) -> tokens`, called before block i (0-based): insert, replace or extend prompt rows."""

@@ -1,0 +1,226 @@
+"""Build a `Backbone` from a name, an open_clip model name or a config, and weights from a tag, file, folder or dict."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import open_clip
+import torch
+from torch import nn
+
+from ..errors import UsageError, WeightsError
+from .base import OPENAI_MEAN, OPENAI_STD, Backbone
+from .medical import build_biomedclip, build_pmc, is_bert_config, pmc_state
+from .registry import BACKBONES
+from .resnet import ResNetTower
+from .text import CausalText
+from .vit import VisionTower
+from .weights import locate, read_state, verify
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+ACTIVATIONS = ("gelu", "quick_gelu")
+
+
+def load_backbone(
+    name: str | Mapping,
+    weights: str | Path | Mapping | None = None,
+    activation: str | None = None,
+    device: str | torch.device = "cpu",
+    dtype: str = "float32",
+    weights_dir: str | Path | None = None,
+) -> Backbone:
+    """A frozen backbone, ready for every method.
+
+    name         a key of BACKBONES, any open_clip ViT or ResNet model name, a path to a JSON config, or the config itself
+                 (open_clip's dictionary: embed_dim, vision_cfg, text_cfg).
+    weights      None (the named model's own), an open_clip tag, a file, a state dict, or "random" / "random:SEED".
+    activation   "gelu" or "quick_gelu"; None takes what the weights were trained with.
+    dtype        "float32", "bfloat16" or "float16".
+    weights_dir  a folder that is searched before the download cache.
+    Raises WeightsError for missing or unfitting weights and UsageError for unknown names.
+    """
+    if activation not in (None, *ACTIVATIONS):
+        raise UsageError(f"activation {activation!r} is unknown; choose gelu or quick_gelu")
+    if dtype not in DTYPES:
+        raise UsageError(f"dtype {dtype!r} is unknown; choose one of {', '.join(DTYPES)}")
+    label, config, state, origin, trained = _resolve(name, weights, weights_dir)
+    preprocess = config.get("preprocess_cfg", {})
+    config = config.get("model_cfg", config)
+    activation = activation or ("quick_gelu" if config.get("quick_gelu") else trained or "gelu")
+    model, vision, text = _towers(config, state, activation, origin)
+    resnet = isinstance(vision, ResNetTower)
+    return Backbone(
+        name=label,
+        model=model,
+        vision=vision,
+        text=text,
+        activation="relu" if resnet and is_bert_config(config) else activation,
+        native_size=int(config["vision_cfg"].get("image_size", 224)),
+        weights=origin,
+        mean=tuple(preprocess.get("mean", OPENAI_MEAN)),
+        std=tuple(preprocess.get("std", OPENAI_STD)),
+        device=torch.device(device),
+        dtype=DTYPES[dtype],
+    )
+
+
+def _resolve(name, weights, weights_dir) -> tuple[str, dict, Mapping | None, str, str | None]:
+    """(label, config, state dict or None for random, origin of the weights, activation they were trained with)."""
+    if isinstance(name, Mapping):
+        return (
+            "custom",
+            dict(name),
+            *_given(weights, "a config needs weights: a file, a state dict or 'random'"),
+            None,
+        )
+    if str(name).endswith(".json"):
+        config = _read_config(Path(name))
+        return (Path(name).stem, config, *_given(weights, f"the config {name} needs weights: a file or 'random'"), None)
+    info = BACKBONES.get(name)
+    if info is not None and info.embedded:
+        from .mini import mini_state_dict
+
+        config, state = mini_state_dict(name)
+        given = _given(weights, "") if weights is not None else (state, "embedded")
+        return (name, config, *given, info.activation)
+    config = _named_config(name, info)
+    if weights is not None and not _is_tag(name, weights):
+        return (name, config, *_given(weights, ""), info and info.activation)
+    if info is not None and weights is None:
+        return (name, config, *_named_weights(name, weights_dir), info.activation)
+    if weights is None:
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
+        raise WeightsError(f"{name} needs weights: one of open_clip's tags ({tags}), a file, or 'random'")
+    tag_config = open_clip.get_pretrained_cfg(name, weights)
+    try:
+        path = open_clip.download_pretrained(tag_config)
+    except Exception as error:
+        where = tag_config.get("url") or tag_config.get("hf_hub")
+        raise WeightsError(
+            f"cannot download {name} {weights} ({type(error).__name__}); fetch {where} elsewhere and pass the file as "
+            "the weights"
+        ) from error
+    trained = "quick_gelu" if tag_config.get("quick_gelu") else None
+    return (name, config, read_state(path), f"open_clip:{weights}", trained)
+
+
+def _is_tag(name: str, weights) -> bool:
+    return isinstance(weights, str) and weights in open_clip.list_pretrained_tags_by_model(name)
+
+
+def _given(weights, missing: str) -> tuple[Mapping | None, str]:
+    if weights is None:
+        raise WeightsError(missing)
+    if isinstance(weights, Mapping):
+        return weights, "state dict"
+    if str(weights).split(":")[0] == "random":
+        seed = str(weights).partition(":")[2] or "0"
+        if not seed.isdigit():
+            raise UsageError(f"weights {weights!r}: expected 'random' or 'random:SEED' with a whole number")
+        return None, f"random:{seed}"
+    path = Path(weights)
+    return (pmc_state(path) if path.is_dir() else read_state(path)), path.name
+
+
+def _read_config(path: Path) -> dict:
+    try:
+        config = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"the model config {path} cannot be read: {error}") from error
+    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config.get("model_cfg", config)):
+        raise UsageError(f"the model config {path} lacks embed_dim, vision_cfg or text_cfg")
+    return config
+
+
+def _named_config(name: str, info) -> dict:
+    if info is not None and info.architecture in ("pmc-clip", "biomedclip"):
+        from .medical import BIOMEDCLIP, PMC_CLIP
+
+        return PMC_CLIP if info.architecture == "pmc-clip" else BIOMEDCLIP
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise UsageError(
+            f"no backbone is called {name!r}; choose one of {', '.join(BACKBONES)}, an open_clip model name or a JSON config"
+        )
+    return config
+
+
+def _named_weights(name: str, weights_dir) -> tuple[Mapping, str]:
+    info, files = BACKBONES[name], locate(name, weights_dir)
+    for filename, path in files.items():
+        verify(path, info.files[filename][1])
+    if info.architecture == "pmc-clip":
+        return pmc_state(next(iter(files.values())).parent), "axiong/pmc_oa"
+    filename, path = next(iter(files.items()))
+    state = dict(read_state(path, trusted_archive=len(info.files[filename][1]) == 64))
+    if "vocab.txt" in files:
+        state["vocab"] = files["vocab.txt"]
+    return state, filename
+
+
+def _towers(config: dict, state: Mapping | None, activation: str, origin: str):
+    if state is None:
+        torch.manual_seed(int(origin.partition(":")[2]))
+    if is_bert_config(config):
+        return build_pmc(config, state)
+    if config["text_cfg"].get("hf_model_name"):
+        return build_biomedclip(config, state)
+    kind = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
+    known = {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg")}
+    # Attention pool heads of a ResNet are not stored in its weights, and open_clip derives them from head_width.
+    known["vision_cfg"] = {k: v for k, v in config["vision_cfg"].items() if k != "heads"}
+    model = kind(**known, quick_gelu=activation == "quick_gelu")
+    if state is None:
+        _randomise(model)
+    else:
+        load_strictly(model, clean_state(state), f"weights {origin}")
+    visual = model.visual
+    if "heads" in config["vision_cfg"]:
+        visual.attnpool.num_heads = config["vision_cfg"]["heads"]
+    tower = ResNetTower(visual) if hasattr(visual, "layer4") else VisionTower(visual)
+    tokenizer = partial(_clip_tokenize, open_clip.SimpleTokenizer(context_length=77))
+    return model, tower, CausalText(model, tokenizer)
+
+
+def _clip_tokenize(tokenizer, sentences):
+    return tokenizer(sentences)
+
+
+def _randomise(model: nn.Module) -> None:
+    """open_clip leaves the vision tower's init to training code; batch norms of ResNets start at zero. Make both lively."""
+    for name, parameter in model.named_parameters():
+        if name.endswith("bn3.weight"):
+            nn.init.ones_(parameter)
+
+
+def clean_state(state: Mapping) -> dict:
+    """A plain {name: tensor} from the layouts in circulation: wrapped in state_dict, prefixed with module."""
+    state = state.get("state_dict", state)
+    state = {k.removeprefix("module."): v for k, v in state.items()}
+    for extra in ("input_resolution", "context_length", "vocab_size", "attn_mask", "vocab"):
+        state.pop(extra, None)
+    return state
+
+
+def load_strictly(model: nn.Module, state: Mapping, what: str, ignore: tuple[str, ...] = ()) -> None:
+    """Copy `state` into `model` as float32; raises WeightsError naming missing, unknown and misshapen keys."""
+    own = model.state_dict()
+    state = {k: v for k, v in state.items() if not k.startswith(ignore)} if ignore else dict(state)
+    missing = sorted(k for k in set(own) - set(state) if not k.endswith("num_batches_tracked"))
+    unknown = sorted(set(state) - set(own))
+    shapes = [
+        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
+        for k in own
+        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
+    ]
+    problems = [
+        f"{title}: {', '.join(keys[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}"
+        for title, keys in (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
+        if keys
+    ]
+    if problems:
+        raise WeightsError(f"{what} do not fit this model. {'; '.join(problems)}")
+    model.load_state_dict({k: torch.as_tensor(v) for k, v in state.items()}, strict=False)

@@ -1,0 +1,216 @@
+"""PMC-CLIP (ModifiedResNet + PubMedBERT) and BiomedCLIP (timm ViT + PubMedBERT); see pmcclip.md."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import DependencyError, WeightsError
+from .resnet import ResNetTower
+from .text import BertText
+from .vit import VisionTower
+from .weights import read_state
+
+PUBMEDBERT = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "pad_token_id": 0,
+}
+PMC_CLIP = {
+    "embed_dim": 768,
+    "vision_cfg": {"image_size": 224, "layers": [3, 4, 6, 3], "width": 64, "heads": 32},
+    "text_cfg": {"bert_config": PUBMEDBERT, "context_length": 77},
+}
+"""The attention pool's 32 heads are the training code's; the authors' notebook uses 8 (set vision_cfg.heads)."""
+
+BIOMEDCLIP = {
+    "embed_dim": 512,
+    "vision_cfg": {
+        "timm_model_name": "vit_base_patch16_224",
+        "timm_pool": "",
+        "timm_proj": "linear",
+        "image_size": 224,
+    },
+    "text_cfg": {
+        "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
+        "bert_config": PUBMEDBERT,
+        "hf_proj_type": "mlp",
+        "hf_pooler_type": "cls_last_hidden_state_pooler",
+        "context_length": 256,
+    },
+}
+UNUSED_PMC = (
+    "fusion_module.",
+    "mlm_projection",
+    "positional_embedding",
+    "ln_final.",
+    "img_special_token",
+    "logit_scale",
+)
+
+
+def is_bert_config(config: Mapping) -> bool:
+    """True for a ResNet + BERT pair in PMC-CLIP's layout."""
+    return "bert_config" in config["text_cfg"] and not config["text_cfg"].get("hf_model_name")
+
+
+def _transformers():
+    try:
+        import transformers
+    except ImportError as error:
+        raise DependencyError(
+            "medical text towers need the transformers package: pip install 'zsadclip[medical]'"
+        ) from error
+    return transformers
+
+
+def wordpiece(vocab: str | Path | None, context: int):
+    """A tokenizer (sentences -> ids (n, context), lower case, [CLS] first, padded) from a vocab.txt, or None."""
+    if vocab is None:
+        return None
+    tokenizer = _transformers().BertTokenizer(str(vocab), do_lower_case=True)
+    return partial(_tokenize, tokenizer, context)
+
+
+def _tokenize(tokenizer, context: int, sentences) -> Tensor:
+    return tokenizer(sentences, padding="max_length", truncation=True, max_length=context, return_tensors="pt")[
+        "input_ids"
+    ]
+
+
+class PmcClip(nn.Module):
+    """The two towers of PMC-CLIP under the names of its published files; the fusion module (MLM only) is left out."""
+
+    def __init__(self, config: Mapping, pooler: bool):
+        super().__init__()
+        from open_clip.modified_resnet import ModifiedResNet
+
+        vision, transformers = config["vision_cfg"], _transformers()
+        self.visual = ModifiedResNet(
+            layers=list(vision["layers"]),
+            output_dim=config["embed_dim"],
+            heads=vision.get("heads", vision["width"] * 32 // 64),
+            image_size=vision.get("image_size", 224),
+            width=vision["width"],
+        )
+        bert = transformers.BertConfig(**config["text_cfg"]["bert_config"])
+        self.text_encoder = transformers.BertModel(bert, add_pooling_layer=pooler)
+        self.text_projection = nn.Parameter(torch.randn(bert.hidden_size, config["embed_dim"]) * bert.hidden_size**-0.5)
+
+
+def build_pmc(config: Mapping, state: Mapping | None):
+    """(model, vision tower, text tower) of a PMC-CLIP shaped pair; `state` as `pmc_state` returns it, None for random."""
+    from .build import clean_state, load_strictly
+
+    text_cfg = config["text_cfg"]
+    vocab = (state or {}).get("vocab", text_cfg.get("vocab"))
+    pooler = text_cfg.get("pooler", "cls") == "pooler"
+    model = PmcClip(config, pooler)
+    if state is None:
+        for name, parameter in model.visual.named_parameters():
+            if name.endswith("bn3.weight"):
+                nn.init.ones_(parameter)
+    else:
+        tensors = {k: v for k, v in clean_state(state).items() if k != "text_encoder.embeddings.position_ids"}
+        unused = UNUSED_PMC if pooler else (*UNUSED_PMC, "text_encoder.pooler.")
+        load_strictly(model, tensors, "PMC-CLIP weights", ignore=unused)
+    text = BertText(
+        model.text_encoder,
+        lambda x: x @ model.text_projection,
+        config["embed_dim"],
+        text_cfg.get("context_length", 77),
+        masked=bool(text_cfg.get("masked", False)),
+        pooler=pooler,
+        tokenizer=wordpiece(vocab, text_cfg.get("context_length", 77)),
+    )
+    return model, ResNetTower(model.visual), text
+
+
+def pmc_state(folder: Path) -> dict:
+    """Tensors of PMC-CLIP from a folder: one checkpoint.pt, the three split files, or a converted .safetensors.
+
+    The result uses the names of the big checkpoint (visual., text_encoder., text_projection) and may carry "vocab", the
+    path of a vocab.txt beside the weights. Raises WeightsError when no layout is complete.
+    """
+    state: dict = {}
+    whole = next((p for p in sorted(folder.iterdir()) if p.name == "checkpoint.pt" or p.suffix == ".safetensors"), None)
+    split = {
+        "visual.": ("image_encoder(resnet50).pth", "image_encoder.pth"),
+        "text_encoder.": ("text_encoder.pth",),
+        "text_projection": ("text_projection_layer.pth",),
+    }
+    if whole is not None:
+        state.update(read_state(whole))
+    else:
+        for prefix, names in split.items():
+            path = next((folder / n for n in names if (folder / n).is_file()), None)
+            if path is None:
+                raise WeightsError(f"{folder} holds neither checkpoint.pt nor {names[0]}; see 'zsadclip models'")
+            part = read_state(path)
+            if isinstance(part, Tensor):
+                state[prefix] = part
+            else:
+                state.update({prefix + k if prefix.endswith(".") else prefix: v for k, v in part.items()})
+    if (folder / "vocab.txt").is_file():
+        state["vocab"] = folder / "vocab.txt"
+    return state
+
+
+def build_biomedclip(config: Mapping, state: Mapping | None):
+    """(model, vision tower, text tower) of a timm ViT + Hugging Face BERT pair as open_clip builds it.
+
+    The BERT config comes from `text_cfg.bert_config`, so that nothing is asked of a hub.
+    """
+    import open_clip
+
+    from .build import clean_state, load_strictly
+
+    transformers, text_cfg = _transformers(), dict(config["text_cfg"])
+    vocab = (state or {}).get("vocab", text_cfg.pop("vocab", None))
+    bert = transformers.BertConfig(**text_cfg.pop("bert_config", PUBMEDBERT))
+    with tempfile.TemporaryDirectory() as folder:
+        bert.save_pretrained(folder)
+        text_cfg |= {"hf_model_name": folder, "hf_model_pretrained": False}
+        context = text_cfg.pop("context_length", 256)
+        vision_cfg = {k: v for k, v in config["vision_cfg"].items() if k not in ("timm_kwargs",)}
+        vision_cfg["timm_model_pretrained"] = False
+        text_cfg["context_length"] = context
+        model = _custom_clip(open_clip, config, vision_cfg, text_cfg)
+    if state is not None:
+        ignored = ("text.transformer.embeddings.position_ids", "text.transformer.pooler.")
+        load_strictly(model, clean_state(state), "BiomedCLIP weights", ignore=ignored)
+    text = BertText(
+        model.text.transformer,
+        model.text.proj,
+        config["embed_dim"],
+        context,
+        masked=True,
+        tokenizer=wordpiece(vocab, context),
+    )
+    return model, VisionTower(model.visual), text
+
+
+def _custom_clip(open_clip, config: Mapping, vision_cfg: dict, text_cfg: dict) -> nn.Module:
+    kwargs = config["vision_cfg"].get("timm_kwargs")
+    if not kwargs:
+        return open_clip.CustomTextCLIP(config["embed_dim"], vision_cfg, text_cfg)
+    # A small timm ViT for tests: open_clip cannot pass sizes on to timm, so the trunk is exchanged before use.
+    import timm
+
+    model = open_clip.CustomTextCLIP(config["embed_dim"], vision_cfg, text_cfg)
+    trunk = timm.create_model(vision_cfg["timm_model_name"], num_classes=0, global_pool="", **kwargs)
+    model.visual.trunk = trunk
+    model.visual.head.proj = nn.Linear(trunk.num_features, config["embed_dim"], bias=False)
+    return model

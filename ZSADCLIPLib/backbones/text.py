@@ -1,0 +1,156 @@
+"""Text towers: CLIP's causal transformer and BERT (PMC-CLIP, BiomedCLIP), with room for learnable prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..errors import UsageError, WeightsError
+from .blocks import Edit, forward_block, parts_of
+
+CHUNK = 64
+"""Sentences encoded at once; sorted by length first, so that short ones are not padded to the longest."""
+
+
+class TextTower:
+    """What both towers share: tokens in, unnormalised embeddings (n, C) out, sentences batched by length."""
+
+    width: int
+    embed_dim: int
+    depth: int
+    context: int
+
+    def __init__(self, tokenizer: Callable[[Sequence[str]], Tensor] | None):
+        self._tokenizer = tokenizer
+
+    def tokenize(self, sentences: Sequence[str]) -> Tensor:
+        """Token ids (n, context); raises WeightsError when the model came without its vocabulary."""
+        if self._tokenizer is None:
+            raise WeightsError("this text tower came without a tokenizer: put vocab.txt beside its weights")
+        return self._tokenizer(list(sentences))
+
+    def with_context(self, words: str, length: int) -> Tensor:
+        """Ids (1, context) of `words` behind `length` placeholder rows at positions 1..length (learnable context).
+
+        Raises UsageError when the words no longer fit into the context.
+        """
+        row, filler = self.tokenize([words])[0], self.tokenize(["x"])[0, 1]
+        used = int(self.lengths(row[None])[0])
+        if used + length > self.context:
+            raise UsageError(
+                f"{length} context vectors and the words {words!r} exceed the {self.context} text positions"
+            )
+        return torch.cat([row[:1], filler.expand(length), row[1 : self.context - length]])[None]
+
+    def encode(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
+        """Text embeddings (n, C), not normalised.
+
+        `embeddings` (n, context, W) replace the looked-up token vectors; `edit(i, x)` is called before block i and may
+        return a multiple of the sentences (image-dependent prompts: the outer axis is the image).
+        """
+        if edit is not None or embeddings is not None or len(tokens) <= 1:
+            return self._forward(tokens, edit, embeddings)
+        order = torch.argsort(self.lengths(tokens), stable=True)
+        parts = [self._forward(tokens[rows], None, None) for rows in order.split(CHUNK)]
+        return torch.cat(parts)[torch.argsort(order)]
+
+    def lengths(self, tokens: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def _forward(self, tokens: Tensor, edit: Edit | None, embeddings: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+
+class CausalText(TextTower):
+    """CLIP's text transformer; positions behind the last end-of-text token cannot influence it and are not computed."""
+
+    def __init__(self, model: nn.Module, tokenizer=None):
+        super().__init__(tokenizer)
+        text = getattr(model, "text", model)
+        pool = getattr(text, "pool_type", None) or getattr(text, "text_pool_type", None)
+        if pool != "argmax" or getattr(text, "cls_emb", None) is not None or getattr(text, "attn_mask", None) is None:
+            raise WeightsError(f"this text tower (pooling {pool!r}) is not CLIP's causal one; choose a CLIP ViT model")
+        if not isinstance(text.text_projection, nn.Parameter):
+            raise WeightsError("a text projection with bias is not CLIP's; choose a CLIP ViT model")
+        self._text = text
+        self.blocks = [parts_of(block) for block in text.transformer.resblocks]
+        self.depth, self.context = len(self.blocks), text.positional_embedding.shape[0]
+        self.width, self.embed_dim = text.text_projection.shape
+
+    def lengths(self, tokens: Tensor) -> Tensor:
+        """Tokens up to and including end-of-text, the largest id of a row."""
+        return tokens.argmax(dim=-1) + 1
+
+    def token_vectors(self, tokens: Tensor) -> Tensor:
+        return self._text.token_embedding(tokens)
+
+    def _forward(self, tokens, edit, embeddings):
+        ends = self.lengths(tokens) - 1
+        used = int(ends.max()) + 1
+        x = self.token_vectors(tokens[:, :used]) if embeddings is None else embeddings[:, :used]
+        weights = self._text.positional_embedding
+        x = x.to(weights.dtype) + weights[:used]
+        for i, parts in enumerate(self.blocks):
+            if edit is not None:
+                x = edit(i, x)
+            x, _ = forward_block(parts, x, causal=True)
+        ends = ends.repeat(len(x) // len(ends))
+        x = self._text.ln_final(x[torch.arange(len(x), device=x.device), ends])
+        return x @ self._text.text_projection
+
+
+class BertText(TextTower):
+    """A Hugging Face BERT; the class position of the last hidden state is projected into the joint space.
+
+    `masked` hides padding (BiomedCLIP); PMC-CLIP attends to it, so the fixed context length is part of its numbers.
+    `pooler` reads the tanh pooler instead (the public notebook's variant). See pmcclip.md, sections 3 and 6.
+    """
+
+    def __init__(
+        self,
+        bert: nn.Module,
+        projection: Callable[[Tensor], Tensor],
+        embed_dim: int,
+        context: int,
+        masked: bool,
+        pooler: bool = False,
+        tokenizer=None,
+    ):
+        super().__init__(tokenizer)
+        if pooler and bert.pooler is None:
+            raise WeightsError("the pooler read-out needs pooler.dense weights, and this text tower has none")
+        self.bert, self.projection, self.embed_dim, self.context = bert, projection, embed_dim, context
+        self.masked, self.pooler = masked, pooler
+        self.width, self.depth, self.pad = bert.config.hidden_size, len(bert.encoder.layer), bert.config.pad_token_id
+
+    def lengths(self, tokens: Tensor) -> Tensor:
+        """Tokens that are not padding."""
+        return (tokens != self.pad).sum(dim=-1)
+
+    def token_vectors(self, tokens: Tensor) -> Tensor:
+        return self.bert.embeddings.word_embeddings(tokens)
+
+    def _forward(self, tokens, edit, embeddings):
+        used = int(self.lengths(tokens).max()) if self.masked else tokens.shape[1]
+        tokens = tokens[:, :used]
+        vectors = self.token_vectors(tokens) if embeddings is None else embeddings[:, :used]
+        x = self.bert.embeddings(inputs_embeds=vectors.to(self.bert.embeddings.LayerNorm.weight.dtype))
+        mask = None
+        if self.masked:
+            mask = torch.zeros(len(tokens), 1, 1, used, dtype=x.dtype, device=x.device)
+            mask = mask.masked_fill((tokens == self.pad)[:, None, None], torch.finfo(x.dtype).min)
+        for i, layer in enumerate(self.bert.encoder.layer):
+            if edit is not None:
+                x = edit(i, x)
+            rows = mask if mask is None else mask.repeat(len(x) // len(mask), 1, 1, 1).expand(-1, 1, used, -1)
+            x = layer(x, rows)
+            x = x[0] if isinstance(x, tuple) else x
+        return self.projection(self.bert.pooler(x) if self.pooler else x[:, 0])
+
+
+def unit(x: Tensor) -> Tensor:
+    """Rows of length one."""
+    return F.normalize(x, dim=-1)

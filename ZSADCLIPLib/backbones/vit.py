@@ -1,0 +1,127 @@
+"""The image tower of every CLIP ViT: open_clip's VisionTransformer and timm's, run by one loop of our own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import UsageError, WeightsError
+from .blocks import Edit, forward_block, parts_of
+from .posembed import resize_positions
+
+
+@dataclass
+class ImageFeatures:
+    """What an image tower gives for a batch of B images.
+
+    embedding      (B, C) the ordinary image embedding, not normalised.
+    raw_embedding  (B, C) the class token projected without the final layer norm (AnomalyCLIP); equals `embedding` on
+                   towers that have no such norm.
+    taps           {layer: tokens (B, prefix + L, W)} after that block, before the final norm.
+    joint          {layer: tokens (B, prefix + L, C)} in the space of the texts, from the V-V stream where it runs.
+    """
+
+    embedding: Tensor
+    raw_embedding: Tensor
+    taps: dict[int, Tensor] = field(default_factory=dict)
+    joint: dict[int, Tensor] = field(default_factory=dict)
+
+
+class VisionTower:
+    """Runs a ViT block by block.
+
+    `visual` is open_clip's `VisionTransformer` or `TimmModel`. Layers are counted from 1. Raises WeightsError for towers
+    with attention pooling, average pooling or block types that the loop does not reproduce.
+    """
+
+    kind = "vit"
+    prefix = 1
+
+    def __init__(self, visual: nn.Module):
+        trunk = getattr(visual, "trunk", None)
+        if trunk is None:
+            if getattr(visual, "attn_pool", None) is not None or getattr(visual, "pool_type", "tok") != "tok":
+                raise WeightsError("image towers without a class token are not supported; choose a CLIP ViT")
+            self.conv, self.class_token = visual.conv1, visual.class_embedding
+            self.positions, self.norm_pre = visual.positional_embedding, visual.ln_pre
+            blocks, self.norm_post, projection = visual.transformer.resblocks, visual.ln_post, visual.proj
+            self.embed_dim = projection.shape[1]
+            self._project = lambda x: x @ projection
+        else:
+            if getattr(trunk, "cls_token", None) is None or trunk.pos_embed.shape[1] == trunk.patch_embed.num_patches:
+                raise WeightsError("image towers without a class token are not supported; choose a CLIP ViT")
+            self.conv, self.class_token = trunk.patch_embed.proj, trunk.cls_token[0, 0]
+            self.positions, self.norm_pre = trunk.pos_embed[0], trunk.norm_pre
+            blocks, self.norm_post, self._project = trunk.blocks, trunk.norm, visual.head
+            self.embed_dim = visual.head.proj.out_features
+        self.blocks = [parts_of(block) for block in blocks]
+        self.depth, self.width = len(self.blocks), self.positions.shape[1]
+        self.patch = self.conv.kernel_size[0]
+        self._positions: dict[tuple, Tensor] = {}
+
+    def tap_width(self, layer: int) -> int:
+        """Channels of the tokens tapped after `layer`."""
+        return self.width
+
+    def grid(self, size: int, layer: int | None = None) -> int:
+        """Patches along one side of a `size` x `size` image; the remainder of the division is never seen."""
+        return size // self.patch
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens (..., W) -> the joint image-text space (..., C): final layer norm, then projection."""
+        return self._project(self.norm_post(tokens))
+
+    def _embed(self, images: Tensor, pos_embed: str) -> Tensor:
+        side = self.grid(images.shape[-1])
+        if side < 1 or images.shape[-1] != images.shape[-2]:
+            raise UsageError(f"images of {tuple(images.shape[-2:])} pixels: need a square of at least {self.patch}")
+        key = (side, pos_embed, self.positions.device, self.positions.dtype)
+        if key not in self._positions:
+            self._positions[key] = resize_positions(self.positions.detach(), side, pos_embed)
+        patches = self.conv(images.to(self.conv.weight.dtype)).flatten(2).transpose(1, 2)
+        class_token = self.class_token.to(patches.dtype).expand(len(images), 1, -1)
+        return self.norm_pre(torch.cat([class_token, patches], dim=1) + self._positions[key])
+
+    def encode(
+        self,
+        images: Tensor,
+        taps: Sequence[int] = (),
+        joint: Sequence[int] = (),
+        vv_from: int | None = None,
+        edit: Edit | None = None,
+        pos_embed: str = "bicubic-antialias",
+    ) -> ImageFeatures:
+        """Images (B, 3, S, S) -> `ImageFeatures`.
+
+        `taps` and `joint` list layers from 1; `vv_from` is the first layer whose V-V attention is summed into a second
+        stream that starts as a copy of the ordinary one (anomalyclip.md 3, anovl.md 3). Prompt rows that `edit` appends
+        are cut from every output. The last block is computed only where its result is used.
+        """
+        for layer in {*taps, *joint}:
+            if not 1 <= layer <= self.depth:
+                raise UsageError(f"layer {layer} does not exist: this image tower has layers 1 to {self.depth}")
+        x = self._embed(images, pos_embed)
+        count, stream = x.shape[1], None
+        tapped, in_joint = {}, {}
+        last_vv = max(joint, default=0) if vv_from is not None else 0
+        for i, parts in enumerate(self.blocks):
+            layer = i + 1
+            if edit is not None:
+                x = edit(i, x)
+            dual = vv_from is not None and vv_from <= layer <= last_vv
+            if dual and stream is None:
+                stream = x
+            wanted = layer in taps or (layer in joint and not dual)
+            only_class = layer == self.depth and not wanted
+            x, value = forward_block(parts, x, rows=1 if only_class else None, vv=dual)
+            if dual:
+                stream = stream + value
+            if layer in taps:
+                tapped[layer] = x[:, :count]
+            if layer in joint:
+                in_joint[layer] = self.project((stream if dual else x)[:, :count])
+        class_token = x[:, 0]
+        return ImageFeatures(self.project(class_token), self._project(class_token), tapped, in_joint)

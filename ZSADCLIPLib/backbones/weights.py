@@ -1,0 +1,170 @@
+"""Weight files: where they are, how they are fetched and checked, how they are read without running foreign code."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from ..errors import WeightsError
+from ..progress import Progress, silent
+from .registry import BACKBONES, BackboneInfo
+
+BLOCK = 1 << 20
+
+
+def cache_dir() -> Path:
+    """The folder for downloaded weights: ZSADCLIP_CACHE, or ~/.cache/zsadclip."""
+    return Path(os.environ.get("ZSADCLIP_CACHE") or Path.home() / ".cache" / "zsadclip")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file as 64 hex digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_file(name: str, filename: str, folders: list[Path]) -> Path | None:
+    """The first existing FOLDER/NAME/filename or FOLDER/filename."""
+    candidates = [base / part for base in folders for part in (Path(name) / filename, Path(filename))]
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def locate(name: str, weights_dir: str | Path | None = None) -> dict[str, Path]:
+    """The files of a named backbone, by file name.
+
+    Looks into `weights_dir` (a hospital's own folder), then the cache. Raises WeightsError that lists each missing file,
+    its checksum and where to put it.
+    """
+    info = BACKBONES[name]
+    folders = ([Path(weights_dir)] if weights_dir else []) + [cache_dir()]
+    found = {filename: find_file(name, filename, folders) for filename in info.files}
+    missing = [filename for filename, path in found.items() if path is None]
+    if missing:
+        lines = "\n".join(f"  {f}  sha256 {info.files[f][1] or 'not pinned'}  {info.files[f][0]}" for f in missing)
+        raise WeightsError(
+            f"weights of {name} are missing. Run 'zsadclip models get {name}', or put these files into "
+            f"{folders[0] / name}:\n{lines}"
+        )
+    return found
+
+
+def status(weights_dir: str | Path | None = None) -> list[dict]:
+    """One row a backbone for `zsadclip models`: name, label, state (embedded, installed, missing), path, size, licence."""
+    rows = []
+    for name, info in BACKBONES.items():
+        state, where = "embedded", ""
+        if not info.embedded:
+            try:
+                state, where = "installed", str(next(iter(locate(name, weights_dir).values())).parent)
+            except WeightsError:
+                state = "missing"
+        rows.append(
+            {"name": name, "label": info.label, "state": state, "where": where}
+            | {"size_bytes": info.size_bytes, "licence": info.licence, "source": info.source}
+        )
+    return rows
+
+
+def download(name: str, target: str | Path | None = None, progress: Progress = silent) -> list[Path]:
+    """Fetch all files of a named backbone into TARGET/NAME (default: the cache), verified before they get their name.
+
+    Only https; an interrupted download goes on where it stopped; proxies come from the environment. Raises WeightsError
+    when offline (HF_HUB_OFFLINE=1 or no route) or when a checksum differs.
+    """
+    info = _downloadable(name)
+    folder = Path(target or cache_dir()) / name
+    paths = []
+    for i, (filename, (url, sha)) in enumerate(info.files.items()):
+        path = folder / filename
+        if not path.is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            share = len(info.files)
+            _fetch(url, sha, path, lambda f, text, i=i, n=share: progress((i + f) / n, text))
+        paths.append(path)
+    progress(1.0, f"{name} is installed")
+    return paths
+
+
+def _downloadable(name: str) -> BackboneInfo:
+    if name not in BACKBONES:
+        raise WeightsError(f"no backbone is called {name!r}; known are {', '.join(BACKBONES)}")
+    if BACKBONES[name].embedded:
+        raise WeightsError(f"{name} is part of the package; nothing has to be downloaded")
+    return BACKBONES[name]
+
+
+def _fetch(url: str, sha: str, path: Path, progress: Progress) -> None:
+    where = f"{path.name} (sha256 {sha or 'not pinned'}) from {url}; put the file into {path.parent}"
+    if os.environ.get("HF_HUB_OFFLINE") == "1":
+        raise WeightsError(f"offline (HF_HUB_OFFLINE=1): cannot download {where}")
+    if not url.startswith("https://"):
+        raise WeightsError(f"refusing to download {path.name} from {url}: only https addresses are used")
+    partial = path.with_name(path.name + ".part")
+    start = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
+    try:
+        with urllib.request.urlopen(request, timeout=60) as answer, open(partial, "ab") as stream:
+            if start and answer.status != 206:
+                stream.truncate(0)
+                start = 0
+            stated = (answer.headers.get("X-Linked-ETag") or "").strip('"')
+            total, done = start + int(answer.headers.get("Content-Length") or 0), start
+            while block := answer.read(BLOCK):
+                stream.write(block)
+                done += len(block)
+                progress(done / max(total, done), f"{path.name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise WeightsError(f"cannot reach the network ({error}): download {where}") from error
+    expected, actual = sha or (stated if len(stated) == 64 else ""), sha256_of(partial)
+    if not actual.startswith(expected):
+        partial.unlink()
+        raise WeightsError(
+            f"{path.name} arrived damaged: sha256 {actual}, expected {expected}; it was deleted, try again"
+        )
+    os.replace(partial, path)
+
+
+def verify(path: Path, sha: str) -> None:
+    """Raise WeightsError when a file's SHA-256 does not start with `sha` (empty: nothing is pinned)."""
+    if sha and not (actual := sha256_of(path)).startswith(sha):
+        raise WeightsError(f"{path} has sha256 {actual}, expected {sha}; delete it and fetch it again")
+
+
+def read_state(path: str | Path, trusted_archive: bool = False) -> dict:
+    """The tensors of a .safetensors or torch file, nested dictionaries included.
+
+    Torch files are read with weights_only=True, so code inside them is never run. TorchScript archives (OpenAI's files)
+    are opened only when `trusted_archive` says that their checksum was verified. Raises WeightsError otherwise.
+    """
+    import torch
+
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"the weight file {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        if trusted_archive:
+            try:
+                return torch.jit.load(path, map_location="cpu").state_dict()
+            except RuntimeError:
+                pass
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except Exception as error:
+        reason = str(error).strip().split("\n")[0]
+        if "weights_only" in str(error) or "Unsupported" in reason or "WeightsUnpickler" in str(error):
+            reason = "it holds objects other than tensors, which are never executed here"
+        raise WeightsError(f"{path} cannot be read as weights: {reason}") from error
+
+
+def _is_zip(path: Path) -> bool:
+    with open(path, "rb") as stream:
+        return stream.read(2) == b"PK"
