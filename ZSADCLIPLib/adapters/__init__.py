@@ -1,0 +1,5 @@
+"""The four anomaly detection methods behind one interface."""
+
+from .registry import METHODS, MethodInfo
+
+__all__ = ["METHODS", "MethodInfo"]

@@ -184,10 +184,8 @@ def build_biomedclip(config: Mapping, state: Mapping | None):
         bert.save_pretrained(folder)
         text_cfg |= {"hf_model_name": folder, "hf_model_pretrained": False}
         context = text_cfg.pop("context_length", 256)
-        vision_cfg = {k: v for k, v in config["vision_cfg"].items() if k not in ("timm_kwargs",)}
-        vision_cfg["timm_model_pretrained"] = False
-        text_cfg["context_length"] = context
-        model = _custom_clip(open_clip, config, vision_cfg, text_cfg)
+        vision_cfg = {**config["vision_cfg"], "timm_model_pretrained": False}
+        model = open_clip.CustomTextCLIP(config["embed_dim"], vision_cfg, text_cfg)
     if state is not None:
         ignored = ("text.transformer.embeddings.position_ids", "text.transformer.pooler.")
         load_strictly(model, clean_state(state), "BiomedCLIP weights", ignore=ignored)
@@ -200,17 +198,3 @@ def build_biomedclip(config: Mapping, state: Mapping | None):
         tokenizer=wordpiece(vocab, context),
     )
     return model, VisionTower(model.visual), text
-
-
-def _custom_clip(open_clip, config: Mapping, vision_cfg: dict, text_cfg: dict) -> nn.Module:
-    kwargs = config["vision_cfg"].get("timm_kwargs")
-    if not kwargs:
-        return open_clip.CustomTextCLIP(config["embed_dim"], vision_cfg, text_cfg)
-    # A small timm ViT for tests: open_clip cannot pass sizes on to timm, so the trunk is exchanged before use.
-    import timm
-
-    model = open_clip.CustomTextCLIP(config["embed_dim"], vision_cfg, text_cfg)
-    trunk = timm.create_model(vision_cfg["timm_model_name"], num_classes=0, global_pool="", **kwargs)
-    model.visual.trunk = trunk
-    model.visual.head.proj = nn.Linear(trunk.num_features, config["embed_dim"], bias=False)
-    return model

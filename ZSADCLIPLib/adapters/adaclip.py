@@ -1,0 +1,196 @@
+"""AdaCLIP (Cao et al., arXiv 2407.15795): static and image-dependent prompts in both towers, batched over images.
+
+Specification: adaclip.md. The authors' code takes one image at a time; here image b has its own text prompts, so a batch
+gives the mean of the single losses and gradients.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..backbones.base import Backbone
+from ..errors import UsageError
+from .base import Adapter, Features, Scores, group_direction, quarters
+from .losses import dice, focal
+from .maps import blur, to_grid, upsample
+from .semantic_fusion import common_grid, fuse
+
+
+@dataclass(frozen=True)
+class AdaCLIPConfig:
+    """Settings of AdaCLIP; the defaults are the authors'.
+
+    branch    towers that get prompts: VL, V or L (a ResNet image tower allows L only).
+    kind      S static, D image-dependent, SD both.
+    clusters  k of the hybrid semantic fusion, 0 switches it off; seeded per image by `seed`.
+    dice      what one Dice sample is; the authors' weights were trained with "rows".
+    """
+
+    layers: tuple[int, ...] = ()
+    object_name: str = "brain"
+    prompts: str = "adaclip"
+    depth: int = 4
+    length: int = 5
+    branch: str = "VL"
+    kind: str = "SD"
+    clusters: int = 20
+    sigma: float = 4.0
+    upsample: str = "faithful"
+    pos_embed: str = "bicubic"
+    seed: int = 0
+    dice: str = "image"
+    learning_rate: float = 1e-2
+    epochs: int = 5
+    batch_size: int = 1
+
+
+class Prompts(nn.Module):
+    """`depth` learned prompts of `length` rows (static part)."""
+
+    def __init__(self, depth: int, length: int, width: int):
+        super().__init__()
+        self.static_prompts = nn.ParameterList(nn.Parameter(torch.randn(length, width) * 0.02) for _ in range(depth))
+
+
+class Heads(nn.Module):
+    """Parallel linear layers."""
+
+    def __init__(self, widths: list[int], out: int):
+        super().__init__()
+        self.head = nn.ModuleList(nn.Linear(width, out) for width in widths)
+
+
+class AdaCLIP(Adapter):
+    """Prompts in the text and image towers, projection heads for patches and class token, semantic fusion."""
+
+    method = "adaclip"
+    Config = AdaCLIPConfig
+
+    def __init__(self, config: AdaCLIPConfig, backbone: Backbone):
+        if config.branch not in ("VL", "V", "L") or config.kind not in ("S", "D", "SD"):
+            raise UsageError(f"branch {config.branch!r} / kind {config.kind!r}: expected VL, V or L and S, D or SD")
+        branch = "L" if backbone.kind == "resnet" else config.branch
+        depth = min(config.depth, backbone.text.depth, backbone.vision.depth)
+        layers = tuple(sorted(set(config.layers))) or quarters(backbone)
+        super().__init__(replace(config, layers=layers, branch=branch, depth=depth), backbone)
+        text_width, dim = backbone.text.width, backbone.embed_dim
+        if "S" in config.kind and "L" in branch:
+            self.text_prompter = Prompts(depth, config.length, text_width)
+        if "S" in config.kind and "V" in branch:
+            self.visual_prompter = Prompts(depth, config.length, backbone.vision.width)
+        self.patch_token_layer = Heads([backbone.vision.tap_width(layer) for layer in layers], dim)
+        self.cls_token_layer = Heads([dim], dim)
+        if "D" in config.kind:
+            if backbone.kind == "vit":
+                self.dynamic_visual_prompt_generator = Heads([dim] * config.length, backbone.vision.width)
+            self.dynamic_text_prompt_generator = Heads([dim] * config.length, text_width)
+
+    @torch.no_grad()
+    def features(self, backbone: Backbone, images: Tensor) -> Features:
+        """The images themselves, and the embedding of the unprompted pass when prompts depend on the image."""
+        if "D" not in self.config.kind:
+            return {"images": images}
+        return {"images": images, "plain": backbone.encode_image(images, pos_embed=self.config.pos_embed).embedding}
+
+    def _prompt(self, tower: str, i: int, features: Features) -> Tensor:
+        """Prompt rows (B or 1, length, W) of block i: static, dynamic or their sum."""
+        prompt = 0
+        if "S" in self.config.kind:
+            prompter = self.visual_prompter if tower == "visual" else self.text_prompter
+            prompt = prompter.static_prompts[i][None]
+        if "D" in self.config.kind:
+            name = f"dynamic_{tower}_prompt_generator"
+            heads = getattr(self, name).head
+            prompt = prompt + torch.stack([head(features["plain"]) for head in heads], dim=1)
+        return prompt
+
+    def _vision(self, backbone: Backbone, features: Features):
+        images, config = features["images"], self.config
+
+        def edit(i: int, x: Tensor) -> Tensor:
+            if i >= config.depth:
+                return x
+            rows = self._prompt("visual", i, features).to(x.dtype).expand(len(x), -1, -1)
+            return torch.cat([x if i == 0 else x[:, : -config.length], rows], dim=1)
+
+        prompted = edit if "V" in config.branch else None
+        return backbone.encode_image(images, taps=config.layers, edit=prompted, pos_embed=config.pos_embed)
+
+    def text(self, backbone: Backbone, features: Features) -> Tensor:
+        """Unit text directions (B, C, 2), columns normal and abnormal, of each image's own prompts."""
+        config, batch = self.config, len(features["images"])
+        groups = self.prompts.sentences(config.object_name.replace("-", " "))
+        key = ("tokens", self.prompts, config.object_name)
+        if key not in backbone.cache:
+            backbone.cache[key] = backbone.text.tokenize([s for group in groups for s in group])
+        tokens = backbone.cache[key]
+
+        def edit(i: int, x: Tensor) -> Tensor:
+            # Block 0 is the same for every image; rows split up per image only where prompts enter.
+            if not 0 < i < config.depth:
+                return x
+            prompt = self._prompt("text", i, features).to(x.dtype)
+            images = len(prompt)
+            x = x if len(x) == images * len(tokens) else x.repeat(images, 1, 1)
+            rows = prompt.repeat_interleave(len(tokens), dim=0)
+            return torch.cat([x[:, :1], rows, x[:, 1 + config.length :]], dim=1)
+
+        prompted = edit if "L" in config.branch and config.depth > 1 else None
+        encoded = backbone.encode_text(tokens, edit=prompted).view(-1, len(tokens), backbone.embed_dim)
+        split = len(groups[0])
+        text = torch.stack([group_direction(encoded[:, :split]), group_direction(encoded[:, split:])], dim=2)
+        return text.expand(batch, -1, -1)
+
+    def _forward(self, backbone: Backbone, features: Features):
+        """(per-layer logit differences (B, L_j), unit tokens per layer, unit class vectors (B, C), text (B, C, 2))."""
+        vision, text = self._vision(backbone, features), self.text(backbone, features)
+        direction = 100 * (text[:, :, 1] - text[:, :, 0])
+        logits, tokens = [], []
+        for layer, head in zip(self.config.layers, self.patch_token_layer.head, strict=True):
+            unit = F.normalize(head(vision.taps[layer][:, backbone.vision.prefix :]), dim=-1)
+            tokens.append(unit)
+            logits.append((unit @ direction[:, :, None])[..., 0])
+        return logits, tokens, F.normalize(self.cls_token_layer.head[0](vision.embedding), dim=-1), text
+
+    def _score(self, backbone: Backbone, logits, tokens, class_vector: Tensor, text: Tensor) -> Tensor:
+        if self.config.clusters:
+            if backbone.kind == "resnet":
+                logits, tokens = common_grid(logits), common_grid(tokens)
+            mean = torch.stack(list(logits)).mean(dim=0)
+            cluster = fuse(mean, torch.stack(list(tokens), dim=2), self.config.clusters, self.config.seed)
+            class_vector = F.normalize(0.2 * cluster + 0.8 * class_vector, dim=-1)
+        return (100 * (class_vector[:, None] @ text)[:, 0]).softmax(dim=-1)[:, 1]
+
+    def _draw(self, logits: Tensor, size: int, backbone: Backbone) -> Tensor:
+        mode = "corners" if self.config.upsample == "faithful" else self.config.upsample
+        grid = to_grid(logits)
+        patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
+        return upsample(grid, size, mode, patch)
+
+    def raw_map(self, backbone: Backbone, logits: list[Tensor], size: int) -> Tensor:
+        """Map (B, S, S) from the mean of the layers' enlarged logits, before the blur."""
+        if backbone.kind == "vit":
+            return self._draw(sum(logits) / len(logits), size, backbone).sigmoid()
+        return (sum(self._draw(one, size, backbone) for one in logits) / len(logits)).sigmoid()
+
+    def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
+        logits, tokens, class_vector, text = self._forward(backbone, features)
+        maps = blur(self.raw_map(backbone, logits, size), self.config.sigma)
+        return Scores(maps, self._score(backbone, logits, tokens, class_vector, text))
+
+    def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        logits, tokens, class_vector, text = self._forward(backbone, features)
+        over, pixel = self.config.dice, 0
+        for one in logits:
+            p = self._draw(one, masks.shape[-1], backbone).sigmoid()
+            pixel = pixel + focal(p, masks) + dice(p, masks, over) + dice(1 - p, 1 - masks, over)
+        image = focal(self._score(backbone, logits, tokens, class_vector, text), labels.to(masks.dtype))
+        return {"total": pixel + image, "pixel": pixel, "image": image}
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """AdamW(1e-2, betas 0.5 and 0.999, weight decay 0.01) (adaclip.md 1)."""
+        return torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999), weight_decay=0.01)

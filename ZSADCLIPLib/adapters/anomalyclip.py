@@ -1,0 +1,164 @@
+"""AnomalyCLIP (Zhou et al., arXiv 2310.18961): learned, object-agnostic text prompts over V-V attention features.
+
+Specification: anomalyclip.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..backbones.base import Backbone
+from ..errors import UsageError
+from .base import Adapter, Features, Scores
+from .losses import dice, focal
+from .maps import blur, to_grid, upsample
+
+
+@dataclass(frozen=True)
+class AnomalyCLIPConfig:
+    """Settings of AnomalyCLIP; the defaults are the authors' scripts'.
+
+    layers        blocks whose joint tokens make the map, summed; empty = the last.
+    vv_blocks     how many of the last blocks run V-V attention; -1 = 19 of every 24, 0 = none.
+    context       learned vectors before the words; `deep_depth` - 1 text blocks get `deep_length` deep prompts.
+    sigma         Gaussian blur of the map in pixels.
+    half_prompts  round deep prompts through float16, as the authors' code does on every device.
+    """
+
+    layers: tuple[int, ...] = ()
+    vv_blocks: int = -1
+    object_name: str = "object"
+    prompts: str = "anomalyclip"
+    context: int = 12
+    deep_depth: int = 9
+    deep_length: int = 4
+    temperature: float = 0.07
+    sigma: float = 4.0
+    upsample: str = "faithful"
+    pos_embed: str = "bilinear"
+    half_prompts: bool = False
+    dice: str = "image"
+    learning_rate: float = 1e-3
+    epochs: int = 15
+    batch_size: int = 8
+
+
+class AnomalyCLIP(Adapter):
+    """Learns a normal and an abnormal context and deep text prompts; the image tower only runs, with V-V attention."""
+
+    method = "anomalyclip"
+    Config = AnomalyCLIPConfig
+
+    def __init__(self, config: AnomalyCLIPConfig, backbone: Backbone):
+        depth, width = backbone.vision.depth, backbone.text.width
+        config = replace(
+            config,
+            layers=config.layers or (depth,),
+            vv_blocks=round(depth * 19 / 24) if config.vv_blocks < 0 else config.vv_blocks,
+            deep_depth=min(config.deep_depth, backbone.text.depth),
+        )
+        if config.deep_length > config.context and config.deep_depth > 1:
+            raise UsageError(
+                f"deep_length {config.deep_length} exceeds the {config.context} context vectors it overwrites"
+            )
+        super().__init__(config, backbone)
+        self.ctx_pos = nn.Parameter(torch.randn(1, 1, config.context, width) * 0.02)
+        self.ctx_neg = nn.Parameter(torch.randn(1, 1, config.context, width) * 0.02)
+        self.compound_prompts_text = nn.ParameterList(
+            nn.Parameter(torch.randn(config.deep_length, width) * 0.02) for _ in range(config.deep_depth - 1)
+        )
+        self._text_cache: tuple = (None, None)
+
+    @property
+    def display_range(self):
+        return 0.0, float(len(self.config.layers))
+
+    def _tokens(self, backbone: Backbone) -> Tensor:
+        groups = self.prompts.sentences(self.config.object_name)
+        if any(len(group) != 1 for group in groups):
+            raise UsageError(
+                "AnomalyCLIP learns its context and takes one normal and one abnormal sentence; the prompt set "
+                f"{self.prompts.label!r} has {len(groups[0])} and {len(groups[1])}"
+            )
+        key = ("context tokens", self.prompts, self.config.object_name, self.config.context)
+        if key not in backbone.cache:
+            rows = [backbone.text.with_context(group[0], self.config.context) for group in groups]
+            backbone.cache[key] = torch.cat(rows).to(backbone.device)
+        return backbone.cache[key]
+
+    def text(self, backbone: Backbone) -> Tensor:
+        """Unit text features (2, C), rows normal and abnormal."""
+        tokens, stop = self._tokens(backbone), 1 + self.config.context
+        vectors = backbone.text.token_vectors(tokens).float()
+        context = torch.cat([self.ctx_pos[0], self.ctx_neg[0]])
+        vectors = torch.cat([vectors[:, :1], context, vectors[:, stop:]], dim=1)
+
+        def edit(i: int, x: Tensor) -> Tensor:
+            if not 0 < i < self.config.deep_depth:
+                return x
+            prompt = self.compound_prompts_text[i - 1]
+            prompt = prompt.half().float() if self.config.half_prompts else prompt
+            rows = prompt.to(x.dtype).expand(len(x), -1, -1)
+            return torch.cat([x[:, :1], rows, x[:, 1 + self.config.deep_length :]], dim=1)
+
+        return F.normalize(backbone.encode_text(tokens, edit=edit, embeddings=vectors), dim=-1)
+
+    @torch.no_grad()
+    def features(self, backbone: Backbone, images: Tensor) -> Features:
+        start = backbone.vision.depth - self.config.vv_blocks + 1 if self.config.vv_blocks else None
+        layers = self.config.layers
+        features = backbone.encode_image(images, joint=layers, vv_from=start, pos_embed=self.config.pos_embed)
+        tokens = {f"joint{k}": v[:, backbone.vision.prefix :] for k, v in features.joint.items()}
+        return {"embedding": features.raw_embedding, **tokens}
+
+    def patch_probabilities(self, text: Tensor, features: Features) -> list[Tensor]:
+        """Abnormal probability (B, g, g) of every patch, for each layer."""
+        direction = (text[1] - text[0]) / self.config.temperature
+        return [
+            to_grid((F.normalize(features[f"joint{layer}"], dim=-1) @ direction).sigmoid())
+            for layer in self.config.layers
+        ]
+
+    def _draw(self, grid: Tensor, size: int, backbone: Backbone) -> Tensor:
+        mode = "half-pixel" if self.config.upsample == "faithful" else self.config.upsample
+        patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
+        return upsample(grid, size, mode, patch)
+
+    def _image_logits(self, text: Tensor, features: Features) -> Tensor:
+        return F.normalize(features["embedding"], dim=-1) @ text.T / self.config.temperature
+
+    def raw_map(self, backbone: Backbone, text: Tensor, features: Features, size: int) -> Tensor:
+        """Sum over layers of the enlarged probabilities (B, S, S), before the blur."""
+        return self._draw(sum(self.patch_probabilities(text, features)), size, backbone)
+
+    def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
+        text = self._inference_text(backbone)
+        maps = blur(self.raw_map(backbone, text, features, size), self.config.sigma)
+        return Scores(maps, self._image_logits(text, features).softmax(dim=-1)[:, 1])
+
+    def _inference_text(self, backbone: Backbone) -> Tensor:
+        """The text features, computed anew only after the prompts changed (a parameter's version counts its changes)."""
+        if torch.is_grad_enabled():
+            return self.text(backbone)
+        stamp = (backbone.fingerprint, backbone.dtype, *((p.data_ptr(), p._version) for p in self.parameters()))
+        if self._text_cache[0] != stamp:
+            self._text_cache = (stamp, self.text(backbone))
+        return self._text_cache[1]
+
+    def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        text = self.text(backbone)
+        pixel = 0
+        for grid in self.patch_probabilities(text, features):
+            p = self._draw(grid, masks.shape[-1], backbone)
+            over = self.config.dice
+            pixel = pixel + focal(p, masks) + dice(p, masks, over) + dice(1 - p, 1 - masks, over)
+        image = F.cross_entropy(self._image_logits(text, features), labels)
+        return {"total": 4 * pixel + image, "pixel": 4 * pixel, "image": image}
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam(1e-3, betas 0.5 and 0.999) (anomalyclip.md 1)."""
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))

@@ -1,0 +1,121 @@
+"""AnoVL (Deng et al., arXiv 2308.15939): training-free V-V features against many prompts, with test-time adaptation.
+
+Specification: anovl.md. Probabilities are taken at temperature 1 and lie near 0.5; only their order and small differences
+mean something.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..backbones.base import Backbone
+from ..errors import UsageError
+from .base import Adapter, Features, Scores, group_direction, sentence_embeddings
+from .maps import to_grid, upsample
+from .test_time import Draws, adapt, seeded_draws
+from .views import views
+
+
+@dataclass(frozen=True)
+class AnoVLConfig:
+    """Settings of AnoVL; the defaults are the authors' MVTec script's.
+
+    vv_blocks    how many of the last blocks run V-V attention (all of a 12-block ViT).
+    score_views  all: mean over 22 augmented views; identity: the image itself, 22 times cheaper.
+    steps        gradient steps of test-time adaptation per image, 0 = none.
+    optimizer    fresh: every image starts anew, so its result depends on nothing else; persistent: one optimiser lives on
+                 through the images, as in the authors' code (order-dependent, image by image).
+    seed         of the adapter's start and noise, the same for every image.
+    """
+
+    object_name: str = "brain"
+    prompts: str = "anovl"
+    vv_blocks: int = 12
+    score_views: str = "all"
+    steps: int = 5
+    optimizer: str = "fresh"
+    seed: int = 0
+    upsample: str = "faithful"
+    pos_embed: str = "bicubic-antialias"
+
+
+class AnoVL(Adapter):
+    """Needs no training; owns no parameters."""
+
+    method = "anovl"
+    trainable = False
+    Config = AnoVLConfig
+
+    def __init__(self, config: AnoVLConfig, backbone: Backbone):
+        if config.score_views not in ("all", "identity") or config.optimizer not in ("fresh", "persistent"):
+            raise UsageError(
+                f"score_views {config.score_views!r} / optimizer {config.optimizer!r}: expected all or identity, "
+                "and fresh or persistent"
+            )
+        super().__init__(replace(config, vv_blocks=min(config.vv_blocks, backbone.vision.depth)), backbone)
+        self.draws: Callable[[int], Draws] | None = None
+        self.losses: list[list[float]] = []
+        self._optimizer_state: dict | None = None
+        self._images_seen = 0
+
+    @property
+    def display_range(self):
+        return 0.49, 0.51
+
+    def text(self, backbone: Backbone) -> Tensor:
+        """Unit text directions (C, 2), columns normal and abnormal: means of the raw sentence embeddings."""
+        groups = sentence_embeddings(backbone, self.prompts, self.config.object_name)
+        return torch.stack([group_direction(group, unit_first=False) for group in groups], dim=1)
+
+    @torch.no_grad()
+    def features(self, backbone: Backbone, images: Tensor) -> Features:
+        """Joint V-V tokens of the images, and the class embeddings of their views."""
+        depth, pos_embed = backbone.vision.depth, self.config.pos_embed
+        start = depth - self.config.vv_blocks + 1 if self.config.vv_blocks else None
+        first = backbone.encode_image(images, joint=(depth,), vv_from=start, pos_embed=pos_embed)
+        embeddings = [first.embedding]
+        if self.config.score_views == "all":
+            embeddings += [backbone.encode_image(view, pos_embed=pos_embed).embedding for view in views(images)[1:]]
+        return {"joint": first.joint[depth][:, backbone.vision.prefix :], "views": torch.stack(embeddings, dim=1)}
+
+    def view_probabilities(self, backbone: Backbone, features: Features) -> Tensor:
+        """Abnormal probability (B, views) of every view."""
+        text = self.text(backbone)
+        return (F.normalize(features["views"], dim=-1) @ (text[:, 1] - text[:, 0])).sigmoid()
+
+    def _adapted(self, backbone: Backbone, tokens: Tensor) -> Tensor:
+        """Tokens (B, L, C) after test-time adaptation."""
+        groups = sentence_embeddings(backbone, self.prompts, self.config.object_name)
+        anchors, text = F.normalize(torch.cat(groups), dim=-1), self.text(backbone)
+        first = self._images_seen
+        self._images_seen += len(tokens)
+        draw = self.draws or seeded_draws(
+            self.config.seed, self.config.steps, tokens.shape[1:], len(anchors), tokens.device
+        )
+        each = [draw(first + i) for i in range(len(tokens))]
+        if self.config.optimizer == "fresh":
+            adapted, losses, _ = adapt(tokens, anchors, text, each)
+            self.losses += losses
+            return adapted
+        out = []
+        for one, draws in zip(tokens, each, strict=True):
+            adapted, losses, self._optimizer_state = adapt(one[None], anchors, text, [draws], self._optimizer_state)
+            self.losses += losses
+            out.append(adapted)
+        return torch.cat(out)
+
+    def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
+        tokens, text = features["joint"], self.text(backbone)
+        if self.config.steps:
+            tokens = self._adapted(backbone, tokens)
+        grid = to_grid((F.normalize(tokens, dim=-1) @ (text[:, 1] - text[:, 0])).sigmoid())
+        smooth = F.avg_pool2d(F.pad(grid[:, None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, 0]
+        mode = "corners" if self.config.upsample == "faithful" else self.config.upsample
+        patch = backbone.vision.patch if backbone.kind == "vit" else size / smooth.shape[-1]
+        maps = upsample(smooth, size, mode, patch)
+        return Scores(maps, self.view_probabilities(backbone, features).mean(dim=1))

@@ -1,0 +1,106 @@
+"""What every method shares: an adapter owns only what it learns, the backbone is an argument."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+import torch
+from torch import Tensor, nn
+
+from ..backbones.base import Backbone
+from ..errors import UsageError
+from .prompts import PromptSet, load_prompts
+
+Features = dict[str, Tensor]
+"""What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
+
+
+@dataclass
+class Scores:
+    """Raw anomaly scores of a batch: `maps` (B, S, S) and `images` (B,), float32, higher is more abnormal."""
+
+    maps: Tensor
+    images: Tensor
+
+
+class Adapter(nn.Module):
+    """Base of the four methods.
+
+    `config` is the method's frozen dataclass, completed for the backbone (layers, widths). `state_dict()` is the
+    checkpoint. Subclasses give `features`, `predict` and, when they train, `objective`.
+    """
+
+    method = ""
+    trainable = True
+
+    def __init__(self, config, backbone: Backbone):
+        super().__init__()
+        self.config = config
+        self.prompts: PromptSet = load_prompts(config.prompts)
+
+    def features(self, backbone: Backbone, images: Tensor) -> Features:
+        """Frozen features of images (B, 3, S, S)."""
+        raise NotImplementedError
+
+    def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
+        """Scores of images of `size` pixels from their features."""
+        raise NotImplementedError
+
+    def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Training loss {"total": ..., parts} for masks (B, S, S) in {0, 1} and labels (B,); raises UsageError if none."""
+        raise UsageError(f"{self.method} is training-free; choose vand, anomalyclip or adaclip")
+
+    @torch.no_grad()
+    def score(self, backbone: Backbone, images: Tensor) -> Scores:
+        """Score normalised images (B, 3, S, S); the result of an image does not depend on its batch."""
+        return self.predict(backbone, self.features(backbone, images), images.shape[-1])
+
+    def loss(self, backbone: Backbone, images: Tensor, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """Training loss of a batch; see `objective`."""
+        return self.objective(backbone, self.features(backbone, images), masks, labels)
+
+    def volume_scores(self, scores: Tensor, map_maxima: Tensor) -> Tensor:
+        """Slice scores of one volume from its image scores (N,) and map maxima (N,); most methods keep the former."""
+        return scores
+
+    @property
+    def display_range(self) -> tuple[float, float]:
+        """The raw values drawn as the ends of the colour scale."""
+        return 0.0, 1.0
+
+    def describe(self) -> dict:
+        """Config and prompts, JSON-able, stored with every result and checkpoint."""
+        return {"method": self.method, "config": asdict(self.config), "prompts": self.prompts.to_dict()}
+
+
+def config_from_dict(kind: type, values: dict):
+    """A config dataclass from JSON values; raises UsageError naming unknown fields."""
+    known = {f.name for f in fields(kind)}
+    unknown = sorted(set(values) - known)
+    if unknown:
+        raise UsageError(f"{kind.__name__} has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
+    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def quarters(backbone: Backbone) -> tuple[int, ...]:
+    """The four layers at the quarters of an image tower's depth (6, 12, 18, 24 for ViT-L; stages 1 to 4 for a ResNet)."""
+    depth = backbone.vision.depth
+    return tuple(sorted({max(1, round(depth * q / 4)) for q in (1, 2, 3, 4)}))
+
+
+def sentence_embeddings(backbone: Backbone, prompts: PromptSet, name: str) -> tuple[Tensor, Tensor]:
+    """Embeddings of the normal (n, C) and abnormal (m, C) sentences, not normalised, kept in the backbone's cache."""
+    key = ("sentences", prompts, name)
+    if key not in backbone.cache:
+        with torch.no_grad():
+            backbone.cache[key] = tuple(
+                backbone.encode_text(backbone.text.tokenize(g)) for g in prompts.sentences(name)
+            )
+    return backbone.cache[key]
+
+
+def group_direction(embeddings: Tensor, unit_first: bool = True) -> Tensor:
+    """One unit vector (..., C) for a group of sentences (..., n, C): mean of unit vectors (VAND, AdaCLIP) or of raw ones."""
+    if unit_first:
+        embeddings = nn.functional.normalize(embeddings, dim=-1)
+    return nn.functional.normalize(embeddings.mean(dim=-2), dim=-1)

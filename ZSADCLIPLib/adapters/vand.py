@@ -1,0 +1,133 @@
+"""VAND / APRIL-GAN (Chen et al., arXiv 2305.17382): linear layers take tapped tokens into the text space.
+
+Specification: vand.md. The map is the sum over layers of sigmoid(upsampled 100 * cosine difference).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..backbones.base import Backbone
+from .base import Adapter, Features, Scores, group_direction, quarters, sentence_embeddings
+from .losses import dice, focal
+from .maps import to_grid, upsample
+
+
+@dataclass(frozen=True)
+class VANDConfig:
+    """Settings of VAND; the defaults are the authors'.
+
+    layers           tapped blocks or stages, from 1; empty = the quarters of the depth.
+    temperature      factor of the cosine, a constant in the authors' code.
+    upsample         faithful (= corners), half-pixel or centres.
+    reference_layers taps compared with the memory bank of normal images; empty = `layers`.
+    dice             what one Dice sample is: image, rows or batch (see `losses`).
+    """
+
+    layers: tuple[int, ...] = ()
+    object_name: str = "brain"
+    prompts: str = "vand"
+    temperature: float = 100.0
+    upsample: str = "faithful"
+    pos_embed: str = "bicubic-antialias"
+    reference_layers: tuple[int, ...] = ()
+    dice: str = "image"
+    learning_rate: float = 1e-3
+    epochs: int = 15
+    batch_size: int = 8
+
+
+class VAND(Adapter):
+    """Zero-shot with trained linear layers; with `remember` also few-shot."""
+
+    method = "vand"
+    Config = VANDConfig
+
+    def __init__(self, config: VANDConfig, backbone: Backbone):
+        layers = tuple(sorted(set(config.layers))) or quarters(backbone)
+        references = tuple(sorted(set(config.reference_layers))) or layers
+        super().__init__(replace(config, layers=layers, reference_layers=references), backbone)
+        widths = [backbone.vision.tap_width(layer) for layer in layers]
+        self.fc = nn.ModuleList(nn.Linear(width, backbone.embed_dim) for width in widths)
+        self.memory: dict[int, Tensor] = {}
+
+    @property
+    def display_range(self):
+        return 0.0, float(len(self.config.layers) + (2 * len(self.config.reference_layers) if self.memory else 0))
+
+    def text(self, backbone: Backbone) -> Tensor:
+        """Unit text directions (C, 2), columns normal and abnormal."""
+        groups = sentence_embeddings(backbone, self.prompts, self.config.object_name)
+        return torch.stack([group_direction(group) for group in groups], dim=1)
+
+    def _taps(self, backbone: Backbone, images: Tensor, layers) -> Features:
+        features = backbone.encode_image(images, taps=layers, pos_embed=self.config.pos_embed)
+        tokens = {f"tap{k}": v[:, backbone.vision.prefix :] for k, v in features.taps.items()}
+        return {"embedding": features.embedding, **tokens}
+
+    @torch.no_grad()
+    def features(self, backbone: Backbone, images: Tensor) -> Features:
+        layers = self.config.layers + (self.config.reference_layers if self.memory else ())
+        return self._taps(backbone, images, sorted(set(layers)))
+
+    @torch.no_grad()
+    def remember(self, backbone: Backbone, images: Tensor) -> None:
+        """Add normal images (k, 3, S, S) to the memory bank (vand.md 7); their tokens are compared with later ones."""
+        for layer in self.config.reference_layers:
+            tokens = self._taps(backbone, images, self.config.reference_layers)[f"tap{layer}"]
+            bank = F.normalize(tokens.flatten(0, 1), dim=-1)
+            self.memory[layer] = torch.cat([self.memory[layer], bank]) if layer in self.memory else bank
+
+    def _draw(self, tokens: Tensor, size: int, backbone: Backbone) -> Tensor:
+        mode = "corners" if self.config.upsample == "faithful" else self.config.upsample
+        grid = to_grid(tokens)
+        patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
+        return upsample(grid, size, mode, patch)
+
+    def layer_maps(self, backbone: Backbone, features: Features, size: int) -> list[Tensor]:
+        """Abnormal probabilities (B, S, S) of each layer, after upsampling the logits."""
+        text = self.text(backbone)
+        direction = text[:, 1] - text[:, 0]
+        maps = []
+        for layer, linear in zip(self.config.layers, self.fc, strict=True):
+            tokens = linear(features[f"tap{layer}"])
+            logits = self.config.temperature * (tokens @ direction) / tokens.norm(dim=-1)
+            maps.append(self._draw(logits, size, backbone).sigmoid())
+        return maps
+
+    def reference_map(self, backbone: Backbone, features: Features, size: int) -> Tensor:
+        """Sum over layers of 1 - the best cosine with the memory bank, (B, S, S), range 0..2 a layer."""
+        total = 0
+        for layer, bank in self.memory.items():
+            tokens = F.normalize(features[f"tap{layer}"], dim=-1)
+            nearest = torch.stack([(one @ bank.T).amax(dim=-1) for one in tokens])
+            total = total + self._draw(1 - nearest, size, backbone)
+        return total
+
+    def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
+        maps = sum(self.layer_maps(backbone, features, size))
+        if self.memory:
+            maps = maps + self.reference_map(backbone, features, size)
+        image = F.normalize(features["embedding"], dim=-1)
+        return Scores(maps, (100 * image @ self.text(backbone)).softmax(dim=-1)[:, 1])
+
+    def volume_scores(self, scores: Tensor, map_maxima: Tensor) -> Tensor:
+        """With a memory bank: mean of the text score and the map maximum, min-max scaled over the volume's slices."""
+        if not self.memory:
+            return scores
+        span = map_maxima.max() - map_maxima.min()
+        return 0.5 * (scores + (map_maxima - map_maxima.min()) / span) if span > 0 else 0.5 * scores
+
+    def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        maps = self.layer_maps(backbone, features, masks.shape[-1])
+        focals = torch.stack([focal(p, masks) for p in maps])
+        dices = torch.stack([dice(p, masks, self.config.dice) for p in maps])
+        return {"total": (focals + dices).sum(), "focal": focals.sum(), "dice": dices.sum()}
+
+    def optimizer(self) -> torch.optim.Optimizer:
+        """Adam(1e-3, betas 0.5 and 0.999), constant rate (vand.md 9)."""
+        return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))
