@@ -17,7 +17,7 @@ from ..backbones.base import Backbone
 from ..errors import UsageError
 from .base import Adapter, Features, Scores, group_direction, sentence_embeddings
 from .maps import to_grid, upsample
-from .test_time import Draws, adapt, seeded_draws
+from .adaptation import Draws, adapt, seeded_draws
 from .views import views
 
 
