@@ -20,6 +20,11 @@ from .maps import to_grid, upsample
 from .adaptation import Draws, adapt, seeded_draws
 from .views import views
 
+TEXTURES = ("carpet", "leather", "grid", "tile", "wood")
+"""Object names for which the authors use their texture templates."""
+
+ALIASES = {"macaroni1": "macaroni", "macaroni2": "macaroni"}
+
 
 @dataclass(frozen=True)
 class AnoVLConfig:
@@ -57,7 +62,10 @@ class AnoVL(Adapter):
                 f"score_views {config.score_views!r} / optimizer {config.optimizer!r}: expected all or identity, "
                 "and fresh or persistent"
             )
-        super().__init__(replace(config, vv_blocks=min(config.vv_blocks, backbone.vision.depth)), backbone)
+        name = ALIASES.get(config.object_name, config.object_name)
+        prompts = "anovl-textures" if config.prompts == "anovl" and name in TEXTURES else config.prompts
+        vv_blocks = min(config.vv_blocks, backbone.vision.depth)
+        super().__init__(replace(config, vv_blocks=vv_blocks, object_name=name, prompts=prompts), backbone)
         self.draws: Callable[[int], Draws] | None = None
         self.losses: list[list[float]] = []
         self._optimizer_state: dict | None = None
