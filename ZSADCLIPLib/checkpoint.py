@@ -1,0 +1,232 @@
+"""Adapter checkpoints: one safetensors file of ours, and the authors' published files.
+
+Ours holds the learned tensors and, as JSON in the header, the method, its config, the backbone it was trained on and its
+provenance (data, seeds, threshold). Reading the header needs no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from .adapters import METHODS
+from .errors import UsageError, WeightsError
+
+FORMAT = "zsadclip-adapter-1"
+EMBEDDED = Path(__file__).resolve().parent / "data" / "adapters"
+MAX_HEADER = 1 << 24
+
+
+@dataclass(frozen=True)
+class CheckpointInfo:
+    """What the header of one of our checkpoint files says."""
+
+    path: Path
+    method: str
+    config: dict
+    backbone: dict
+    provenance: dict
+
+    @property
+    def name(self) -> str:
+        return self.path.stem
+
+    @property
+    def threshold(self) -> float | None:
+        """The raw map value that was best on training data, if it was determined."""
+        return self.provenance.get("threshold")
+
+
+def read_info(path: str | Path) -> CheckpointInfo | None:
+    """The header of a checkpoint of ours, None for other files; raises WeightsError for a damaged one."""
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"the checkpoint {path} does not exist")
+    if path.suffix != ".safetensors":
+        return None
+    try:
+        with open(path, "rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if not 0 < length < MAX_HEADER:
+                raise ValueError(f"a header of {length} bytes")
+            meta = json.loads(stream.read(length)).get("__metadata__", {})
+        if meta.get("format") != FORMAT:
+            return None
+        fields = {key: json.loads(meta[key]) for key in ("config", "backbone", "provenance")}
+        if meta["method"] not in METHODS:
+            raise ValueError(f"unknown method {meta['method']!r}")
+        return CheckpointInfo(path, meta["method"], **fields)
+    except (OSError, ValueError, KeyError, AttributeError, struct.error) as error:
+        raise WeightsError(f"{path} is not a readable checkpoint: {error}; get the file again") from error
+
+
+def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
+    """The checkpoints that come with the package and those in `folder`, by name; unreadable files are left out."""
+    found = []
+    for base in filter(None, (EMBEDDED, Path(folder) if folder else None)):
+        for path in sorted(base.glob("*.safetensors")):
+            try:
+                info = read_info(path)
+            except WeightsError:
+                continue
+            if info is not None:
+                found.append(info)
+    return found
+
+
+def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | None:
+    """The embedded adapter of a method for a backbone, trained on "brain" or "industrial" data; None if there is none."""
+    path = EMBEDDED / f"{method}-{backbone}-{setup}.safetensors"
+    return path if path.is_file() else None
+
+
+def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None = None) -> None:
+    """Write an adapter (complete or not at all) with what is needed to load it again."""
+    from safetensors.torch import save_file
+
+    from .io import atomic_path
+
+    description = adapter.describe()
+    meta = {
+        "format": FORMAT,
+        "method": adapter.method,
+        "config": json.dumps(description["config"]),
+        "backbone": json.dumps(backbone.describe()),
+        "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
+    }
+    tensors = {k: v.detach().float().cpu().contiguous() for k, v in adapter.state_dict().items()}
+    with atomic_path(path) as temporary:
+        save_file(tensors, temporary, metadata=meta)
+
+
+def load_adapter(source: str | Path, backbone, overrides: Mapping | None = None, allow_mismatch: bool = False):
+    """An adapter ready for `backbone`.
+
+    source          a method name (its embedded adapter for this backbone, or AnoVL, which needs none), "METHOD:random" or
+                    "METHOD:random:SEED" (untrained), one of our checkpoints, or a file published by the authors.
+    overrides       config fields that are not learned, such as object_name, prompts or upsample.
+    allow_mismatch  accept other backbone weights or another activation than the adapter was trained with.
+    Raises WeightsError for files that do not fit, naming the keys, and UsageError for unknown config fields.
+    """
+    overrides = dict(overrides or {})
+    method, _, how = str(source).partition(":")
+    if method in METHODS:
+        return _by_method(method, how, backbone, overrides, allow_mismatch)
+    info = read_info(source)
+    if info is None:
+        return _published(Path(source), backbone, overrides)
+    _check_backbone(info, backbone, allow_mismatch)
+    from .backbones.weights import read_state
+
+    return _build(info.method, {**info.config, **overrides}, backbone, read_state(source), str(source), info.provenance)
+
+
+def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch: bool):
+    if METHODS[method].trainable and not how:
+        path = find_checkpoint(method, backbone.name)
+        if path is None:
+            raise WeightsError(
+                f"{METHODS[method].label} needs trained weights for the backbone {backbone.name}, and none come with the "
+                f"package; give --checkpoint FILE (yours or the authors'), or --checkpoint {method}:random to try it untrained"
+            )
+        return load_adapter(path, backbone, overrides, allow_mismatch)
+    kind, _, seed = how.partition(":")
+    if kind not in ("", "random") or (seed and not seed.isdigit()):
+        raise UsageError(f"{method}:{how} is unknown; expected {method}:random or {method}:random:SEED")
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(seed or 0))
+        provenance = {"trained": False, "seed": int(seed or 0)} if kind else {}
+        return _build(method, overrides, backbone, None, method, provenance)
+
+
+def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: str, provenance: Mapping):
+    from .adapters.base import config_from_dict
+    from .backbones.build import load_strictly
+
+    kind = METHODS[method].load()
+    adapter = kind(config_from_dict(kind.Config, dict(config)), backbone)
+    if state is not None:
+        load_strictly(adapter, state, f"the {METHODS[method].label} tensors of {what}")
+    adapter.provenance = dict(provenance)
+    return adapter.to(backbone.device).eval()
+
+
+def _check_backbone(info: CheckpointInfo, backbone, allow_mismatch: bool) -> None:
+    wanted, here = info.backbone, backbone.describe()
+    differences = [
+        f"{key} {here[key]!r} instead of {wanted[key]!r}"
+        for key in ("activation", "fingerprint")
+        if key in wanted and wanted[key] != here[key]
+    ]
+    if differences and not allow_mismatch:
+        raise WeightsError(
+            f"{info.path.name} was trained on {wanted.get('name')}, but this backbone ({backbone.name}) has "
+            f"{' and '.join(differences)}; load the right one, or allow the mismatch knowingly"
+        )
+
+
+def _published(path: Path, backbone, overrides: dict):
+    """The authors' files: VAND's trainable_linearlayer, AnomalyCLIP's prompt_learner, AdaCLIP's clip_model.* dictionary."""
+    from .backbones.weights import read_state
+
+    state = read_state(path)
+    if "trainable_linearlayer" in state:
+        return _build("vand", overrides, backbone, state["trainable_linearlayer"], path.name, {"file": path.name})
+    if "prompt_learner" in state:
+        return _published_anomalyclip(state["prompt_learner"], path, backbone, overrides)
+    if any(key.startswith("clip_model.") for key in state):
+        state = {key.removeprefix("clip_model."): value for key, value in state.items()}
+        return _build(
+            "adaclip", {**_adaclip_shape(state), **overrides}, backbone, state, path.name, {"file": path.name}
+        )
+    keys = ", ".join(list(map(str, state))[:6])
+    raise WeightsError(
+        f"{path} is no adapter: expected one of our .safetensors, or the authors' trainable_linearlayer (VAND), "
+        f"prompt_learner (AnomalyCLIP) or clip_model.* (AdaCLIP); its keys begin with {keys or 'nothing'}"
+    )
+
+
+def _adaclip_shape(state: Mapping) -> dict:
+    """depth, length, kind and branch of an AdaCLIP file, read from its keys and shapes."""
+    static = {tower: sorted(k for k in state if k.startswith(f"{tower}_prompter.")) for tower in ("visual", "text")}
+    generators = [k for k in state if re.fullmatch(r"dynamic_text_prompt_generator\.head\.\d+\.bias", k)]
+    branch = ("V" if static["visual"] else "") + ("L" if static["text"] else "")
+    prompts = static["visual"] or static["text"]
+    shape = {"dice": "rows", "kind": ("S" if prompts else "") + ("D" if generators else ""), "branch": branch or "VL"}
+    if prompts:
+        shape |= {"depth": len(prompts), "length": len(state[prompts[0]])}
+    elif generators:
+        shape |= {"length": len(generators)}
+    return shape
+
+
+def _published_anomalyclip(state: Mapping, path: Path, backbone, overrides: dict):
+    learned = {k: v for k, v in state.items() if k.startswith(("ctx_", "compound_prompts_text."))}
+    buffers = {k: v for k, v in state.items() if k.startswith(("token_prefix_", "token_suffix_", "tokenized_prompts_"))}
+    unknown = sorted(set(state) - set(learned) - set(buffers))
+    # The projections are in every published file and were never used by the authors' code.
+    unknown = [k for k in unknown if not k.startswith("compound_prompt_projections.")]
+    if unknown or not {"ctx_pos", "ctx_neg"} <= set(learned):
+        raise WeightsError(f"{path} is no AnomalyCLIP file: unknown keys {unknown[:6]}, known {sorted(learned)[:3]}")
+    deep = [v for k, v in sorted(learned.items()) if k.startswith("compound")]
+    shape = {"context": learned["ctx_pos"].shape[-2], "deep_depth": len(deep) + 1, "half_prompts": True}
+    shape |= {"deep_length": len(deep[0])} if deep else {}
+    adapter = _build("anomalyclip", {**shape, **overrides}, backbone, learned, path.name, {"file": path.name})
+    tokens = adapter._tokens(backbone).cpu()
+    for row, name in enumerate(("pos", "neg")):
+        ids, prefix = buffers.get(f"tokenized_prompts_{name}"), buffers.get(f"token_prefix_{name}")
+        if ids is not None and not (ids.reshape(-1) == tokens[row]).all():
+            raise WeightsError(f"{path} was trained with other prompt words than {backbone.name} makes of 'object'")
+        if prefix is not None:
+            own = backbone.text.token_vectors(tokens[row, :1].to(backbone.device)).float().cpu()
+            if (own - prefix.reshape(own.shape).float()).abs().max() > 1e-2:
+                raise WeightsError(
+                    f"{path} carries other CLIP token vectors than {backbone.name}; load the right backbone"
+                )
+    return adapter

@@ -1,0 +1,295 @@
+"""From a volume to its anomaly map, mask, findings and scores: `Detector(backbone, adapter).detect(volume)`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+import torch
+
+from . import __version__
+from .errors import InputError, UsageError, WeightsError, ZSADCLIPError
+from .findings import Finding, find, remove_small
+from .intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
+from .progress import Progress, silent
+from .slicing import Fit, SliceStack, slice_volume
+from .volume import Volume
+
+DEFAULT_SIZE = 240
+DEFAULT_QUANTILE = 0.995
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """How the mask is cut from the raw map.
+
+    `rule` is "fixed", "quantile" (over the brain voxels of this volume) or "checkpoint" (the value stored with the
+    adapter, else the 0.995 quantile); `value` belongs to the first two.
+    """
+
+    rule: str = "checkpoint"
+    value: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Threshold:
+        """From "checkpoint", "quantile:Q", "fixed:T" or a plain number; raises UsageError otherwise."""
+        rule, _, number = text.partition(":")
+        if rule == "checkpoint" and not number:
+            return cls()
+        if rule not in ("fixed", "quantile"):
+            rule, number = "fixed", text
+        try:
+            value = float(number)
+        except ValueError:
+            value = float("nan")
+        if not np.isfinite(value) or (rule == "quantile" and not 0 < value < 1):
+            raise UsageError(
+                f"threshold {text!r}: expected checkpoint, a number, fixed:NUMBER or quantile:Q with 0 < Q < 1"
+            )
+        return cls(rule, value)
+
+
+@dataclass
+class Detection:
+    """What was found in one volume.
+
+    map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal.
+    mask           uint8 0/1: map >= threshold inside the brain, small parts removed.
+    slice_scores   image-level score of every slice (N,); volume_score is their largest.
+    threshold      raw map value; threshold_rule says where it came from.
+    display        {"lo", "hi"}: raw values drawn as the ends of the colour scale (linear between, clipped outside).
+    stack          the slices that were scored; image its 8-bit version (N, R, C).
+    provenance     every choice that the numbers depend on, JSON-able.
+    """
+
+    map: Volume
+    mask: Volume
+    slice_scores: np.ndarray
+    volume_score: float
+    findings: list[Finding]
+    threshold: float
+    threshold_rule: str
+    display: dict[str, float]
+    provenance: dict
+    stack: SliceStack = field(repr=False)
+    image: np.ndarray = field(repr=False)
+    brain: np.ndarray = field(repr=False)
+
+    def to_dict(self) -> dict:
+        """The JSON of a case: everything but the arrays."""
+        return {
+            "volume_score": self.volume_score,
+            "threshold": self.threshold,
+            "threshold_rule": self.threshold_rule,
+            "display": self.display,
+            "findings": [asdict(f) for f in self.findings],
+            "slice_scores": [float(s) for s in self.slice_scores],
+            "provenance": self.provenance,
+        }
+
+
+class Detector:
+    """Runs one adapter on one backbone over whole volumes.
+
+    image_size    pixels of the square the model sees; plane "axial", "coronal" or "sagittal".
+    intensity     "per-volume-percentile", "per-slice-minmax" (the paper) or "window" with `window` = (low, high).
+    batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
+    background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
+    Raises UsageError for values that are not allowed.
+    """
+
+    def __init__(
+        self,
+        backbone,
+        adapter,
+        image_size: int = DEFAULT_SIZE,
+        plane: str = "axial",
+        intensity: str = "per-volume-percentile",
+        window: tuple[float, float] | None = None,
+        batch_size: int | None = None,
+        threshold: Threshold | str = "checkpoint",
+        min_size_mm3: float = 0.0,
+        background: str = "keep",
+    ):
+        if background not in ("keep", "zero"):
+            raise UsageError(f"background {background!r} is unknown; choose keep or zero")
+        if batch_size is not None and batch_size < 1:
+            raise UsageError(f"batch size {batch_size}: expected a whole number from 1, or auto")
+        if not min_size_mm3 >= 0:
+            raise UsageError(f"min size {min_size_mm3} mm3: expected 0 or more")
+        if backbone.kind == "vit" and image_size < backbone.vision.patch:
+            raise UsageError(f"image size {image_size} is smaller than one patch ({backbone.vision.patch} pixels)")
+        self.backbone, self.adapter = backbone, adapter
+        self.image_size, self.plane, self.intensity, self.window = image_size, plane, intensity, window
+        self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
+        self.min_size_mm3, self.background = min_size_mm3, background
+        self.batch_size = batch_size or default_batch_size(backbone, image_size)
+
+    def score_slices(self, slices: np.ndarray, progress: Progress = silent) -> tuple[np.ndarray, np.ndarray]:
+        """Raw maps (N, S, S) and image scores (N,) of 8-bit slices (N, S, S); identical blank slices are scored once."""
+        todo = np.flatnonzero(~blank_slices(slices)) if len(slices) > 1 else np.arange(len(slices))
+        blank = np.setdiff1d(np.arange(len(slices)), todo)
+        todo = np.concatenate([todo, blank[:1]]).astype(int)
+        maps = np.empty((len(slices), self.image_size, self.image_size), np.float32)
+        scores = np.empty(len(slices), np.float32)
+        done = 0
+        while done < len(todo):
+            progress(done / len(todo), f"slice {done} of {len(todo)}")
+            rows = todo[done : done + self.batch_size]
+            try:
+                batch = torch.from_numpy(slices[rows])
+                if self.backbone.device.type == "cuda":
+                    batch = batch.pin_memory()
+                with torch.inference_mode():
+                    result = self.adapter.score(self.backbone, self.backbone.preprocess(batch))
+                maps[rows], scores[rows] = result.maps.cpu().numpy(), result.images.cpu().numpy()
+            except RuntimeError as error:
+                if "out of memory" not in str(error).lower() or self.batch_size == 1:
+                    raise
+                self.batch_size //= 2
+                if self.backbone.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                progress(done / len(todo), f"out of memory: going on with batches of {self.batch_size}")
+                continue
+            done += len(rows)
+        maps[blank[1:]], scores[blank[1:]] = maps[blank[:1]], scores[blank[:1]]
+        progress(1.0, f"slice {len(todo)} of {len(todo)}")
+        return maps, scores
+
+    def prepare(self, volume: Volume) -> tuple[SliceStack, np.ndarray, Fit]:
+        """The volume's slices, their 8-bit version (N, R, C), and how they fit the model's square."""
+        stack = slice_volume(volume, self.plane)
+        image = to_uint8(stack.array, self.intensity, self.window)
+        resample = "bilinear" if self.adapter.method == "anovl" else "bicubic"
+        return stack, image, Fit(image.shape[1:], stack.spacing[:2], self.image_size, resample)
+
+    def detect(self, volume: Volume, brain: np.ndarray | None = None, progress: Progress = silent) -> Detection:
+        """Score a volume; `brain` (I, J, K) bool limits mask and findings (default: found from the image).
+
+        Raises InputError when `brain` has another shape or is empty, ZSADCLIPError when the map is not finite, and
+        whatever `progress` raises (`Cancelled`), leaving nothing behind.
+        """
+        if brain is not None and (brain.shape != volume.shape or not brain.any()):
+            raise InputError(
+                f"the brain mask of shape {brain.shape} with {int(brain.sum())} voxels does not fit the volume {volume.shape}"
+            )
+        stack, image, fit = self.prepare(volume)
+        maps, scores = self.score_slices(fit.apply(image), progress)
+        if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
+            raise ZSADCLIPError(
+                f"the anomaly map of {volume.name or 'the volume'} has {int((~np.isfinite(maps)).sum())} values that are not "
+                f"finite, so it is not used; precision {self.backbone.describe()['dtype']} may be too low (try float32), or "
+                "the weights are damaged"
+            )
+        maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
+        scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
+        array = np.ascontiguousarray(stack.restore(fit.back(maps)))
+        brain = brain_mask(volume) if brain is None else brain.astype(bool)
+        if self.background == "zero":
+            array[~brain] = array.min()
+        result = volume.with_array(array)
+        threshold, rule = self._cut(array, brain)
+        mask = remove_small((array >= threshold) & brain, volume.spacing, self.min_size_mm3)
+        findings = find(result, mask, stack, brain=brain)
+        low, high = self.adapter.display_range
+        return Detection(
+            map=result,
+            mask=volume.with_array(mask.astype(np.uint8)),
+            slice_scores=scores,
+            volume_score=float(scores.max()),
+            findings=findings,
+            threshold=threshold,
+            threshold_rule=rule,
+            display={"lo": float(low), "hi": float(high)},
+            provenance=self._provenance(volume, stack),
+            stack=stack,
+            image=image,
+            brain=brain,
+        )
+
+    def _cut(self, array: np.ndarray, brain: np.ndarray) -> tuple[float, str]:
+        rule, value = self.threshold.rule, self.threshold.value
+        if rule == "checkpoint":
+            stored = getattr(self.adapter, "provenance", {}).get("threshold")
+            if stored is not None:
+                return float(stored), "checkpoint"
+            rule, value = "quantile", DEFAULT_QUANTILE
+        if rule == "quantile":
+            return float(np.quantile(array[brain], value)), f"quantile:{value:g} over brain voxels"
+        return float(value), f"fixed:{value:g}"
+
+    def _provenance(self, volume: Volume, stack: SliceStack) -> dict:
+        return {
+            "software": f"ZSADCLIP {__version__}, torch {torch.__version__.split('+')[0]}",
+            "use": "research use only, not for diagnosis",
+            "adapter": {**self.adapter.describe(), "provenance": getattr(self.adapter, "provenance", {})},
+            "backbone": self.backbone.describe(),
+            "adapted": adaptations(self.adapter.method, self.backbone),
+            "preprocessing": {
+                "plane": self.plane,
+                "intensity": self.intensity,
+                "window": list(self.window) if self.window else None,
+                "image_size": self.image_size,
+                "slices": list(stack.shape),
+                "slice_axes": [int(axis) for axis in stack.permutation],
+                "slice_flips": [bool(flip) for flip in stack.flips],
+                "skull_stripped": is_skull_stripped(volume),
+                "notes": [*volume.notes, *([stack.warning] if stack.warning else [])],
+            },
+            "background": self.background,
+            "min_size_mm3": self.min_size_mm3,
+            "device": self.backbone.device.type,
+        }
+
+
+def adaptations(method: str, backbone) -> list[str]:
+    """What differs from the published method on this backbone, in words."""
+    if backbone.kind != "resnet":
+        return []
+    return {
+        "vand": ["stages 1 to 4 are tapped, as in the authors' ResNet path; batch norms use their stored statistics"],
+        "anomalyclip": [
+            "AnomalyCLIP-style: one dense tap, value-value attention in the attention pool on an undilated-stride stage 4; "
+            "no DPAM; learned prompts enter a bidirectional text tower"
+        ],
+        "adaclip": [
+            "text prompts only: a ResNet has no token sequence for visual prompts; stages share stage 3's grid for HSF"
+        ],
+        "anovl": ["value-value attention in the attention pool, the only attention layer, on a stage 4 without stride"],
+    }[method]
+
+
+def default_batch_size(backbone, image_size: int) -> int:
+    """Slices at once: 8 on a CPU, on a GPU as many as a third of its free memory holds, at most 64."""
+    if backbone.device.type != "cuda":
+        return 8
+    free, _ = torch.cuda.mem_get_info(backbone.device)
+    tokens = backbone.vision.grid(image_size) ** 2 + 1
+    bytes_each = tokens * backbone.vision.width * 64 * torch.finfo(backbone.dtype).bits // 8
+    return int(np.clip(free // 3 // bytes_each, 1, 64))
+
+
+def choose_device(name: str) -> str:
+    """The device behind "auto", "cuda", "cuda:1", "mps" or "cpu"; raises WeightsError for one that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return "cuda"
+        return "mps" if torch.backends.mps.is_available() else "cpu"
+    kind = name.partition(":")[0]
+    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if kind not in present:
+        raise UsageError(f"device {name!r} is unknown; choose auto, cuda, mps or cpu")
+    if not present[kind]:
+        raise WeightsError(f"device {name!r} is not available here; choose auto or cpu")
+    return name
+
+
+def choose_dtype(precision: str, device: str) -> str:
+    """The working type behind "auto" (float32, the exact one) or the named one; float16 needs a GPU."""
+    if precision == "auto":
+        return "float32"
+    if precision not in ("float32", "bfloat16", "float16"):
+        raise UsageError(f"precision {precision!r} is unknown; choose auto, float32, bfloat16 or float16")
+    if precision == "float16" and device == "cpu":
+        raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16 on a CPU")
+    return precision
