@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -14,18 +15,22 @@ class Volume:
     """A scalar volume on its own grid.
 
     `array` has shape (I, J, K); `affine` is (4, 4) float64 and takes voxel indices to RAS millimetres; `name` labels the
-    case; `notes` lists what was repaired or noticed while reading. Raises InputError unless the array has three axes and
-    the affine is finite and invertible.
+    case; `notes` lists what was repaired or noticed while reading; `geometry` is the NIfTI header fields that placed the
+    volume, kept so that a result is written with the same ones. Raises InputError unless the array has three axes and the
+    affine is finite and invertible.
     """
 
     array: np.ndarray
     affine: np.ndarray
     name: str = ""
     notes: tuple[str, ...] = field(default=())
+    geometry: Any = field(default=None, repr=False)
 
     def __post_init__(self):
         if self.array.ndim != 3:
-            raise InputError(f"expected a volume with 3 axes, got shape {self.array.shape}; pick one frame or channel first")
+            raise InputError(
+                f"expected a volume with 3 axes, got shape {self.array.shape}; pick one frame or channel first"
+            )
         if 0 in self.array.shape:
             raise InputError(f"the volume has no voxels: shape {self.array.shape}")
         affine = np.asarray(self.affine, dtype=np.float64)
@@ -44,6 +49,18 @@ class Volume:
     def spacing(self) -> tuple[float, float, float]:
         """Voxel edge lengths along I, J, K in mm."""
         return tuple(float(s) for s in np.linalg.norm(self.affine[:3, :3], axis=0))
+
+    @property
+    def axcodes(self) -> tuple[str, str, str]:
+        """The patient direction nearest to each voxel axis, such as ("R", "A", "S")."""
+        from nibabel.orientations import aff2axcodes
+
+        return tuple(aff2axcodes(self.affine))
+
+    @property
+    def is_constant(self) -> bool:
+        """True when every voxel has the same value."""
+        return bool(self.array.min() == self.array.max())
 
     def with_array(self, array: np.ndarray, name: str | None = None) -> Volume:
         """The same grid with other values; raises InputError if the shape differs."""

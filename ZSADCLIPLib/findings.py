@@ -1,0 +1,148 @@
+"""Findings: the connected parts of an anomaly mask, measured and ranked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from .errors import InputError, UsageError
+from .slicing import SliceStack
+from .volume import Volume
+
+MIDLINE_MM = 2.5
+CONNECTED = np.ones((3, 3, 3), bool)  # 26 neighbours
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One connected part of the mask, ready for JSON.
+
+    `rank` counts from 1; `label` is its value in `components(mask)`; `peak` and `mean` are raw map scores; positions are
+    RAS mm; `side` is the patient's "left", "right" or "midline"; `slices` are the first and last slice in the chosen
+    plane, counted from 0; `box` is ((first, last), ...) voxel along I, J, K, both included.
+    """
+
+    rank: int
+    label: int
+    volume_mm3: float
+    voxels: int
+    peak: float
+    mean: float
+    peak_ras: tuple[float, float, float]
+    centroid_ras: tuple[float, float, float]
+    side: str
+    slices: tuple[int, int]
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+def components(mask: np.ndarray) -> np.ndarray:
+    """The 26-connected parts of a mask (I, J, K) as labels 1, 2, ... in int32 (I, J, K); 0 is background."""
+    return ndimage.label(mask, CONNECTED)[0]
+
+
+def remove_small(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3: float) -> np.ndarray:
+    """The mask (I, J, K) without its 26-connected parts smaller than `min_mm3`; `spacing` is in mm along I, J, K.
+
+    Raises UsageError for a negative size.
+    """
+    _check_size(min_mm3)
+    if min_mm3 == 0 or not mask.any():
+        return mask.astype(bool)
+    labels = components(mask)
+    return _large(labels, float(np.prod(spacing)), min_mm3)[labels]
+
+
+def find(
+    map: Volume,
+    mask: np.ndarray,
+    stack: SliceStack,
+    min_size_mm3: float = 0.0,
+    brain: np.ndarray | None = None,
+) -> list[Finding]:
+    """The findings in a mask (I, J, K) of the anomaly map `map`, most abnormal first.
+
+    Ranked by the sum of the scores above the lowest score in the mask, times the voxel volume, so that size and height
+    both count whatever the scale of the map; then by volume. `stack` says in which plane slices are counted. `side`
+    compares the centroid with the middle of `brain` (I, J, K), the mean of its extremes from left to right, or with RAS
+    x = 0 when there is none; within 2.5 mm it is the midline. Raises InputError if a shape differs from the map's.
+    """
+    _check_size(min_size_mm3)
+    for name, given in (("mask", mask), ("brain", brain)):
+        if given is not None and given.shape != map.shape:
+            raise InputError(f"the {name} of shape {given.shape} does not fit the map {map.shape}")
+    labels = components(mask)
+    voxel_mm3 = float(abs(np.linalg.det(map.affine[:3, :3])))
+    labels *= _large(labels, voxel_mm3, min_size_mm3)[labels]
+    at = np.flatnonzero(labels)
+    if at.size == 0:
+        return []
+    owner, scores = labels.ravel()[at], map.array.ravel()[at].astype(np.float64)
+    order = np.argsort(owner, kind="stable")
+    at, owner, scores = at[order], owner[order], scores[order]
+    starts = np.flatnonzero(np.diff(owner, prepend=0))
+    sizes = np.diff(starts, append=at.size)
+    ijk = np.stack(np.unravel_index(at, map.shape))
+    first, last = np.minimum.reduceat(ijk, starts, 1).T, np.maximum.reduceat(ijk, starts, 1).T
+    means = np.add.reduceat(scores, starts) / sizes
+    peaks = np.maximum.reduceat(scores, starts)
+    hits = np.flatnonzero(scores == np.repeat(peaks, sizes))
+    summits = hits[np.searchsorted(hits, starts)]  # the first voxel of each part that holds its peak
+    peak_ras = _ras(map.affine, ijk[:, summits].T)
+    centroid_ras = _ras(map.affine, np.add.reduceat(ijk, starts, 1).T / sizes[:, None])
+    middle = 0.0 if brain is None or not brain.any() else _middle(map.affine, brain)
+    excess = (means - scores.min()) * sizes * voxel_mm3
+    found = []
+    for rank, n in enumerate(np.lexsort((-sizes, -excess)), start=1):
+        span = sorted(stack.index(*corner)[0] for corner in (first[n], last[n]))
+        found.append(
+            Finding(
+                rank=rank,
+                label=int(owner[starts[n]]),
+                volume_mm3=float(sizes[n] * voxel_mm3),
+                voxels=int(sizes[n]),
+                peak=float(peaks[n]),
+                mean=float(means[n]),
+                peak_ras=_point(peak_ras[n]),
+                centroid_ras=_point(centroid_ras[n]),
+                side=_side(centroid_ras[n, 0] - middle),
+                slices=tuple(span),
+                box=tuple((int(a), int(b)) for a, b in zip(first[n], last[n], strict=True)),
+            )
+        )
+    return found
+
+
+def _check_size(min_mm3: float) -> None:
+    if not min_mm3 >= 0:
+        raise UsageError(f"the smallest size of a finding, {min_mm3} mm3, is not 0 or more")
+
+
+def _large(labels: np.ndarray, voxel_mm3: float, min_mm3: float) -> np.ndarray:
+    """Which labels, bool by label, are parts of at least `min_mm3`; never the background."""
+    # A part of exactly the smallest size must not be lost to rounding in the spacing.
+    keep = np.bincount(labels.ravel()) * voxel_mm3 >= min_mm3 * (1 - 1e-6)
+    keep[0] = False
+    return keep
+
+
+def _ras(affine: np.ndarray, ijk: np.ndarray) -> np.ndarray:
+    return ijk @ affine[:3, :3].T + affine[:3, 3]
+
+
+def _point(ras: np.ndarray) -> tuple[float, float, float]:
+    return tuple(float(x) for x in ras)
+
+
+def _middle(affine: np.ndarray, brain: np.ndarray) -> float:
+    """RAS x in mm halfway between the leftmost and the rightmost voxel of `brain`."""
+    x = _ras(affine, np.argwhere(brain))[:, 0]
+    return float(x.min() + x.max()) / 2
+
+
+def _side(x: float) -> str:
+    """The side of a point `x` mm to the right of the middle."""
+    if abs(x) <= MIDLINE_MM:
+        return "midline"
+    return "right" if x > 0 else "left"

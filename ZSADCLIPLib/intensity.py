@@ -1,0 +1,131 @@
+"""From scanner intensities to the 8 bits that an image model was trained on, and what counts as background."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from .errors import UsageError
+from .volume import Volume
+
+MODES = ("per-volume-percentile", "per-slice-minmax", "window")
+PERCENTILES = (0.5, 99.5)
+ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it fills at least this share
+STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # zeros in the whole volume and on its outer faces
+
+
+def to_uint8(
+    array: np.ndarray, mode: str = "per-volume-percentile", window: tuple[float, float] | None = None
+) -> np.ndarray:
+    """Slices (N, R, C) of finite numbers as uint8 (N, R, C), rounded to the nearest level.
+
+    `per-slice-minmax`: (x - min) / (max - min) * 255 for each slice, a constant slice becomes 0. `per-volume-percentile`:
+    the 0.5 to 99.5 percentiles over the non-zero voxels of the volume become 1..255 and the background, exactly 0, stays
+    0; without such a background (computed tomography, for one) the percentiles over all voxels become 0..255. `window`:
+    `window` = (low, high) becomes 0..255. Raises UsageError for an unknown mode or a window that is not low < high.
+    """
+    if mode not in MODES:
+        raise UsageError(f"intensity mode {mode!r} is not one of {', '.join(MODES)}")
+    if mode == "per-slice-minmax":
+        out = np.empty(array.shape, np.uint8)
+        for target, one in zip(out, array, strict=True):
+            _rescale(target, one, float(one.min()), float(one.max()), 0)
+        return out
+    if mode == "window":
+        if window is None or not np.isfinite(window).all() or not window[0] < window[1]:
+            raise UsageError(f"the window {window} is not (low, high) with low < high; give both in the image's units")
+        return _rescaled(array, *window, 0)
+    if not has_zero_background(array):
+        return _rescaled(array, *np.percentile(array, PERCENTILES), 0)
+    foreground = array != 0
+    if not foreground.any():
+        return np.zeros(array.shape, np.uint8)
+    values = array[foreground]
+    low, high = np.percentile(values, PERCENTILES)
+    if low == high:  # few levels, such as a binary volume
+        low, high = min(values.min(), 0), values.max()
+    out = _rescaled(array, low, high, 1)
+    out[~foreground] = 0
+    return out
+
+
+def has_zero_background(array: np.ndarray) -> bool:
+    """True when the value 0 is the background: the minimum, or so frequent that it cannot be a measured value."""
+    zeros = np.count_nonzero(array == 0)
+    return bool(zeros and (array.min() >= 0 or zeros >= ZERO_SHARE * array.size))
+
+
+def blank_slices(array: np.ndarray) -> np.ndarray:
+    """Which slices of (N, R, C) show nothing, bool (N,): constant ones, all of the same value.
+
+    Where constant slices differ, those of the most frequent value (the lowest of equals) are meant, so that the flagged
+    slices are exactly alike and one of them can stand for all.
+    """
+    low, high = array.min(axis=(1, 2)), array.max(axis=(1, 2))
+    constant = low == high
+    if not constant.any():
+        return constant
+    values, counts = np.unique(low[constant], return_counts=True)
+    return constant & (low == values[counts.argmax()])
+
+
+def is_skull_stripped(volume: Volume) -> bool:
+    """True when the volume looks skull-stripped: a fifth of it is exactly 0, and so are 95 % of its outer faces.
+
+    A whole head is not, because its neck or scalp meets a face or its air is noise. Axes of one or two voxels have no
+    faces.
+    """
+    array = volume.array
+    if np.count_nonzero(array) > (1 - STRIPPED_SHARE) * array.size:
+        return False
+    faces = [np.take(array, (0, -1), axis).ravel() for axis in range(3) if array.shape[axis] > 2]
+    return bool(faces) and float(np.mean(np.concatenate(faces) == 0)) >= STRIPPED_FACES
+
+
+def brain_mask(volume: Volume) -> np.ndarray:
+    """Where the patient is, bool (I, J, K).
+
+    The non-zero voxels of a skull-stripped volume; else the largest part above Otsu's threshold (IEEE Trans. SMC 9, 1979)
+    with its holes filled, which for a whole head is the head. All True for a constant volume.
+    """
+    array = volume.array
+    if is_skull_stripped(volume) and array.any():
+        return array != 0
+    low, high = float(array.min()), float(array.max())
+    if low == high:
+        return np.ones(array.shape, bool)
+    labels, count = ndimage.label(array > _otsu(array, low, high))
+    if count > 1:
+        sizes = np.bincount(labels.ravel())
+        sizes[0] = 0
+        labels = labels == sizes.argmax()
+    # A thin slab has no closed hole in 3D, so the holes are filled in the plane with the most voxels.
+    filled = np.moveaxis(labels.astype(bool), int(np.argmin(array.shape)), 0)
+    return np.moveaxis(np.stack([ndimage.binary_fill_holes(one) for one in filled]), 0, int(np.argmin(array.shape)))
+
+
+def _otsu(array: np.ndarray, low: float, high: float, bins: int = 256) -> float:
+    counts, edges = np.histogram(array, bins, (low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    below = np.cumsum(counts)[:-1].astype(float)
+    above = array.size - below
+    mass = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (mass[:-1] / below - (mass[-1] - mass[:-1]) / above) ** 2
+    return float(edges[1 + int(np.nanargmax(between))])
+
+
+def _rescaled(array: np.ndarray, low: float, high: float, floor: int) -> np.ndarray:
+    out = np.empty(array.shape, np.uint8)
+    for target, one in zip(out, array, strict=True):
+        _rescale(target, one, float(low), float(high), floor)
+    return out
+
+
+def _rescale(target: np.ndarray, values: np.ndarray, low: float, high: float, floor: int) -> None:
+    """Write `low`..`high` as `floor`..255 into `target`, slice by slice to bound the memory; 0 where low equals high."""
+    if not low < high:
+        target[...] = 0
+        return
+    scaled = (values.astype(np.float64) - low) * ((255 - floor) / (high - low)) + floor
+    target[...] = np.rint(np.clip(scaled, floor, 255))

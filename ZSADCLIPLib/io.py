@@ -1,0 +1,188 @@
+"""Reading and writing volumes, and files that are either complete or absent."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from . import itk_io, nifti_io
+from .cases import Case, expand_inputs
+from .errors import InputError, UsageError
+from .suffixes import ITK, NIFTI, VOLUMES, split_suffix
+from .volume import Volume
+
+__all__ = [
+    "Case",
+    "atomic_path",
+    "expand_inputs",
+    "read_mask",
+    "read_volume",
+    "write_csv",
+    "write_json",
+    "write_text",
+    "write_volume",
+]
+
+
+def read_volume(path: str | os.PathLike) -> Volume:
+    """Read a scalar volume: NIfTI, or with SimpleITK NRRD, MetaImage or a folder with one DICOM series.
+
+    The array (I, J, K) keeps integers where the file stores unscaled ones and is float32 otherwise. A two-dimensional
+    image becomes one slice; trailing axes of length 1 are dropped. Voxels that are NaN or infinite become 0, or the
+    lowest finite value where that is negative, so that they are dark. All of that and a constant volume is said in
+    `notes`. Raises InputError for anything unreadable, truncated, with several values a voxel or without a usable affine,
+    and DependencyError where SimpleITK is missing.
+    """
+    volume = _read(Path(path))
+    array, notes = _finite(volume.array)
+    volume = replace(volume, array=array, notes=volume.notes + notes)
+    if volume.is_constant:
+        volume = replace(volume, notes=(*volume.notes, f"constant volume: every voxel is {array.flat[0]:g}"))
+    return volume
+
+
+def read_mask(path: str | os.PathLike, like: Volume) -> Volume:
+    """Read a label mask on the grid of `like`: integers from 0, in the smallest unsigned type that holds them.
+
+    Values are rounded. Raises InputError if the grid differs or a value is not close to an integer of 0 or more.
+    """
+    mask = _read(Path(path))
+    if not mask.same_grid(like):
+        raise InputError(
+            f"the mask {path} has another grid than the image {like.name}: shape {mask.shape} and affine "
+            f"{_rows(mask.affine)} instead of shape {like.shape} and affine {_rows(like.affine)}; "
+            "resample the mask to the image with nearest neighbours"
+        )
+    labels = mask.array
+    if not np.isfinite(labels).all() or labels.min() < -1e-3 or np.abs(labels - np.rint(labels)).max() > 1e-3:
+        raise InputError(
+            f"the mask {path} has values that are not whole numbers from 0 "
+            f"(lowest {np.nanmin(labels):g}, highest {np.nanmax(labels):g}); give a label map, not probabilities"
+        )
+    return replace(mask, array=np.rint(labels).astype(np.min_scalar_type(int(np.rint(labels.max())))))
+
+
+def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
+    """Write a volume, complete or not at all; `dtype` is the type on disk, the array's own when not given.
+
+    NIfTI keeps the placement fields of the file that the volume was read from, so that the affine read back is
+    bit-identical; an affine from elsewhere is stored as a float32 sform. Raises InputError for values that `dtype`
+    cannot hold, UsageError for an unknown suffix or a folder that cannot be made.
+    """
+    path = Path(path)
+    suffix = split_suffix(path)[1]
+    if suffix not in VOLUMES:
+        raise UsageError(f"cannot write {path}: the name must end with one of {', '.join(VOLUMES)}")
+    array = volume.array if dtype is None else _cast(volume.array, np.dtype(dtype))
+    write = nifti_io.write if suffix in NIFTI else itk_io.write
+    with atomic_path(path) as temporary:
+        write(temporary, volume.with_array(array))
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path beside `path`, with its suffix, that takes its place when the block ends without an error.
+
+    Folders on the way are made. On an error nothing is left behind and what was at `path` stays. Raises UsageError if
+    the folder cannot be made.
+    """
+    path = Path(path)
+    stem, suffix = split_suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}; choose another one") from error
+    temporary = path.with_name(f".{stem[:40]}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: str | os.PathLike, text: str) -> None:
+    """Write UTF-8 text with "\\n" line ends, complete or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def write_json(path: str | os.PathLike, data: object) -> None:
+    """Write indented JSON, complete or not at all; NaN and infinity, which JSON lacks, become null."""
+    write_text(path, json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str] | None = None) -> None:
+    """Write rows as CSV with a header, complete or not at all; columns by first appearance unless given."""
+    rows = list(rows)
+    if columns is None:
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _read(path: Path) -> Volume:
+    """Any supported file or folder, as stored: not cleaned."""
+    path = path.expanduser()
+    if not path.exists():
+        raise InputError(f"there is no file or folder {path}; check the name")
+    if path.is_dir():
+        return itk_io.read_series(path)
+    suffix = split_suffix(path)[1]
+    if suffix in NIFTI:
+        return nifti_io.read(path)
+    if suffix in ITK:
+        return itk_io.read(path)
+    raise InputError(
+        f"cannot tell what {path} is: expected a name that ends with one of {', '.join(VOLUMES)}, "
+        "or the folder of a DICOM series"
+    )
+
+
+def _finite(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    if not np.issubdtype(array.dtype, np.floating):
+        return array, ()
+    bad = ~np.isfinite(array)
+    count = int(np.count_nonzero(bad))
+    if not count:
+        return array, ()
+    fill = 0.0 if count == array.size else min(0.0, float(array[~bad].min()))
+    return np.where(bad, np.float32(fill), array), (f"{count} NaN or infinite voxels replaced by {fill:g}",)
+
+
+def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    if dtype.kind in "iu" and array.size:
+        limits, low, high = np.iinfo(dtype), array.min(), array.max()
+        if not limits.min <= low <= high <= limits.max:
+            raise InputError(f"values from {low} to {high} do not fit {dtype}; write another type")
+    return array.astype(dtype)
+
+
+def _plain(data: object) -> object:
+    """The same data in JSON's own types."""
+    if isinstance(data, Mapping):
+        return {str(key): _plain(value) for key, value in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [_plain(value) for value in data]
+    if isinstance(data, np.ndarray):
+        return _plain(data.tolist())
+    if isinstance(data, np.generic):
+        return _plain(data.item())
+    if isinstance(data, float) and not np.isfinite(data):
+        return None
+    return str(data) if isinstance(data, os.PathLike) else data
+
+
+def _rows(affine: np.ndarray) -> str:
+    return np.array2string(affine[:3], precision=4, separator=",", suppress_small=True).replace("\n", "")

@@ -1,0 +1,165 @@
+"""NRRD, MetaImage and DICOM series through SimpleITK, an optional package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .errors import DependencyError, InputError
+from .nifti_io import GZIP_RATIO, placed, squeezed
+from .suffixes import split_suffix
+from .volume import Volume
+
+LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+DETACHED = {".nhdr": "data file", ".mhd": "elementdatafile"}
+
+
+def read(path: Path) -> Volume:
+    """Read an NRRD or MetaImage file as stored; raises InputError if it is damaged or not scalar."""
+    itk = _simpleitk(path)
+    reader = itk.ImageFileReader()
+    reader.SetFileName(str(path))
+    try:
+        reader.ReadImageInformation()
+        notes = _checked(itk, path, reader)
+        _check_length(path, reader.GetSize())
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"cannot read {path}: {_reason(error)}; the file is truncated or damaged") from error
+    return placed(path, *_grid(itk, image), split_suffix(path)[0], notes)
+
+
+def read_series(folder: Path) -> Volume:
+    """Read the one DICOM series in a folder; the name is the folder's, never the patient's.
+
+    Raises InputError if there is no series, more than one, or one that is not a scalar volume.
+    """
+    itk = _simpleitk(folder)
+    series = itk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    if len(series) != 1:
+        found = "no DICOM series" if not series else f"{len(series)} DICOM series"
+        raise InputError(f"{folder} holds {found}; expected exactly one in a folder of its own")
+    names = itk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
+    reader = itk.ImageSeriesReader() if len(names) > 1 else itk.ImageFileReader()
+    try:
+        if len(names) > 1:
+            reader.SetFileNames(names)
+            reader.MetaDataDictionaryArrayUpdateOn()
+        else:
+            reader.SetFileName(names[0])
+        image = reader.Execute()
+    except RuntimeError as error:
+        raise InputError(f"cannot read the DICOM series in {folder}: {_reason(error)}") from error
+    notes = _checked(itk, folder, image)
+    array, affine = _grid(itk, image)
+    if len(names) > 1:
+        affine, uneven = _stacked(affine, _positions(reader, len(names)))
+        notes += uneven
+    return placed(folder, array, affine, folder.resolve().name, notes)
+
+
+def write(path: Path, volume: Volume) -> None:
+    """Write an NRRD or MetaImage file, compressed; raises InputError for a sheared grid, which they cannot place."""
+    itk = _simpleitk(path)
+    spacing = np.array(volume.spacing)
+    directions = LPS_TO_RAS @ (volume.affine[:3, :3] / spacing)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > 1e-4:
+        raise InputError(f"cannot write {path}: the axes of the volume are not at right angles; write .nii.gz instead")
+    image = itk.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0)))
+    image.SetSpacing([float(x) for x in spacing])
+    image.SetOrigin([float(x) for x in LPS_TO_RAS @ volume.affine[:3, 3]])
+    image.SetDirection([float(x) for x in directions.ravel()])
+    itk.WriteImage(image, str(path), useCompression=True)
+
+
+def _simpleitk(path: Path):
+    try:
+        import SimpleITK
+    except ImportError as error:
+        raise DependencyError(
+            f"{path} needs SimpleITK, which is not installed: pip install 'zsadclip[itk]', or convert to .nii.gz"
+        ) from error
+    return SimpleITK
+
+
+def _checked(itk, path: Path, image) -> tuple[str, ...]:
+    """Notes on the shape of an image or of a header just read; raises InputError unless it is a scalar volume."""
+    components = getattr(image, "GetNumberOfComponentsPerPixel", None) or image.GetNumberOfComponents
+    kind = itk.GetPixelIDValueAsString(image.GetPixelIDValue())
+    if components() != 1 or "complex" in kind or "vector" in kind:
+        raise InputError(f"{path} holds {kind}; expected one real number a voxel, so pick one component first")
+    return squeezed(path, tuple(image.GetSize()))[1]
+
+
+def _grid(itk, image) -> tuple[np.ndarray, np.ndarray]:
+    """The array (I, J, K), integers in at most 32 bits or float32, and the affine voxel -> RAS mm of an image."""
+    array = itk.GetArrayFromImage(image).T
+    array = array.reshape(squeezed(Path(), array.shape)[0])
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    elif array.dtype.itemsize > 4:
+        fits = np.iinfo(np.int32).min <= array.min() and array.max() <= np.iinfo(np.int32).max
+        array = array.astype(np.int32 if fits else np.float32)
+    # An image of 2 axes lies in a plane of its own; one of 4 with a single frame is placed by its first 3.
+    dimension = image.GetDimension()
+    directions, spacing, origin = np.eye(3), np.ones(3), np.zeros(3)
+    n = min(dimension, 3)
+    directions[:n, :n] = np.reshape(image.GetDirection(), (dimension, dimension))[:n, :n]
+    spacing[:n], origin[:n] = image.GetSpacing()[:n], image.GetOrigin()[:n]
+    affine = np.eye(4)
+    affine[:3, :3] = LPS_TO_RAS @ directions * spacing
+    affine[:3, 3] = LPS_TO_RAS @ origin
+    return array, affine
+
+
+def _positions(reader, count: int) -> np.ndarray:
+    """ImagePositionPatient of each slice (N, 3), LPS mm; empty where a slice has none."""
+    key = "0020|0032"
+    if not all(reader.HasMetaDataKey(n, key) for n in range(count)):
+        return np.empty((0, 3))
+    return np.array([[float(x) for x in reader.GetMetaData(n, key).split("\\")] for n in range(count)])
+
+
+def _stacked(affine: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """The affine with the slice step that the DICOM positions (N, 3) in LPS mm say, and a note where it is uneven.
+
+    ITK's own step is the distance along the normal, which loses the shear of a tilted gantry.
+    """
+    if not len(positions):
+        return affine, ("the slices carry no position: their order and distance are assumed",)
+    steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
+    if steps.max() - steps.min() > 0.01 * steps.max():
+        return affine, (
+            f"the slices are {steps.min():.3g} to {steps.max():.3g} mm apart: some may be missing or doubled, "
+            "and sizes and positions along the slices are not exact",
+        )
+    stacked = affine.copy()
+    stacked[:3, 2] = LPS_TO_RAS @ (positions[-1] - positions[0]) / (len(positions) - 1)
+    return stacked, ()
+
+
+def _check_length(path: Path, shape: tuple[int, ...]) -> None:
+    """Raise InputError if the data cannot be as long as the header claims, however well compressed."""
+    data = path
+    key = DETACHED.get(split_suffix(path)[1])
+    if key:
+        lines = path.read_text(encoding="latin-1").splitlines()
+        named = [
+            line.split("=" if "=" in line else ":", 1)[1].strip() for line in lines if line.lower().startswith(key)
+        ]
+        data = path.parent / named[0] if named else path
+        if not data.is_file():
+            return  # several data files, which ITK checks one by one
+    size = data.stat().st_size
+    expected = int(np.prod(shape, dtype=object))
+    if expected > size * GZIP_RATIO:
+        raise InputError(
+            f"{path} is truncated or damaged: its header claims {expected} voxels and the data of {size} bytes "
+            "cannot hold them; copy it again"
+        )
+
+
+def _reason(error: Exception) -> str:
+    """The last line of an ITK message: the lines before name its source files."""
+    return str(error).strip().splitlines()[-1]

@@ -1,0 +1,16 @@
+"""The endings of volume files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+NIFTI = (".nii", ".nii.gz")
+ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
+VOLUMES = NIFTI + ITK
+
+
+def split_suffix(path: Path) -> tuple[str, str]:
+    """The file name without its ending, and the ending in lower case; ".nii.gz" is one ending."""
+    name = path.name
+    suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else path.suffix.lower()
+    return name[: len(name) - len(suffix)], suffix
