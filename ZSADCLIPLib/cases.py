@@ -39,18 +39,19 @@ def expand_inputs(inputs: Sequence[str | os.PathLike] | str | os.PathLike) -> li
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
-    cases: dict[Path, Case] = {}
+    cases: dict[tuple, Case] = {}
     missing = []
     for given in inputs:
-        found = list(_expand(Path(given).expanduser()))
+        path = Path(given).expanduser()
+        found = list(_expand(path))
         if not found:
-            missing.append(str(given))
+            missing.append(f"{given} ({'holds no volume' if path.exists() else 'not found'})")
         for case in found:
-            cases.setdefault(case.image.resolve(), case)
+            cases.setdefault((case.image.resolve(), case.mask, case.id), case)
     if missing:
         raise InputError(
-            f"nothing to work on in {_listed(missing)}; expected volumes ({', '.join(VOLUMES)}), folders of "
-            "them or of one DICOM series, globs, or a manifest .csv"
+            f"nothing to work on in {_listed(missing)}; expected volumes ({', '.join(VOLUMES)}), folders of them or of one "
+            "DICOM series, globs, or a manifest .csv"
         )
     if not cases:
         raise InputError("no input given; name a volume, a folder, a glob or a manifest .csv")

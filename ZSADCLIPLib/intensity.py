@@ -36,14 +36,13 @@ def to_uint8(
             raise UsageError(f"the window {window} is not (low, high) with low < high; give both in the image's units")
         return _rescaled(array, *window, 0)
     if not has_zero_background(array):
-        return _rescaled(array, *np.percentile(array, PERCENTILES), 0)
+        return _rescaled(array, *_limits(array), 0)
     foreground = array != 0
     if not foreground.any():
         return np.zeros(array.shape, np.uint8)
-    values = array[foreground]
-    low, high = np.percentile(values, PERCENTILES)
-    if low == high:  # few levels, such as a binary volume
-        low, high = min(values.min(), 0), values.max()
+    low, high = _limits(array[foreground])
+    if low == high:
+        return foreground.astype(np.uint8) * np.uint8(255)
     out = _rescaled(array, low, high, 1)
     out[~foreground] = 0
     return out
@@ -102,6 +101,12 @@ def brain_mask(volume: Volume) -> np.ndarray:
     # A thin slab has no closed hole in 3D, so the holes are filled in the plane with the most voxels.
     filled = np.moveaxis(labels.astype(bool), int(np.argmin(array.shape)), 0)
     return np.moveaxis(np.stack([ndimage.binary_fill_holes(one) for one in filled]), 0, int(np.argmin(array.shape)))
+
+
+def _limits(values: np.ndarray) -> tuple[float, float]:
+    """The percentiles, or the extremes where nearly all values are one."""
+    low, high = np.percentile(values, PERCENTILES)
+    return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
 
 
 def _otsu(array: np.ndarray, low: float, high: float, bins: int = 256) -> float:

@@ -29,7 +29,7 @@ def read(path: Path) -> Volume:
         image = nibabel.load(path, mmap=False)
         header = image.header
         dtype, shape = header.get_data_dtype(), tuple(int(n) for n in header.get_data_shape())
-        offset = int(header.get_data_offset())
+        offset, unit = int(header.get_data_offset()), header.get_xyzt_units()[0]
     except Exception as error:  # nibabel raises many kinds on damaged headers
         raise InputError(f"cannot read {path}: {_reason(error)}; check that it is a complete NIfTI file") from error
     if not isinstance(header, nibabel.Nifti1Header):
@@ -46,8 +46,8 @@ def read(path: Path) -> Volume:
         raise InputError(f"cannot read {path}: {_reason(error)}; the file is truncated or damaged") from error
     if header["sform_code"] == 0 and header["qform_code"] == 0:
         notes += ("the file has neither sform nor qform: its orientation is assumed",)
-    if header.get_xyzt_units()[0] in ("meter", "micron"):
-        notes += (f"the file's unit is the {header.get_xyzt_units()[0]}; it is read as millimetres",)
+    if unit in ("meter", "micron"):
+        notes += (f"the file's unit is the {unit}; it is read as millimetres",)
     return placed(path, array, affine, split_suffix(path)[0], notes, _placement(header))
 
 

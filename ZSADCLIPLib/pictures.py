@@ -1,0 +1,138 @@
+"""Pictures of a result: the slices that matter, with the map over them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+
+from .errors import InputError, UsageError
+from .io import atomic_path
+
+CAPTION = "Research use only, not for diagnosis"
+COLOURS = "inferno"
+MASK_COLOUR, TRUTH_COLOUR = "#00e5ff", "#76ff03"
+MAX_OPACITY = 0.75
+WIDTH_INCHES, DPI = 2.6, 110
+
+
+def display(map: np.ndarray, lo: float, hi: float) -> np.ndarray:
+    """Raw scores as 0..1 for the colour scale: linear from `lo` to `hi`, clipped outside, so monotone and comparable.
+
+    Raises UsageError unless lo < hi.
+    """
+    if not lo < hi:
+        raise UsageError(f"the display range {lo} to {hi} is not low < high; give the raw scores of the scale's ends")
+    return np.clip((np.asarray(map, np.float32) - lo) / (hi - lo), 0, 1)
+
+
+def top_slices(map: np.ndarray, mask: np.ndarray | None = None, count: int = 4, gap: int = 3) -> list[int]:
+    """The slices of a map (N, R, C) that matter most, most abnormal first, no two closer than `gap`.
+
+    Ordered by the sum of the scores above the lowest one in the mask, where there is one, and by the 99.9th percentile
+    of the slice for the rest.
+    """
+    score = np.percentile(map.reshape(len(map), -1), 99.9, axis=1)
+    inside = np.zeros(len(map))
+    if mask is not None and mask.any():
+        inside = np.where(mask, map - map[mask.astype(bool)].min(), 0).sum(axis=(1, 2))
+    chosen: list[int] = []
+    for n in np.lexsort((-score, -inside)):
+        if all(abs(int(n) - other) >= gap for other in chosen):
+            chosen.append(int(n))
+        if len(chosen) == count:
+            break
+    return chosen
+
+
+def montage(
+    path: str | os.PathLike,
+    image: np.ndarray,
+    map: np.ndarray,
+    mask: np.ndarray | None = None,
+    truth: np.ndarray | None = None,
+    *,
+    spacing: Sequence[float] = (1.0, 1.0),
+    slices: Sequence[int] | None = None,
+    display_range: tuple[float, float] = (0.0, 1.0),
+    title: str = "",
+) -> None:
+    """Write a PNG with a row per slice: the image, the map over it, and the outlines of the mask and the truth.
+
+    `image` is uint8 (N, R, C), `map` raw scores, `mask` and `truth` bool of the same shape; `spacing` is (row, column) in
+    mm; `slices` are chosen by `top_slices` unless given. Colour and opacity follow `display`, and the colour bar carries
+    raw scores. Raises InputError if the shapes differ.
+    """
+    for name, given in (("map", map), ("mask", mask), ("truth", truth)):
+        if given is not None and given.shape != image.shape:
+            raise InputError(f"the {name} of shape {given.shape} does not fit the slices {image.shape}")
+    slices = top_slices(map, mask) if slices is None else list(slices)
+    height = np.clip(WIDTH_INCHES * image.shape[1] * spacing[0] / (image.shape[2] * spacing[1]), 0.6, 6)
+    figure = Figure(figsize=(3 * WIDTH_INCHES + 1.1, len(slices) * (height + 0.05) + 0.95), dpi=DPI, facecolor="white")
+    FigureCanvasAgg(figure)
+    total = figure.get_figheight()
+    axes = figure.subplots(len(slices), 3, squeeze=False)
+    figure.subplots_adjust(
+        left=0.02,
+        right=1 - 0.85 / figure.get_figwidth(),
+        bottom=0.32 / total,
+        top=1 - 0.58 / total,
+        wspace=0.02,
+        hspace=0.02,
+    )
+    aspect = spacing[0] / spacing[1]
+    scale = ScalarMappable(Normalize(*display_range), COLOURS)
+    for row, n in zip(axes, slices, strict=True):
+        overlay = scale.get_cmap()(display(map[n], *display_range))
+        overlay[..., 3] = MAX_OPACITY * display(map[n], *display_range)
+        for axis in row:
+            axis.set_axis_off()
+            axis.imshow(image[n], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="nearest")
+        row[1].imshow(overlay, aspect=aspect, interpolation="nearest")
+        _outline(row[2], mask, n, MASK_COLOUR, "solid")
+        _outline(row[2], truth, n, TRUTH_COLOUR, "dashed")
+        row[0].text(0.03, 0.97, f"slice {n}", color="white", fontsize=7, va="top", transform=row[0].transAxes)
+    outlines = "mask" if truth is None else "mask, truth dashed"
+    for axis, text in zip(axes[0], ("image", "anomaly map", outlines), strict=True):
+        axis.set_title(text, fontsize=8)
+    box = figure.add_axes(
+        (1 - 0.75 / figure.get_figwidth(), 0.32 / total, 0.12 / figure.get_figwidth(), 1 - 0.9 / total)
+    )
+    bar = figure.colorbar(scale, cax=box, extend="both")
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("raw anomaly score", fontsize=7)
+    figure.suptitle(title, fontsize=9, y=1 - 0.1 / total, va="top")
+    figure.text(0.5, 0.1 / total, CAPTION, ha="center", va="bottom", fontsize=7, color="#444444")
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = None, title: str = "") -> None:
+    """Write the montage of a `Detection`; `truth` is bool (I, J, K) on the volume's grid."""
+    stack = detection.stack
+    montage(
+        path,
+        detection.image,
+        stack.arrange(detection.map.array),
+        stack.arrange(detection.mask.array) > 0,
+        None if truth is None else stack.arrange(truth),
+        spacing=stack.spacing[:2],
+        display_range=(detection.display["lo"], detection.display["hi"]),
+        title=title,
+    )
+
+
+def _outline(axis, mask: np.ndarray | None, n: int, colour: str, style: str) -> None:
+    # A contour needs two rows and two columns, and something on both sides of it.
+    if mask is None or min(mask.shape[1:]) < 2 or not mask[n].any():
+        return
+    padded = np.pad(mask[n].astype(float), 1)
+    rows, columns = (np.arange(-1, size - 1) for size in padded.shape)
+    axis.contour(columns, rows, padded, [0.5], colors=[colour], linewidths=1.0, linestyles=style)
+    axis.set_xlim(-0.5, mask.shape[2] - 0.5)
+    axis.set_ylim(mask.shape[1] - 0.5, -0.5)
