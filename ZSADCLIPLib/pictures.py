@@ -17,6 +17,7 @@ from .io import atomic_path
 CAPTION = "Research use only, not for diagnosis"
 COLOURS = "inferno"
 MASK_COLOUR, TRUTH_COLOUR = "#00e5ff", "#76ff03"
+SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 MAX_OPACITY = 0.75
 WIDTH_INCHES, DPI = 2.6, 110
 
@@ -31,16 +32,18 @@ def display(map: np.ndarray, lo: float, hi: float) -> np.ndarray:
     return np.clip((np.asarray(map, np.float32) - lo) / (hi - lo), 0, 1)
 
 
-def top_slices(map: np.ndarray, mask: np.ndarray | None = None, count: int = 4, gap: int = 3) -> list[int]:
+def top_slices(map: np.ndarray, mask: np.ndarray | None = None, count: int = 4, gap: int | None = None) -> list[int]:
     """The slices of a map (N, R, C) that matter most, most abnormal first, no two closer than `gap`.
 
-    Ordered by the sum of the scores above the lowest one in the mask, where there is one, and by the 99.9th percentile
-    of the slice for the rest.
+    The default gap, a sixteenth of the slices, lets several findings show instead of one from all sides. Ordered by the
+    sum of the scores above the lowest one in the mask, where there is one, and by the 99.9th percentile of the slice for
+    the rest.
     """
     score = np.percentile(map.reshape(len(map), -1), 99.9, axis=1)
     inside = np.zeros(len(map))
     if mask is not None and mask.any():
         inside = np.where(mask, map - map[mask.astype(bool)].min(), 0).sum(axis=(1, 2))
+    gap = max(1, len(map) // 16) if gap is None else gap
     chosen: list[int] = []
     for n in np.lexsort((-score, -inside)):
         if all(abs(int(n) - other) >= gap for other in chosen):
@@ -60,13 +63,14 @@ def montage(
     spacing: Sequence[float] = (1.0, 1.0),
     slices: Sequence[int] | None = None,
     display_range: tuple[float, float] = (0.0, 1.0),
+    sides: tuple[str, str] = ("", ""),
     title: str = "",
 ) -> None:
     """Write a PNG with a row per slice: the image, the map over it, and the outlines of the mask and the truth.
 
     `image` is uint8 (N, R, C), `map` raw scores, `mask` and `truth` bool of the same shape; `spacing` is (row, column) in
-    mm; `slices` are chosen by `top_slices` unless given. Colour and opacity follow `display`, and the colour bar carries
-    raw scores. Raises InputError if the shapes differ.
+    mm; `slices` are chosen by `top_slices` unless given; `sides` letters the left and right edge. Colour and opacity
+    follow `display`, and the colour bar carries raw scores. Raises InputError if the shapes differ.
     """
     for name, given in (("map", map), ("mask", mask), ("truth", truth)):
         if given is not None and given.shape != image.shape:
@@ -97,6 +101,8 @@ def montage(
         _outline(row[2], mask, n, MASK_COLOUR, "solid")
         _outline(row[2], truth, n, TRUTH_COLOUR, "dashed")
         row[0].text(0.03, 0.97, f"slice {n}", color="white", fontsize=7, va="top", transform=row[0].transAxes)
+        for x, side in zip((0.03, 0.97), sides, strict=True):
+            row[0].text(x, 0.5, side, color="white", fontsize=8, ha="center", va="center", transform=row[0].transAxes)
     outlines = "mask" if truth is None else "mask, truth dashed"
     for axis, text in zip(axes[0], ("image", "anomaly map", outlines), strict=True):
         axis.set_title(text, fontsize=8)
@@ -123,6 +129,7 @@ def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = No
         None if truth is None else stack.arrange(truth),
         spacing=stack.spacing[:2],
         display_range=(detection.display["lo"], detection.display["hi"]),
+        sides=SIDES[stack.plane],
         title=title,
     )
 

@@ -1,0 +1,146 @@
+"""Intensities become 8 bits as documented, in every kind of volume."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import affine
+
+from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.intensity import blank_slices, brain_mask, has_zero_background, is_skull_stripped, to_uint8
+from ZSADCLIPLib.volume import Volume
+
+
+def head(rng, noise: float, stripped: bool) -> tuple[np.ndarray, np.ndarray]:
+    """A bright ball with a dark centre in air, and the ball; not stripped, a neck reaches the lower face."""
+    i, j, k = np.indices((40, 44, 36)) - np.array([20, 22, 18]).reshape(3, 1, 1, 1)
+    ball = i**2 + j**2 + k**2 < 14**2
+    array = np.where(ball, 300.0, 0) + 0.0
+    array[i**2 + j**2 + k**2 < 16] = 5
+    if not stripped:
+        neck = (i**2 + j**2 < 14**2) & (k < 0)
+        array[neck & ~ball] = 250
+        ball = ball | neck
+    return (array + noise * np.abs(rng.normal(size=array.shape))).astype(np.float32), ball
+
+
+def test_minmax_takes_each_slice_by_itself(rng):
+    array = rng.normal(50, 20, (4, 9, 7)).astype(np.float32)
+    array[2] = 13
+    out = to_uint8(array, "per-slice-minmax")
+    for n in (0, 1, 3):
+        one = array[n].astype(np.float64)
+        assert np.array_equal(out[n], np.rint((one - one.min()) / (one.max() - one.min()) * 255))
+        assert (out[n].min(), out[n].max()) == (0, 255)
+    assert not out[2].any()
+
+
+def test_minmax_leaves_full_range_8_bit_images_alone(rng):
+    array = np.stack([rng.permutation(256).reshape(16, 16) for _ in range(3)]).astype(np.float32)
+    assert np.array_equal(to_uint8(array, "per-slice-minmax"), array)
+
+
+def test_percentiles_are_taken_over_the_foreground(rng):
+    array = rng.uniform(100, 1100, (6, 20, 20)).astype(np.float32)
+    array[:, :8] = 0
+    out = to_uint8(array)
+    assert np.array_equal(out == 0, array == 0)
+    low, high = np.percentile(array[array > 0], (0.5, 99.5))
+    inside = (array > low) & (array < high)
+    expected = 1 + 254 * (array[inside] - low) / (high - low)
+    assert np.abs(out[inside] - expected).max() <= 0.51
+    assert (out[array > high] == 255).all()
+    assert (out[(array > 0) & (array < low)] == 1).all()
+
+
+def test_an_outlier_does_not_darken_the_volume(rng):
+    array = rng.uniform(100, 200, (6, 30, 30)).astype(np.float32)
+    array[0, 0, 0] = 1e6
+    assert to_uint8(array).mean() > 100
+
+
+def test_standardised_images_keep_their_zero_background(rng):
+    array = rng.normal(size=(6, 20, 20)).astype(np.float32)
+    array[:, :8] = 0
+    out = to_uint8(array)
+    assert np.array_equal(out == 0, array == 0)
+    assert has_zero_background(array)
+
+
+def test_computed_tomography_has_no_zero_background(rng):
+    array = np.full((6, 20, 20), -1000, np.int16)
+    array[:, 5:15, 5:15] = rng.integers(-5, 60, (6, 10, 10))
+    assert (array == 0).any()
+    out = to_uint8(array)
+    assert not has_zero_background(array)
+    assert (out[:, :5] == 0).all()
+    assert (out[array == 0] > 200).all()
+
+
+@pytest.mark.parametrize("array", [np.zeros((2, 3, 3)), np.full((2, 3, 3), 7.0), np.full((2, 3, 3), -7.0)])
+@pytest.mark.parametrize("mode", ["per-slice-minmax", "per-volume-percentile"])
+def test_constant_volumes_are_black(array, mode):
+    assert not to_uint8(array, mode).any()
+
+
+def test_binary_and_nearly_constant_volumes_keep_their_contrast():
+    array = np.zeros((2, 30, 30))
+    array[0, :10, :10] = 1
+    assert set(np.unique(to_uint8(array))) == {0, 255}
+    array[0, 0, 0] = 9
+    assert list(np.unique(to_uint8(array))) == [0, 1, 255]
+    array = np.full((2, 30, 30), 5.0)
+    array[0, 0, 0] = 9
+    assert list(np.unique(to_uint8(array))) == [0, 255]
+
+
+def test_window_clips():
+    array = np.array([[[-2000, 0, 40, 80, 3000]]], np.int16)
+    assert to_uint8(array, "window", (0, 80)).tolist() == [[[0, 0, 128, 255, 255]]]
+
+
+@pytest.mark.parametrize("window", [None, (1, 1), (2, 1), (0, np.nan)])
+def test_a_window_must_be_a_range(window):
+    with pytest.raises(UsageError, match="low < high"):
+        to_uint8(np.zeros((1, 2, 2)), "window", window)
+
+
+def test_an_unknown_mode_is_named():
+    with pytest.raises(UsageError, match="zscore"):
+        to_uint8(np.zeros((1, 2, 2)), "zscore")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.float32])
+@pytest.mark.parametrize("mode", ["per-slice-minmax", "per-volume-percentile"])
+def test_storage_order_does_not_change_a_bit(rng, dtype, mode):
+    array = rng.integers(0, 120, (5, 8, 9)).astype(dtype)
+    assert np.array_equal(to_uint8(np.asfortranarray(array), mode), to_uint8(array, mode))
+
+
+def test_blank_slices_are_all_alike():
+    array = np.zeros((6, 4, 4), np.uint8)
+    array[1, 0, 0] = 1
+    array[2] = 9
+    assert blank_slices(array).tolist() == [True, False, False, True, True, True]
+    assert blank_slices(array[1:2]).tolist() == [False]
+
+
+def test_stripped_brains_and_whole_heads_are_told_apart(rng):
+    brain, ball = head(rng, 0, stripped=True)
+    whole, _ = head(rng, 0, stripped=False)
+    assert is_skull_stripped(Volume(brain, affine()))
+    assert not is_skull_stripped(Volume(whole, affine()))
+    assert not is_skull_stripped(Volume(head(rng, 8, stripped=True)[0], affine()))
+    assert np.array_equal(brain_mask(Volume(brain, affine())), ball)
+    assert is_skull_stripped(Volume(brain[:, :, 18:19], affine()))
+
+
+def test_the_mask_of_a_noisy_head_is_the_head_with_its_holes_filled(rng):
+    array, ball = head(rng, 8, stripped=False)
+    array[2, 2, 2] = 400  # a hot pixel in the air is not the patient
+    assert np.array_equal(brain_mask(Volume(array, affine())), ball)
+
+
+@pytest.mark.parametrize("value", [0, 4])
+def test_the_mask_of_a_constant_volume_is_everything(value):
+    assert brain_mask(Volume(np.full((3, 4, 5), value), affine())).all()

@@ -1,0 +1,189 @@
+"""Slices are permutations and flips with the promised directions, and their fit keeps the aspect."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pytest
+from conftest import ORIENTATIONS, affine, stored_as
+from PIL import Image
+
+from ZSADCLIPLib.errors import InputError, UsageError
+from ZSADCLIPLib.slicing import PLANES, Fit, slice_volume
+from ZSADCLIPLib.volume import Volume
+
+# What grows with the slice, row and column index, written out apart from the implementation.
+GROWING = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}
+LETTERS = {"L": (-1, 0, 0), "R": (1, 0, 0), "P": (0, -1, 0), "A": (0, 1, 0), "I": (0, 0, -1), "S": (0, 0, 1)}
+
+
+def turned(volume: Volume, degrees: float, axis: int = 0) -> Volume:
+    """The volume rotated in space about a patient axis."""
+    c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    a, b = [(1, 2), (0, 2), (0, 1)][axis]
+    rotation = np.eye(4)
+    rotation[a, a], rotation[a, b], rotation[b, a], rotation[b, b] = c, -s, s, c
+    return Volume(volume.array, rotation @ volume.affine)
+
+
+def test_there_are_48_orientations(volume):
+    assert len({stored_as(volume, *how).axcodes for how in ORIENTATIONS}) == 48
+
+
+@pytest.mark.parametrize("plane", PLANES)
+@pytest.mark.parametrize("degrees", [0, 14])
+def test_every_storage_of_a_brain_gives_the_same_slices(volume, plane, degrees):
+    volume = turned(volume, degrees)
+    reference = slice_volume(volume, plane)
+    for how in ORIENTATIONS:
+        stored = stored_as(volume, *how)
+        stack = slice_volume(stored, plane)
+        assert np.array_equal(stack.array, reference.array)
+        assert np.shares_memory(stack.array, stored.array)
+        assert stack.spacing == pytest.approx(reference.spacing, abs=1e-12)
+        assert np.array_equal(stack.restore(stack.array), stored.array)
+        assert np.array_equal(stack.arrange(stored.array), stack.array)
+        assert stack.obliquity == pytest.approx(degrees, abs=1e-5)
+
+
+@pytest.mark.parametrize("plane", PLANES)
+def test_indices_grow_in_the_promised_directions(volume, plane):
+    for how in ORIENTATIONS:
+        stored = stored_as(volume, *how)
+        stack = slice_volume(stored, plane)
+        origin = stored.affine @ [*stack.voxel(0, 0, 0), 1]
+        for axis, letter in enumerate(GROWING[plane]):
+            step = [0, 0, 0]
+            step[axis] = 1
+            moved = (stored.affine @ [*stack.voxel(*step), 1] - origin)[:3]
+            mm = stack.spacing[(2, 0, 1)[axis]]
+            assert moved == pytest.approx(mm * np.array(LETTERS[letter]), abs=1e-9)
+
+
+def test_voxel_and_index_name_the_same_place(volume, rng):
+    for how in ORIENTATIONS[::5]:
+        stored = stored_as(volume, *how)
+        stack = slice_volume(stored)
+        n, r, c = (int(rng.integers(size)) for size in stack.shape)
+        assert stored.array[stack.voxel(n, r, c)] == stack.array[n, r, c]
+        assert stack.index(*stack.voxel(n, r, c)) == (n, r, c)
+
+
+def test_near_45_degrees_no_axis_is_used_twice(volume):
+    # Rotating by 45 degrees about two axes makes the largest cosine of two patient axes fall on one voxel axis.
+    for first in range(3):
+        for second in range(3):
+            stack = slice_volume(turned(turned(volume, 44, first), 46, second))
+            assert sorted(stack.permutation) == [0, 1, 2]
+            assert np.array_equal(stack.restore(stack.array), volume.array)
+
+
+def test_only_strongly_oblique_grids_are_warned_about(volume):
+    assert slice_volume(turned(volume, 24)).warning == ""
+    assert "26 degrees oblique" in slice_volume(turned(volume, 26)).warning
+
+
+def test_wrong_shapes_and_planes_are_refused(volume):
+    stack = slice_volume(volume)
+    with pytest.raises(InputError, match="do not fit the stack"):
+        stack.restore(np.zeros((1, 2, 3)))
+    with pytest.raises(InputError, match="does not fit the grid"):
+        stack.arrange(np.zeros((1, 2, 3)))
+    with pytest.raises(UsageError, match="transversal"):
+        slice_volume(volume, "transversal")
+
+
+@pytest.mark.parametrize("shape", [(40, 40, 1), (40, 1, 40), (1, 40, 40), (3, 50, 50), (1, 1, 1)])
+def test_thin_volumes_can_be_sliced_and_fitted(shape, rng):
+    stack = slice_volume(Volume(rng.uniform(0, 255, shape).astype(np.uint8), affine()))
+    fit = Fit(stack.shape[1:], stack.spacing[:2], 32)
+    square = fit.apply(stack.array)
+    assert square.shape == (stack.shape[0], 32, 32)
+    back = stack.restore(fit.back(square.astype(np.float32)))
+    assert back.shape == shape
+    assert np.isfinite(back).all()
+
+
+def test_fit_is_the_identity_for_square_slices_of_the_right_size(rng):
+    slices = rng.integers(0, 256, (3, 48, 48), dtype=np.uint8)
+    maps = rng.normal(size=(3, 48, 48)).astype(np.float32)
+    fit = Fit((48, 48), (1.0, 1.0000001), 48)
+    assert np.array_equal(fit.apply(slices), slices)
+    assert np.array_equal(fit.back(maps), maps)
+
+
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear"])
+@pytest.mark.parametrize("size", [20, 70])
+def test_fit_of_square_slices_is_pillows_resize(rng, resample, size):
+    slices = rng.integers(0, 256, (2, 48, 48), dtype=np.uint8)
+    fitted = Fit((48, 48), (0.5, 0.5), size, resample).apply(slices)
+    method = getattr(Image.Resampling, resample.upper())
+    for one, target in zip(slices, fitted, strict=True):
+        assert np.array_equal(np.asarray(Image.fromarray(one).resize((size, size), method)), target)
+
+
+def test_padding_copies_pixels_when_no_resize_is_needed(rng):
+    slices = rng.integers(1, 256, (2, 48, 33), dtype=np.uint8)
+    fitted = Fit((48, 33), (2.0, 2.0), 48).apply(slices)
+    assert np.array_equal(fitted[:, :, 7:40], slices)
+    assert fitted.sum() == slices.sum(dtype=int)
+    maps = rng.normal(size=(2, 48, 48)).astype(np.float32)
+    assert np.array_equal(Fit((48, 33), (2.0, 2.0), 48).back(maps), maps[:, :, 7:40])
+
+
+@pytest.mark.parametrize(
+    ("shape", "spacing"), [((30, 240), (5.0, 0.9)), ((512, 100), (0.7, 3.3)), ((200, 150), (1.0, 1.0))]
+)
+def test_a_disc_in_mm_stays_a_disc(shape, spacing):
+    rows, columns = ((np.arange(n) - (n - 1) / 2) * mm for n, mm in zip(shape, spacing, strict=True))
+    radius = 0.3 * min(n * mm for n, mm in zip(shape, spacing, strict=True))
+    disc = (np.hypot(rows[:, None], columns) < radius).astype(np.uint8) * 255
+    fit = Fit(shape, spacing, 336)
+    there = fit.apply(disc[None])[0] > 127
+    height, width = there.any(1).sum(), there.any(0).sum()
+    pixel = max(n * mm for n, mm in zip(shape, spacing, strict=True)) / 336
+    assert height * pixel == pytest.approx(2 * radius, abs=max(spacing) + pixel)
+    assert width * pixel == pytest.approx(2 * radius, abs=max(spacing) + pixel)
+    centre = np.argwhere(there).mean(0)
+    assert centre == pytest.approx((167.5, 167.5), abs=1.0)
+    back = fit.back(there[None].astype(np.float32))[0] > 0.5
+    overlap = 2 * (back & (disc > 0)).sum() / (back.sum() + (disc > 0).sum())
+    assert overlap > 0.97
+
+
+@pytest.mark.parametrize("size", [17, 64, 100])
+def test_back_is_bilinear_at_the_pixel_centres(rng, size):
+    torch = pytest.importorskip("torch")
+    maps = rng.normal(size=(2, size, size)).astype(np.float32)
+    expected = torch.nn.functional.interpolate(torch.from_numpy(maps)[None], (64, 64), mode="bilinear")[0].numpy()
+    assert Fit((64, 64), (1.0, 1.0), size).back(maps) == pytest.approx(expected, abs=2e-6)
+
+
+def test_back_of_one_slice_does_not_depend_on_its_neighbours(rng):
+    maps = rng.normal(size=(5, 60, 60)).astype(np.float32)
+    fit = Fit((48, 33), (1.1, 0.7), 60)
+    together = fit.back(maps)
+    for n in range(5):
+        assert np.array_equal(fit.back(maps[n : n + 1])[0], together[n])
+
+
+def test_fit_refuses_what_cannot_be(rng):
+    with pytest.raises(InputError, match="spacing"):
+        Fit((240, 240), (1e-4, 1.0), 240)
+    with pytest.raises(UsageError, match="nearest"):
+        Fit((4, 4), (1.0, 1.0), 4, "nearest")
+    with pytest.raises(UsageError, match="image size 0"):
+        Fit((4, 4), (1.0, 1.0), 0)
+    with pytest.raises(InputError, match="uint8"):
+        Fit((4, 4), (1.0, 1.0), 4).apply(np.zeros((1, 4, 4), np.float32))
+    with pytest.raises(InputError, match=r"\(N, 4, 4\)"):
+        Fit((4, 4), (1.0, 1.0), 4).back(np.zeros((1, 5, 4), np.float32))
+
+
+def test_a_full_volume_is_fitted_and_mapped_back_in_seconds(rng):
+    slices = rng.integers(0, 256, (155, 240, 240), dtype=np.uint8)
+    fit = Fit((240, 240), (1.0, 1.0), 336)
+    start = time.perf_counter()
+    fit.back(fit.apply(slices).astype(np.float32))
+    assert time.perf_counter() - start < 10
