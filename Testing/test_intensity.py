@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from conftest import affine
+from conftest import ORIENTATIONS, affine, stored_as
 
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.intensity import blank_slices, brain_mask, has_zero_background, is_skull_stripped, to_uint8
@@ -139,6 +139,20 @@ def test_the_mask_of_a_noisy_head_is_the_head_with_its_holes_filled(rng):
     array, ball = head(rng, 8, stripped=False)
     array[2, 2, 2] = 400  # a hot pixel in the air is not the patient
     assert np.array_equal(brain_mask(Volume(array, affine())), ball)
+
+
+def test_the_mask_is_the_same_brain_in_every_storage(rng):
+    array, _ = head(rng, 8, stripped=False)
+    cube = Volume(array[:36, :36], affine())
+    reference = brain_mask(cube)
+    for how in ORIENTATIONS[::7]:
+        expected = stored_as(cube.with_array(reference), *how).array
+        assert np.array_equal(brain_mask(stored_as(cube, *how)), expected)
+
+
+def test_cavities_are_filled_in_a_single_slice_too(rng):
+    array, ball = head(rng, 8, stripped=False)
+    assert np.array_equal(brain_mask(Volume(array[:, :, 18:19], affine())), ball[:, :, 18:19])
 
 
 @pytest.mark.parametrize("value", [0, 4])

@@ -11,6 +11,7 @@ from .volume import Volume
 MODES = ("per-volume-percentile", "per-slice-minmax", "window")
 PERCENTILES = (0.5, 99.5)
 ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it fills at least this share
+BRIDGED = 3  # voxels
 STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # zeros in the whole volume and on its outer faces
 
 
@@ -84,8 +85,8 @@ def is_skull_stripped(volume: Volume) -> bool:
 def brain_mask(volume: Volume) -> np.ndarray:
     """Where the patient is, bool (I, J, K).
 
-    The non-zero voxels of a skull-stripped volume; else the largest part above Otsu's threshold (IEEE Trans. SMC 9, 1979)
-    with its holes filled, which for a whole head is the head. All True for a constant volume.
+    The non-zero voxels of a skull-stripped volume; else the largest part above Otsu's threshold (IEEE Trans. SMC 9, 1979),
+    closed and with its holes filled, which for a whole head is the head. All True for a constant volume.
     """
     array = volume.array
     if is_skull_stripped(volume) and array.any():
@@ -98,9 +99,15 @@ def brain_mask(volume: Volume) -> np.ndarray:
         sizes = np.bincount(labels.ravel())
         sizes[0] = 0
         labels = labels == sizes.argmax()
-    # A thin slab has no closed hole in 3D, so the holes are filled in the plane with the most voxels.
-    filled = np.moveaxis(labels.astype(bool), int(np.argmin(array.shape)), 0)
-    return np.moveaxis(np.stack([ndimage.binary_fill_holes(one) for one in filled]), 0, int(np.argmin(array.shape)))
+    # Closing bridges bone and air passages, so that the cavities they open to the outside count as inside.
+    mask = ndimage.binary_dilation(labels, iterations=BRIDGED)
+    mask = ndimage.binary_erosion(mask, iterations=BRIDGED, border_value=1)
+    # Cavities are open at the ends of a slab, so they are closed in the planes; all three, so that storage plays no part.
+    filled = mask.copy()
+    for axis in range(3):
+        for here, there in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
+            there |= ndimage.binary_fill_holes(here)
+    return filled
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

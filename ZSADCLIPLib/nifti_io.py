@@ -29,7 +29,7 @@ def read(path: Path) -> Volume:
         image = nibabel.load(path, mmap=False)
         header = image.header
         dtype, shape = header.get_data_dtype(), tuple(int(n) for n in header.get_data_shape())
-        offset, unit = int(header.get_data_offset()), header.get_xyzt_units()[0]
+        offset, unit = int(image.dataobj.offset), header.get_xyzt_units()[0]
     except Exception as error:  # nibabel raises many kinds on damaged headers
         raise InputError(f"cannot read {path}: {_reason(error)}; check that it is a complete NIfTI file") from error
     if not isinstance(header, nibabel.Nifti1Header):

@@ -36,16 +36,17 @@ def top_slices(map: np.ndarray, mask: np.ndarray | None = None, count: int = 4, 
     """The slices of a map (N, R, C) that matter most, most abnormal first, no two closer than `gap`.
 
     The default gap, a sixteenth of the slices, lets several findings show instead of one from all sides. Ordered by the
-    sum of the scores above the lowest one in the mask, where there is one, and by the 99.9th percentile of the slice for
-    the rest.
+    sum of the scores above the lowest one in the mask, where there is one, then by its area, and by the 99.9th percentile
+    of the slice for the rest.
     """
     score = np.percentile(map.reshape(len(map), -1), 99.9, axis=1)
-    inside = np.zeros(len(map))
+    area = inside = np.zeros(len(map))
     if mask is not None and mask.any():
+        area = np.count_nonzero(mask, axis=(1, 2))
         inside = np.where(mask, map - map[mask.astype(bool)].min(), 0).sum(axis=(1, 2))
     gap = max(1, len(map) // 16) if gap is None else gap
     chosen: list[int] = []
-    for n in np.lexsort((-score, -inside)):
+    for n in np.lexsort((-score, -area, -inside)):
         if all(abs(int(n) - other) >= gap for other in chosen):
             chosen.append(int(n))
         if len(chosen) == count:

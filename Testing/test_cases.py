@@ -1,0 +1,145 @@
+"""Files, folders, globs and manifests become cases with unique, safe ids."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from ZSADCLIPLib.cases import Case, expand_inputs
+from ZSADCLIPLib.errors import InputError
+
+
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of volumes as people keep them; the files' content does not matter here."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        return tmp_path
+
+    return make
+
+
+def ids(cases):
+    return [case.id for case in cases]
+
+
+def test_a_file_is_a_case(tree):
+    path = tree("BraTS-MET-00002-000-t2w.nii.gz") / "BraTS-MET-00002-000-t2w.nii.gz"
+    assert expand_inputs(path) == [Case("BraTS-MET-00002-000-t2w", path, None)]
+
+
+def test_a_folder_gives_its_volumes_sorted(tree):
+    root = tree("b/2.nii", "b/1.nii.gz", "a.nrrd", "c/d/e.mha", "notes.txt", ".hidden.nii", ".git/x.nii")
+    cases = expand_inputs([root])
+    assert ids(cases) == ["a", "1", "2", "e"]
+    assert cases == expand_inputs([str(root)])
+
+
+def test_a_dicom_folder_is_one_case(tree):
+    root = tree("p1/IM001.dcm", "p1/IM002.dcm", "p2/0001", "p3/readme.txt")
+    (root / "p2/0001").write_bytes(bytes(128) + b"DICM")
+    assert [(case.id, case.image) for case in expand_inputs([root])] == [("p1", root / "p1"), ("p2", root / "p2")]
+
+
+def test_globs_take_volumes_only(tree):
+    root = tree("s1/t2w.nii.gz", "s2/t2w.nii.gz", "s2/seg.nii.gz", "s2/t2w.json")
+    assert len(expand_inputs([f"{root}/*/t2w*"])) == 2
+    assert len(expand_inputs([f"{root}/**/*"])) == 3
+    with pytest.raises(InputError, match="nope"):
+        expand_inputs([f"{root}/*/nope*"])
+
+
+def test_a_name_with_brackets_is_a_name_if_it_exists(tree):
+    root = tree("scan[1].nii")
+    assert ids(expand_inputs([root / "scan[1].nii"])) == ["scan_1_"]
+
+
+def test_results_are_not_taken_for_input(tree):
+    root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json", "y_mask.nii.gz")
+    assert ids(expand_inputs([root])) == ["x", "y_mask"]
+
+
+def test_naming_a_volume_twice_is_one_case(tree):
+    root = tree("a.nii")
+    assert ids(expand_inputs([root / "a.nii", root, f"{root}/*.nii"])) == ["a"]
+
+
+def test_ids_are_unique_and_safe(tree):
+    names = ("s1/t2w.nii", "s2/t2w.nii.gz", "s2/T2W.nii", "x/s1/t2w.nii", "Müller, J.nii", "_.nii", "l" * 200 + ".nii")
+    root = tree(*names, "...nii", ".. .nii")
+    given = [root, root / "...nii", root / ".. .nii"]  # a folder's hidden files count only when they are named
+    found = ids(expand_inputs(given))
+    assert len({one.casefold() for one in found}) == len(found) == 9
+    assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,109}", one) for one in found), found
+    assert found == ids(expand_inputs(given))
+    assert {"s2_T2W", "s2_t2w-2", "s1_t2w", "s1_t2w-2", "M_ller_J"} <= set(found)
+
+
+def test_a_suffix_never_meets_another_id(tree):
+    root = tree("a/a/x.nii", "b/a/x.nii", "c/a_x-2.nii")
+    assert sorted(ids(expand_inputs([root]))) == ["a_x", "a_x-2", "a_x-3"]
+
+
+def test_a_manifest_names_cases_and_masks(tree):
+    root = tree("data/a.nii.gz", "data/a_seg.nii.gz", "b.nii")
+    for text in ("id,image,mask\n", "\ufeffID; Image ;MASK\n", "mask\timage\tid\textra\n"):
+        sign = next(s for s in ",;\t" if s in text)
+        names = [name.strip("\ufeff\n ").lower() for name in text.split(sign)]
+        rows = [
+            {"id": "one", "image": "data/a.nii.gz", "mask": "data/a_seg.nii.gz"},
+            {"id": "two", "image": f"{root}/b.nii"},
+        ]
+        lines = [sign.join(row.get(name, "") for name in names) for row in rows]
+        manifest = root / "cases.csv"
+        manifest.write_text(text + "\n".join(["", *lines, ""]), encoding="utf-8")
+        assert expand_inputs([manifest]) == [
+            Case("one", root / "data/a.nii.gz", root / "data/a_seg.nii.gz"),
+            Case("two", root / "b.nii"),
+        ]
+
+
+def test_one_image_may_have_two_masks(tree):
+    root = tree("a.nii", "m1.nii", "m2.nii")
+    (root / "cases.csv").write_text("id,image,mask\nx,a.nii,m1.nii\ny,a.nii,m2.nii\n")
+    assert ids(expand_inputs([root / "cases.csv"])) == ["x", "y"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "columns"),
+        ("name,file\na,b\n", r"\['name', 'file'\]"),
+        ("id,image\na,\n", "line 2"),
+        ("id,image\na,a.nii\na,b.nii\n", "more than once: a"),
+        ("id,image\na,a.nii\nb,gone.nii\n", r"gone\.nii \(line 3\)"),
+        ("id,image,mask\na,a.nii,gone.nii\n", r"gone\.nii \(line 2\)"),
+        ("id,image\n", "holds no volume"),
+    ],
+)
+def test_bad_manifests(tree, text, words):
+    root = tree("a.nii", "b.nii")
+    (root / "cases.csv").write_text(text)
+    with pytest.raises(InputError, match=words):
+        expand_inputs([root / "cases.csv"])
+
+
+def test_a_manifest_that_is_not_text(tree):
+    root = tree()
+    (root / "cases.csv").write_bytes(b"\xff\xfe\x00id")
+    with pytest.raises(InputError, match="UTF-8"):
+        expand_inputs([root / "cases.csv"])
+
+
+def test_missing_inputs_are_named(tree):
+    root = tree("a.nii", "empty/readme.md", "table.xlsx")
+    with pytest.raises(InputError, match=r"gone\.nii \(not found\).*empty \(holds no volume\)"):
+        expand_inputs([root / "a.nii", root / "gone.nii", root / "empty"])
+    with pytest.raises(InputError, match=r"table\.xlsx is not a volume"):
+        expand_inputs([root / "table.xlsx"])
+    with pytest.raises(InputError, match="no input"):
+        expand_inputs([])
