@@ -392,8 +392,13 @@ def test_itk_files_agree_with_nifti(tmp_path, rng, itk, suffix):
     assert (volume.name, volume.notes, volume.array.dtype) == ("x", (), np.int16)
     assert np.array_equal(volume.array, array)
     assert volume.affine == pytest.approx(matrix, abs=1e-5)
+    if suffix in (".nhdr", ".mhd"):  # two files cannot appear at once
+        with pytest.raises(UsageError, match=r"\.nrrd, \.mha"):
+            write_volume(tmp_path / f"y{suffix}", volume)
+        return
     write_volume(tmp_path / f"y{suffix}", volume.with_array(array * 0.5), "float32")
     again = read_volume(tmp_path / f"y{suffix}")
+    assert {path.stem for path in tmp_path.iterdir()} == {"x", "x.nii", "y"}
     assert np.array_equal(again.array, array * 0.5)
     assert again.affine == pytest.approx(volume.affine, abs=1e-9)
 
@@ -511,3 +516,10 @@ def test_without_simpleitk_the_extra_is_named(tmp_path, monkeypatch):
 def test_expand_inputs_is_part_of_io(tmp_path, rng):
     path = saved(tmp_path / "x.nii", rng.random((2, 2, 2)).astype(np.float32))
     assert [case.id for case in expand_inputs([path])] == ["x"]
+
+
+def test_a_sheared_grid_goes_to_nifti_only(tmp_path, rng, itk):
+    volume = Volume(rng.random((3, 4, 5)).astype(np.float32), OBLIQUE)
+    with pytest.raises(InputError, match=r"right angles.*\.nii\.gz"):
+        write_volume(tmp_path / "x.nrrd", volume)
+    assert not list(tmp_path.iterdir())

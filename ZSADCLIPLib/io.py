@@ -16,7 +16,7 @@ import numpy as np
 from . import itk_io, nifti_io
 from .cases import Case, expand_inputs
 from .errors import InputError, UsageError
-from .suffixes import ITK, NIFTI, VOLUMES, split_suffix
+from .suffixes import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
 from .volume import Volume
 
 __all__ = [
@@ -79,8 +79,8 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
     """
     path = Path(path)
     suffix = split_suffix(path)[1]
-    if suffix not in VOLUMES:
-        raise UsageError(f"cannot write {path}: the name must end with one of {', '.join(VOLUMES)}")
+    if suffix not in WRITTEN:
+        raise UsageError(f"cannot write {path}: the name must end with one of {', '.join(WRITTEN)}")
     array = volume.array if dtype is None else _cast(volume.array, np.dtype(dtype))
     write = nifti_io.write if suffix in NIFTI else itk_io.write
     with atomic_path(path) as temporary:

@@ -7,6 +7,7 @@ from pathlib import Path
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
 VOLUMES = NIFTI + ITK
+WRITTEN = (*NIFTI, ".nrrd", ".mha")  # those of one file, which can be complete or absent
 
 
 def split_suffix(path: Path) -> tuple[str, str]:
