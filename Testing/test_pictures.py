@@ -89,6 +89,19 @@ def test_opacity_follows_the_score(tmp_path, case):
     assert np.array_equal(colours(tmp_path / "off.png"), colours(tmp_path / "none.png"))
 
 
+def test_the_map_is_drawn_inside_the_brain_only(tmp_path, case):
+    image, map = case
+    nowhere = np.zeros(map.shape, bool)
+    montage(tmp_path / "out.png", image, map, brain=nowhere, slices=[9])
+    montage(tmp_path / "none.png", image, map * 0, slices=[9])
+    assert np.array_equal(colours(tmp_path / "out.png"), colours(tmp_path / "none.png"))
+    half = nowhere.copy()
+    half[3] = True
+    montage(tmp_path / "half.png", image, map, brain=half)
+    montage(tmp_path / "named.png", image, map, brain=half, slices=top_slices(np.where(half, map, 0.1)))
+    assert np.array_equal(colours(tmp_path / "half.png"), colours(tmp_path / "named.png"))
+
+
 @pytest.mark.parametrize("shape", [(1, 30, 30), (5, 3, 50), (5, 50, 3), (4, 1, 30), (4, 1, 1)])
 def test_odd_shapes(tmp_path, shape, rng):
     image = rng.integers(0, 256, shape, dtype=np.uint8)
@@ -122,6 +135,7 @@ def test_a_detection_is_drawn_in_its_own_plane(tmp_path, rng):
         image=(stack.array * 255).astype(np.uint8),
         map=volume,
         mask=volume.with_array((volume.array > 0.99).astype(np.uint8)),
+        brain=np.ones(volume.shape, bool),
         display={"lo": 0.0, "hi": 1.0},
     )
     montage_of(tmp_path / "x.png", detection, volume.array > 0.9, "coronal")

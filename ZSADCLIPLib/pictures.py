@@ -61,6 +61,7 @@ def montage(
     mask: np.ndarray | None = None,
     truth: np.ndarray | None = None,
     *,
+    brain: np.ndarray | None = None,
     spacing: Sequence[float] = (1.0, 1.0),
     slices: Sequence[int] | None = None,
     display_range: tuple[float, float] = (0.0, 1.0),
@@ -69,14 +70,16 @@ def montage(
 ) -> None:
     """Write a PNG with a row per slice: the image, the map over it, and the outlines of the mask and the truth.
 
-    `image` is uint8 (N, R, C), `map` raw scores, `mask` and `truth` bool of the same shape; `spacing` is (row, column) in
-    mm; `slices` are chosen by `top_slices` unless given; `sides` letters the left and right edge. Colour and opacity
-    follow `display`, and the colour bar carries raw scores. Raises InputError if the shapes differ.
+    `image` is uint8 (N, R, C), `map` raw scores, `mask` and `truth` bool of the same shape; the map is drawn inside
+    `brain`, where it is given; `spacing` is (row, column) in mm; `slices` are chosen by `top_slices` unless given; `sides`
+    letters the left and right edge. Colour and opacity follow `display`, and the colour bar carries raw scores. Raises
+    InputError if the shapes differ.
     """
-    for name, given in (("map", map), ("mask", mask), ("truth", truth)):
+    for name, given in (("map", map), ("mask", mask), ("truth", truth), ("brain", brain)):
         if given is not None and given.shape != image.shape:
             raise InputError(f"the {name} of shape {given.shape} does not fit the slices {image.shape}")
-    slices = top_slices(map, mask) if slices is None else list(slices)
+    inside = np.ones(map.shape, bool) if brain is None else brain.astype(bool)
+    slices = top_slices(np.where(inside, map, map.min()), mask) if slices is None else list(slices)
     height = np.clip(WIDTH_INCHES * image.shape[1] * spacing[0] / (image.shape[2] * spacing[1]), 0.6, 6)
     figure = Figure(figsize=(3 * WIDTH_INCHES + 1.1, len(slices) * (height + 0.05) + 0.95), dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
@@ -94,7 +97,7 @@ def montage(
     scale = ScalarMappable(Normalize(*display_range), COLOURS)
     for row, n in zip(axes, slices, strict=True):
         overlay = scale.get_cmap()(display(map[n], *display_range))
-        overlay[..., 3] = MAX_OPACITY * display(map[n], *display_range)
+        overlay[..., 3] = MAX_OPACITY * display(map[n], *display_range) * inside[n]
         for axis in row:
             axis.set_axis_off()
             axis.imshow(image[n], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="nearest")
@@ -128,6 +131,7 @@ def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = No
         stack.arrange(detection.map.array),
         stack.arrange(detection.mask.array) > 0,
         None if truth is None else stack.arrange(truth),
+        brain=stack.arrange(detection.brain),
         spacing=stack.spacing[:2],
         display_range=(detection.display["lo"], detection.display["hi"]),
         sides=SIDES[stack.plane],
