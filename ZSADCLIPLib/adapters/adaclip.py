@@ -126,7 +126,8 @@ class AdaCLIP(Adapter):
         groups = self.prompts.sentences(config.object_name.replace("-", " "))
         key = ("tokens", self.prompts, config.object_name)
         if key not in backbone.cache:
-            backbone.cache[key] = backbone.text.tokenize([s for group in groups for s in group])
+            with torch.inference_mode(False):
+                backbone.cache[key] = backbone.text.tokenize([s for group in groups for s in group])
         tokens = backbone.cache[key]
 
         def edit(i: int, x: Tensor) -> Tensor:

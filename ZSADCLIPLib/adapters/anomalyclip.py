@@ -86,8 +86,9 @@ class AnomalyCLIP(Adapter):
             )
         key = ("context tokens", self.prompts, self.config.object_name, self.config.context)
         if key not in backbone.cache:
-            rows = [backbone.text.with_context(group[0], self.config.context) for group in groups]
-            backbone.cache[key] = torch.cat(rows).to(backbone.device)
+            with torch.inference_mode(False):
+                rows = [backbone.text.with_context(group[0], self.config.context) for group in groups]
+                backbone.cache[key] = torch.cat(rows).to(backbone.device)
         return backbone.cache[key]
 
     def text(self, backbone: Backbone) -> Tensor:

@@ -92,7 +92,7 @@ def sentence_embeddings(backbone: Backbone, prompts: PromptSet, name: str) -> tu
     """Embeddings of the normal (n, C) and abnormal (m, C) sentences, not normalised, kept in the backbone's cache."""
     key = ("sentences", prompts, name)
     if key not in backbone.cache:
-        with torch.no_grad():
+        with torch.inference_mode(False), torch.no_grad():
             backbone.cache[key] = tuple(
                 backbone.encode_text(backbone.text.tokenize(g)) for g in prompts.sentences(name)
             )

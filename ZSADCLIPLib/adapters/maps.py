@@ -15,6 +15,12 @@ from ..errors import UsageError
 UPSAMPLE = ("corners", "half-pixel", "centres")
 
 
+def _constant(matrix: np.ndarray) -> Tensor:
+    # Cached across calls: a tensor born in inference mode could never take part in training.
+    with torch.inference_mode(False):
+        return torch.from_numpy(matrix.astype(np.float32))
+
+
 @lru_cache(maxsize=64)
 def _upsample_matrix(cells: int, size: int, mode: str, patch: float) -> Tensor:
     pixels = np.arange(size, dtype=np.float64)
@@ -32,13 +38,13 @@ def _upsample_matrix(cells: int, size: int, mode: str, patch: float) -> Tensor:
     matrix = np.zeros((size, cells))
     matrix[np.arange(size), low] += 1 - weight
     matrix[np.arange(size), np.minimum(low + 1, cells - 1)] += weight
-    return torch.from_numpy(matrix.astype(np.float32))
+    return _constant(matrix)
 
 
 @lru_cache(maxsize=16)
 def _blur_matrix(size: int, sigma: float) -> Tensor:
     # A linear filter is the matrix of its answers to unit impulses: scipy's own kernel, radius and reflection.
-    return torch.from_numpy(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect").astype(np.float32))
+    return _constant(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect"))
 
 
 def _both_axes(matrix: Tensor, grids: Tensor) -> Tensor:

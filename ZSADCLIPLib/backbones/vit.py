@@ -80,7 +80,8 @@ class VisionTower:
             raise UsageError(f"images of {tuple(images.shape[-2:])} pixels: need a square of at least {self.patch}")
         key = (side, pos_embed, self.positions.device, self.positions.dtype)
         if key not in self._positions:
-            self._positions[key] = resize_positions(self.positions.detach(), side, pos_embed)
+            with torch.inference_mode(False), torch.no_grad():
+                self._positions[key] = resize_positions(self.positions.detach(), side, pos_embed)
         patches = self.conv(images.to(self.conv.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = self.class_token.to(patches.dtype).expand(len(images), 1, -1)
         return self.norm_pre(torch.cat([class_token, patches], dim=1) + self._positions[key])

@@ -1,0 +1,105 @@
+"""The child process: JSON lines, cancelling, and what happens when the parent dies."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from small_models import VIT
+
+from ZSADCLIPLib.io import write_volume
+from ZSADCLIPLib.volume import Volume
+
+
+@pytest.fixture
+def job(tmp_path):
+    (tmp_path / "tiny.json").write_text(json.dumps(VIT))
+    rng = np.random.default_rng(1)
+    array = rng.integers(1, 500, (40, 40, 60)).astype(np.int16)
+    write_volume(tmp_path / "a.nii", Volume(array, np.eye(4)))
+    data = {
+        "job": "detect",
+        "inputs": [str(tmp_path / "a.nii")],
+        "output": str(tmp_path / "out"),
+        "backbone": str(tmp_path / "tiny.json"),
+        "weights": "random",
+        "checkpoint": "vand:random",
+        "image_size": 64,
+        "batch_size": 1,
+        "device": "cpu",
+        "pictures": False,
+        "compress": False,
+    }
+
+    def write(**changes):
+        path = tmp_path / "job.json"
+        path.write_text(json.dumps(data | changes))
+        return path
+
+    return write
+
+
+def start(path):
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ZSADCLIPLib", "run", str(path)]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=environment)
+
+
+def events(text):
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_run_speaks_json_lines(job, tmp_path):
+    child = start(job())
+    out = child.stdout.read()
+    assert child.wait(60) == 0
+    spoken = events(out)
+    assert spoken[0]["event"] == "started" and spoken[0]["pid"] == child.pid
+    assert spoken[-1] == {"event": "result", "cases": 1, "failed": 0, "skipped": 0, "output": str(tmp_path / "out")}
+    fractions = [e["fraction"] for e in spoken if e["event"] == "progress"]
+    assert fractions == sorted(fractions) and fractions[-1] == 1.0
+    assert any(e.get("total") == 60 and e["eta"] is not None for e in spoken if e["event"] == "progress")
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"a_anomaly.nii", "a_mask.nii", "a.json", "summary.csv"}
+
+
+@pytest.mark.parametrize("how", ["cancel", "parent gone"])
+def test_cancelling(job, tmp_path, how):
+    child = start(job(image_size=240))
+    while json.loads(child.stdout.readline())["event"] != "progress":
+        pass
+    if how == "cancel":
+        child.stdin.write("cancel\n")
+        child.stdin.flush()
+    else:
+        child.stdin.close()
+    assert child.wait(60) == 130
+    assert events(child.stdout.read())[-1] == {"event": "cancelled"}
+    out = tmp_path / "out"
+    assert not out.exists() or not list(out.iterdir())
+
+
+def test_errors_are_events(job):
+    for changes, kind, words in (
+        ({"method": "magic"}, "UsageError", "magic"),
+        ({"inputs": ["/nowhere.nii"]}, "InputError", "nowhere"),
+        ({"colour": 1}, "UsageError", "no field 'colour'"),
+    ):
+        child = start(job(**changes))
+        spoken = events(child.stdout.read())
+        assert child.wait(60) == 1
+        assert spoken[-1]["event"] == "error" and spoken[-1]["kind"] == kind and words in spoken[-1]["message"]
+
+
+def test_the_child_ends_soon_after_being_cancelled(job):
+    child = start(job())
+    while json.loads(child.stdout.readline())["event"] != "progress":
+        pass
+    child.stdin.write("cancel\n")
+    child.stdin.flush()
+    asked = time.monotonic()
+    child.wait(60)
+    assert time.monotonic() - asked < 30

@@ -1,0 +1,185 @@
+"""The command line as its users meet it."""
+
+import csv
+import json
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+from small_models import VIT
+
+from ZSADCLIPLib.__main__ import main
+from ZSADCLIPLib.io import write_volume
+from ZSADCLIPLib.volume import Volume
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    path = tmp_path / "tiny.json"
+    path.write_text(json.dumps(VIT))
+    return path
+
+
+@pytest.fixture
+def scans(tmp_path):
+    folder, rng = tmp_path / "in", np.random.default_rng(1)
+    for name in ("a", "b"):
+        array = np.zeros((30, 34, 6), np.int16)
+        array[4:-4, 4:-4, 1:-1] = rng.integers(50, 500, (22, 26, 4))
+        affine = np.array([[0, 0, -2.0, 8], [-1, 0, 0, 3], [0, 1, 0, -7], [0, 0, 0, 1]])
+        write_volume(folder / f"{name}.nii.gz", Volume(array, affine))
+    truth = np.zeros((30, 34, 6), np.uint8)
+    truth[10:16, 10:16, 2:4] = 1
+    write_volume(tmp_path / "truth.nii.gz", Volume(truth, affine))
+    return folder
+
+
+def detect(inputs, out, tiny, *more):
+    common = ["--backbone", str(tiny), "--weights", "random", "--checkpoint", "vand:random", "--image-size", "64"]
+    return main(["detect", *map(str, inputs), "-o", str(out), *common, "--device", "cpu", *more])
+
+
+def rows(out):
+    with open(out / "summary.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_folder_of_volumes(scans, tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert detect([scans], out, tiny, "--threshold", "quantile:0.9") == 0
+    printed = capsys.readouterr().out
+    assert "a: done" in printed and "2 cases, 0 failed" in printed and "Research use only" in printed
+    names = {f"{c}{s}" for c in "ab" for s in ("_anomaly.nii.gz", "_mask.nii.gz", ".json", ".png")} | {"summary.csv"}
+    assert {p.name for p in out.iterdir()} == names
+    source, result = nibabel.load(scans / "a.nii.gz"), nibabel.load(out / "a_anomaly.nii.gz")
+    assert np.array_equal(source.affine, result.affine) and source.shape == result.shape
+    assert result.get_data_dtype() == np.float32
+    assert nibabel.load(out / "a_mask.nii.gz").get_data_dtype() == np.uint8
+    found = json.loads((out / "a.json").read_text())
+    assert found["findings"][0]["rank"] == 1 and len(found["slice_scores"]) == 34
+    assert found["provenance"]["adapter"]["method"] == "vand"
+    assert str(tmp_path) not in (out / "a.json").read_text()
+    assert [r["status"] for r in rows(out)] == ["done", "done"]
+
+
+def test_results_do_not_depend_on_the_run(scans, tiny, tmp_path):
+    for name in ("one", "two"):
+        detect([scans], tmp_path / name, tiny)
+    for path in (tmp_path / "one").iterdir():
+        assert path.read_bytes() == (tmp_path / "two" / path.name).read_bytes(), path.name
+
+
+def test_a_bad_case_is_reported_and_the_others_go_on(scans, tiny, tmp_path, capsys):
+    (scans / "broken.nii.gz").write_bytes((scans / "a.nii.gz").read_bytes()[:200])
+    assert detect([scans], tmp_path / "out", tiny) == 1
+    assert "broken: failed  InputError" in capsys.readouterr().out
+    assert {r["id"]: r["status"] for r in rows(tmp_path / "out")} == {"a": "done", "b": "done", "broken": "failed"}
+    assert not list((tmp_path / "out").glob("broken*"))
+
+
+def test_a_manifest_with_truth_gives_metrics(scans, tiny, tmp_path, capsys):
+    manifest = tmp_path / "cases.csv"
+    manifest.write_text("id,image,mask\nfirst,in/a.nii.gz,truth.nii.gz\n")
+    assert detect([manifest], tmp_path / "out", tiny, "--no-pictures") == 0
+    (row,) = rows(tmp_path / "out")
+    assert row["id"] == "first" and 0 <= float(row["dice"]) <= 1 and 0 <= float(row["auroc"]) <= 1
+    assert "Dice" in capsys.readouterr().out and not list((tmp_path / "out").glob("*.png"))
+
+
+def test_skip_existing_keeps_finished_cases_only(scans, tiny, tmp_path, capsys):
+    out = tmp_path / "out"
+    detect([scans], out, tiny)
+    (out / "b_mask.nii.gz").unlink()
+    before = (out / "a.json").stat().st_mtime_ns
+    assert detect([scans], out, tiny, "--skip-existing") == 0
+    assert "1 kept" in capsys.readouterr().out
+    assert (out / "a.json").stat().st_mtime_ns == before and (out / "b_mask.nii.gz").exists()
+    assert [r["status"] for r in rows(out)] == ["done", "done"]
+    detect([scans], out, tiny, "--skip-existing", "--threshold", "1.0")
+    assert json.loads((out / "a.json").read_text())["threshold"] == 1.0
+
+
+def test_dry_run_writes_nothing(scans, tiny, tmp_path, capsys):
+    assert detect([scans], tmp_path / "out", tiny, "--dry-run") == 0
+    assert "a: planned" in capsys.readouterr().out and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("more", "code", "words"),
+    [
+        (["--threshold", "best"], 2, "expected checkpoint"),
+        (["--batch-size", "many"], 2, "expected auto"),
+        (["--set", "colour=1"], 2, "no field 'colour'"),
+        (["--checkpoint", "anovl.pth"], 1, "does not exist"),
+        (["--prompts", "nothing"], 2, "no prompt set"),
+        (["--precision", "float16"], 2, "needs a GPU"),
+        (["--intensity", "window"], 1, "window"),
+    ],
+)
+def test_errors_are_one_clear_line(scans, tiny, tmp_path, capsys, more, code, words):
+    assert detect([scans / "a.nii.gz"], tmp_path / "out", tiny, *more) == code
+    both = capsys.readouterr()
+    assert words in both.err + both.out and "Traceback" not in both.err
+
+
+def test_missing_input_and_unknown_method(tiny, tmp_path, capsys):
+    assert detect([tmp_path / "none.nii"], tmp_path / "out", tiny) == 1
+    assert "none.nii" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as caught:
+        main(["detect", "x.nii", "-o", "out", "--method", "magic"])
+    assert caught.value.code == 2
+
+
+def test_interrupt_leaves_no_half_written_file(scans, tiny, tmp_path, monkeypatch, capsys):
+    import ZSADCLIPLib.io as io
+
+    def interrupted(path, volume, dtype=None):
+        with io.atomic_path(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(io, "write_volume", interrupted)
+    assert detect([scans], tmp_path / "out", tiny) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
+
+def test_reference_volumes_and_settings_reach_the_method(scans, tiny, tmp_path):
+    out = tmp_path / "out"
+    detect([scans / "a.nii.gz"], out, tiny, "--reference", str(scans / "b.nii.gz"), "--set", "upsample=centres")
+    found = json.loads((out / "a.json").read_text())
+    assert found["display"]["hi"] == 12.0 and found["provenance"]["adapter"]["config"]["upsample"] == "centres"
+
+
+def test_own_prompts(scans, tiny, tmp_path):
+    prompts = tmp_path / "p.json"
+    prompts.write_text('{"normal": ["healthy {}"], "abnormal": ["{} with a tumour"], "templates": ["an MRI of a {}"]}')
+    out = tmp_path / "out"
+    assert detect([scans / "a.nii.gz"], out, tiny, "--prompts", str(prompts), "--object", "head") == 0
+    stored = json.loads((out / "a.json").read_text())["provenance"]["adapter"]
+    assert stored["prompts"]["normal"] == ["healthy {}"] and stored["config"]["object_name"] == "head"
+    prompts.write_text('{"normal": ["healthy"], "abnormal": ["{}"], "templates": ["{}"]}')
+    assert detect([scans / "a.nii.gz"], out, tiny, "--prompts", str(prompts)) == 2
+
+
+def test_models_are_listed(capsys):
+    assert main(["models"]) == 0
+    printed = capsys.readouterr().out
+    assert "ViT-L-14-336" in printed and "PMC-CLIP" in printed
+    assert main(["models", "get", "ViT-L-14-336"]) == 1
+    assert "offline" in capsys.readouterr().err
+
+
+def test_phantom_command(tmp_path, capsys):
+    assert main(["phantom", "--cases", "1", "--seed", "7", "--out", str(tmp_path)]) == 0
+    image = nibabel.load(tmp_path / "BraTS-MET-00007-000" / "BraTS-MET-00007-000-t2w.nii.gz")
+    assert image.shape == (240, 240, 155)
+    assert main(["phantom", "--domain", "industrial", "--out", str(tmp_path)]) == 0
+    assert nibabel.load(tmp_path / "industrial-00000" / "industrial-00000-image.nii.gz").shape == (240, 240, 1)
+
+
+def test_help_needs_no_torch():
+    code = "import sys; import ZSADCLIPLib; from ZSADCLIPLib.__main__ import parser; parser(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

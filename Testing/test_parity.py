@@ -1,0 +1,42 @@
+"""The engine gives the numbers of the authors' own code, for every golden case."""
+
+from pathlib import Path
+
+import pytest
+from parity.case import load_cases
+from parity.report import check, main
+
+GOLDEN = Path(__file__).parent / "golden"
+FILES = sorted(p.relative_to(GOLDEN).with_suffix("") for p in GOLDEN.rglob("*.npz"))
+
+
+def test_there_are_cases_of_every_kind():
+    assert {p.parts[0] for p in FILES} == {"vand", "anomalyclip", "adaclip", "anovl", "pmcclip"}
+    assert len(FILES) == 39
+
+
+@pytest.mark.parametrize("file", FILES, ids=str)
+def test_golden(file):
+    rows = [row for case in load_cases(GOLDEN / file) for row in check(case)]
+    assert rows
+    assert not [str(row) for row in rows if not row.passed]
+
+
+def test_a_wrong_number_fails(tmp_path, capsys):
+    import numpy as np
+
+    source = GOLDEN / "vand" / "tiny42_gelu"
+    with np.load(source.with_suffix(".npz")) as stored:
+        arrays = {k: stored[k].copy() for k in stored.files}
+    arrays["maps"][0, 3, 4] += 1e-3
+    np.savez(tmp_path / "case.npz", **arrays)
+    (tmp_path / "case.json").write_text(source.with_suffix(".json").read_text())
+    assert main([str(tmp_path)]) == 1
+    assert "FAIL" in capsys.readouterr().out
+
+
+def test_a_case_that_cannot_run_fails(tmp_path, capsys):
+    (tmp_path / "case.npz").write_bytes((GOLDEN / "vand" / "losses.npz").read_bytes())
+    (tmp_path / "case.json").write_text('{"method": "unknown"}')
+    assert main([str(tmp_path)]) == 1
+    assert "cannot be run" in capsys.readouterr().out

@@ -1,0 +1,124 @@
+"""Training: caching, resuming and batching change nothing but the time it takes."""
+
+import numpy as np
+import pytest
+import torch
+from small_models import backbone
+
+from ZSADCLIPLib.checkpoint import load_adapter
+from ZSADCLIPLib.errors import InputError, UsageError
+from ZSADCLIPLib.train import FeatureCache, Schedule, SliceSet, fit
+
+METHODS = ("vand", "anomalyclip", "adaclip")
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 255, (6, 64, 64)).astype(np.uint8)
+    masks = np.zeros((6, 64, 64), bool)
+    masks[:4, 20:40, 10:30] = True
+    return SliceSet(images, masks)
+
+
+def trained(method, data, **options):
+    adapter = load_adapter(f"{method}:random", backbone(), {"clusters": 3} if method == "adaclip" else {})
+    folder, stop = options.pop("folder", None), options.pop("progress", None)
+    arguments = {"progress": stop} if stop else {}
+    rows = fit(adapter, backbone(), data, Schedule(batch_size=3, **{"epochs": 2, **options}), folder, **arguments)
+    return adapter, rows
+
+
+def assert_same(first, second, exact=False):
+    for (name, a), b in zip(first.state_dict().items(), second.state_dict().values(), strict=True):
+        assert torch.equal(a, b) if exact else torch.allclose(a, b, atol=1e-5), name
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_loss_falls(method, data):
+    _, rows = trained(method, data, epochs=6)
+    assert rows[-1]["total"] < rows[0]["total"]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.parametrize("method", METHODS)
+def test_cached_training_equals_uncached(method, cache, data, tmp_path):
+    plain, _ = trained(method, data, cache="none")
+    cached, _ = trained(method, data, cache=cache, folder=tmp_path)
+    assert_same(plain, cached)
+
+
+def test_half_precision_cache_is_close_and_half_the_size(data):
+    adapter = load_adapter("vand:random", backbone())
+    full, half = (FeatureCache(adapter, backbone(), data, half=h) for h in (False, True))
+    assert full.size_bytes == 2 * half.size_bytes
+    half.fill(3)
+    rows = np.array([4, 1])
+    for key, value in adapter.features(backbone(), half.images(rows)).items():
+        torch.testing.assert_close(half(rows)[key], value, atol=2e-2, rtol=2e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_resumed_training_equals_an_uninterrupted_one(method, data, tmp_path):
+    whole, rows = trained(method, data, epochs=4, folder=tmp_path / "whole")
+
+    def stop_after_two(fraction, text):
+        if "epoch 2 of" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained(method, data, epochs=4, folder=tmp_path / "cut", progress=stop_after_two)
+    resumed, again = trained(method, data, epochs=4, folder=tmp_path / "cut")
+    assert_same(whole, resumed, exact=True)
+    assert [r["total"] for r in rows] == [r["total"] for r in again]
+    assert (tmp_path / "cut" / "training.csv").read_text().count("\n") == 5
+
+
+def test_another_schedule_is_refused(data, tmp_path):
+    trained("vand", data, folder=tmp_path)
+    with pytest.raises(UsageError, match="belongs to another"):
+        trained("vand", data, folder=tmp_path, seed=5)
+
+
+def test_adaclip_batch_is_the_mean_of_single_losses_and_gradients(data):
+    model = backbone()
+    adapter = load_adapter("adaclip:random", model, {"clusters": 3, "dice": "rows"})
+    images = model.preprocess(torch.from_numpy(data.images[2:6]))
+    masks, labels = torch.from_numpy(data.masks[2:6]).float(), torch.from_numpy(data.labels[2:6])
+    losses = []
+    adapter.zero_grad()
+    for i in range(4):
+        loss = adapter.loss(model, images[i : i + 1], masks[i : i + 1], labels[i : i + 1])["total"] / 4
+        loss.backward()
+        losses.append(loss.detach() * 4)
+    singles = {k: p.grad.clone() for k, p in adapter.named_parameters() if p.grad is not None}
+    adapter.zero_grad()
+    together = adapter.loss(model, images, masks, labels)["total"]
+    together.backward()
+    torch.testing.assert_close(together.detach(), torch.stack(losses).mean(), atol=1e-5, rtol=1e-5)
+    for name, parameter in adapter.named_parameters():
+        if name in singles:
+            torch.testing.assert_close(parameter.grad, singles[name], atol=1e-5, rtol=1e-4)
+
+
+def test_training_works_after_scoring(data):
+    """What scoring cached must not be bound to inference mode."""
+    from ZSADCLIPLib.detector import Detector
+
+    model = backbone()
+    for method in METHODS:
+        adapter = load_adapter(f"{method}:random", model)
+        model.cache.clear()
+        Detector(model, adapter, image_size=64).score_slices(data.images[:2])
+        adapter.train()
+        masks, labels = torch.from_numpy(data.masks[:2]).float(), torch.from_numpy(data.labels[:2])
+        adapter.loss(model, model.preprocess(torch.from_numpy(data.images[:2])), masks, labels)["total"].backward()
+
+
+def test_bad_training_data_and_methods(data):
+    with pytest.raises(InputError, match="equal shapes"):
+        SliceSet(data.images, data.masks[:3])
+    with pytest.raises(InputError, match="uint8 and bool"):
+        SliceSet(data.images, data.images)
+    with pytest.raises(UsageError, match="training-free"):
+        fit(load_adapter("anovl", backbone()), backbone(), data)
