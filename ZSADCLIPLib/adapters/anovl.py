@@ -15,9 +15,9 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..errors import UsageError
+from .adaptation import Draws, adapt, seeded_draws
 from .base import Adapter, Features, Scores, group_direction, sentence_embeddings
 from .maps import to_grid, upsample
-from .adaptation import Draws, adapt, seeded_draws
 from .views import views
 
 TEXTURES = ("carpet", "leather", "grid", "tile", "wood")

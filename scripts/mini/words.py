@@ -61,7 +61,7 @@ def used_tokens(tokenizer) -> torch.Tensor:
 
 
 def fit_text(model, tokenizer, rng, steps: int = 800) -> dict[str, float]:
-    """Warm start of the text tower: captions to free anchors at scale 100, state pairs at cosine 0.95, all pairs above 0.6 as in CLIP."""
+    """Warm start of the text tower: captions to free anchors at scale 100, state pairs at cosine 0.95, all above 0.6."""
     pairs = 2 * len(NOUNS)
     anchors = torch.nn.Parameter(torch.randn(pairs + len(TISSUES), model.text_projection.shape[1]))
     text = [p for n, p in model.named_parameters() if not n.startswith(("visual.", "logit_scale"))]

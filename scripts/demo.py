@@ -1,0 +1,80 @@
+"""Detect lesions in an unseen synthetic brain, or in the user's file, with the embedded model, and show them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ZSADCLIPLib.__main__ import Bar
+from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.errors import ZSADCLIPError
+from ZSADCLIPLib.jobs import Detect
+
+TEST_SEED = 5000
+
+
+def main() -> int:
+    p = argparse.ArgumentParser(prog="scripts/demo", description=__doc__)
+    p.add_argument("--input", type=Path, help="a volume of your own (default: a synthetic case)")
+    p.add_argument("--method", choices=list(METHODS), default="vand")
+    p.add_argument("--output", type=Path, default=Path("demo-output"))
+    p.add_argument("--seed", type=int, default=11, help="which unseen synthetic case (test seeds start at 5000)")
+    p.add_argument("--from", dest="start", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+    a = p.parse_args()
+    out, bar = a.start / a.output, Bar()
+    try:
+        return run(a, out, bar)
+    except ZSADCLIPError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    finally:
+        bar.close()
+
+
+def run(a, out: Path, bar) -> int:
+    if a.input:
+        inputs, what = str(a.start / a.input), f"your volume {a.input.name}"
+    else:
+        from ZSADCLIPLib.io import write_text
+        from ZSADCLIPLib.phantom import write_dataset
+
+        (folder,) = write_dataset(out / "case", cases=1, seed=TEST_SEED + a.seed)
+        manifest = out / "case" / "case.csv"
+        write_text(
+            manifest,
+            f"id,image,mask\n{folder.name},{folder.name}/{folder.name}-t2w.nii.gz,{folder.name}/{folder.name}-seg.nii.gz\n",
+        )
+        inputs, what = str(manifest), f"a synthetic T2w brain nobody trained on (seed {TEST_SEED + a.seed})"
+    print(f"Looking for anomalies in {what}: {METHODS[a.method].label} on the embedded mini CLIP ...")
+    rows: list[dict] = []
+    job = Detect(inputs=(inputs,), output=str(out), method=a.method, backbone="mini", min_size_mm3=20.0)
+    result = job.run(bar, rows.append)
+    if result["failed"]:
+        print(f"demo: {rows[0]['error']}", file=sys.stderr)
+        return 1
+    show(out, rows[0])
+    return 0
+
+
+def show(out: Path, row: dict) -> None:
+    import json
+
+    from ZSADCLIPLib.page import write_page
+
+    case = json.loads((out / f"{row['id']}.json").read_text())
+    print(f"Volume score {row['volume_score']:.3f}, threshold {row['threshold']:.3f} ({row['threshold_rule']})")
+    print(f"{row['findings']} findings, {row['volume_mm3'] / 1000:.2f} ml in all")
+    for f in case["findings"][:8]:
+        r, anterior, s = f["centroid_ras"]
+        where = f"slices {f['slices'][0]}-{f['slices'][1]}, {f['side']}, RAS {r:.0f} {anterior:.0f} {s:.0f}"
+        print(f"  {f['rank']:2d}  {f['volume_mm3'] / 1000:7.2f} ml  peak {f['peak']:.2f}  {where}")
+    if row.get("dice") is not None:
+        print(f"Dice {row['dice']:.2f} against the true lesions (synthetic data; says nothing about patients)")
+    write_page(out / "index.html", [case], title="ZSADCLIP demo")
+    print(f"Map, mask, JSON, picture and page: {out / 'index.html'}")
+    print("Research use only, not for diagnosis.")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
