@@ -1,0 +1,105 @@
+"""Test-only approximations of the qMRML widgets that the panel uses."""
+
+import ctk
+import qt
+import slicer
+from PySide6.QtCore import Property, Signal
+
+
+class qMRMLWidget(qt.QWidget):
+    """A widget that knows a scene and tells its children through `mrmlSceneChanged`."""
+
+    mrmlSceneChanged = Signal(object)
+
+    def setMRMLScene(self, scene):
+        self.__dict__["_scene"] = scene
+        self.mrmlSceneChanged.emit(scene)
+
+    def mrmlScene(self):
+        return self.__dict__.get("_scene")
+
+
+class qMRMLNodeComboBox(qt.QComboBox):
+    """Lists the scene's nodes of given types, in scene order; empty until it is told its scene."""
+
+    currentNodeChanged = Signal(object)
+    addEnabled = ctk.stored_property("addEnabled", bool, True)
+    removeEnabled = ctk.stored_property("removeEnabled", bool, True)
+    renameEnabled = ctk.stored_property("renameEnabled", bool, False)
+    showHidden = ctk.stored_property("showHidden", bool, False)
+    showChildNodeTypes = ctk.stored_property("showChildNodeTypes", bool, True)
+    noneEnabled = ctk.stored_property("noneEnabled", bool, False)
+    noneDisplay = ctk.stored_property("noneDisplay", str, "None")
+    nodeTypes = ctk.stored_property("nodeTypes", "QStringList", [])
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self._scene, self._ids, self._observers, self._attributes = None, [], [], []
+        self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
+
+    def _refill(self, *_):
+        current = self.currentNodeID
+        self.blockSignals(True)
+        self.clear()
+        self._ids = [""] if self.noneEnabled and self._scene else []
+        if self._ids:
+            self.addItem(self.noneDisplay)
+        for index in range(self._scene.GetNumberOfNodes() if self._scene else 0):
+            node = self._scene.GetNthNode(index)
+            if self._shows(node):
+                self._ids.append(node.GetID())
+                self.addItem(node.GetName())
+        self.setCurrentIndex(self._ids.index(current) if current in self._ids else (0 if self._ids else -1))
+        self.blockSignals(False)
+        if self.currentNodeID != current:
+            self.currentNodeChanged.emit(self.currentNode())
+
+    _on_nodeTypes = _on_noneEnabled = _on_showChildNodeTypes = _on_noneDisplay = _refill
+
+    def _shows(self, node):
+        if node.GetHideFromEditors() and not self.showHidden:
+            return False
+        for kind in self.nodeTypes:
+            if node.IsA(kind) if self.showChildNodeTypes else node.GetClassName() == kind:
+                wanted = [(name, value) for k, name, value in self._attributes if k == kind]
+                return all(node.GetAttribute(name) == value for name, value in wanted)
+        return False
+
+    def addAttribute(self, node_type, name, value=None):
+        self._attributes.append((node_type, name, value))
+        self._refill()
+
+    def setMRMLScene(self, scene):
+        for tag in self._observers:
+            self._scene.RemoveObserver(tag)
+        self._scene = scene
+        events = () if scene is None else (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent,
+                                           scene.EndImportEvent)  # fmt: skip
+        self._observers = [scene.AddObserver(event, self._refill) for event in events]
+        self._refill()
+
+    def mrmlScene(self):
+        return self._scene
+
+    def currentNode(self):
+        return self._scene.GetNodeByID(self.currentNodeID) if self._scene and self.currentNodeID else None
+
+    def setCurrentNodeID(self, node_id):
+        self._refill()  # a node's attributes may have changed since it was added
+        if (node_id or "") in self._ids:
+            self.setCurrentIndex(self._ids.index(node_id or ""))
+        elif not node_id:
+            self.setCurrentIndex(-1)
+
+    def setCurrentNode(self, node):
+        self.setCurrentNodeID(node if isinstance(node, str) else node.GetID() if node else "")
+
+    def _current_id(self):
+        return self._ids[self.currentIndex] if 0 <= self.currentIndex < len(self._ids) else ""
+
+    currentNodeID = Property(str, _current_id, setCurrentNodeID)
+
+
+for _class in (qMRMLWidget, qMRMLNodeComboBox):
+    setattr(slicer, _class.__name__, _class)
+    qt.register(_class)

@@ -1,0 +1,225 @@
+"""The way from a volume node to result nodes on real MRML, with a child process that needs no model."""
+
+import json
+
+import numpy as np
+import pytest
+from slicer_cases import LESION, SECOND, fake, head
+
+pytest_plugins = ["slicer_fixtures"]
+
+
+@pytest.fixture
+def result(logic):
+    return logic.process(head(), command=fake())
+
+
+def test_result_nodes_lie_on_the_grid_of_the_input(result):
+    import slicer
+    import vtk
+
+    matrices = [vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()]
+    result.input.GetIJKToRASMatrix(matrices[0])
+    result.map.GetIJKToRASMatrix(matrices[1])
+    assert [m.GetElement(r, c) for m in matrices[:1] for r in range(4) for c in range(4)] == [
+        matrices[1].GetElement(r, c) for r in range(4) for c in range(4)
+    ]
+    assert slicer.util.arrayFromVolume(result.map).dtype == np.float32
+
+
+def test_segmentation_holds_exactly_the_voxels_over_the_threshold(result):
+    import slicer
+    from ZSADCLIPSlicer import segmentation
+
+    image = slicer.util.arrayFromVolume(result.input)
+    assert np.array_equal(segmentation.read(result.segmentation, result.input), (image >= 600).astype(np.uint8))
+    segment = result.segmentation.GetSegmentation().GetSegment("anomaly")
+    assert "52988006^Lesion" in segment.GetTerminology()
+
+
+def test_findings_table_measures_the_lesions(result):
+    from ZSADCLIPSlicer import findingstable
+
+    rows = findingstable.rowsOf(result.findings)
+    assert [row["Rank"] for row in rows] == [1, 2]
+    assert np.allclose([rows[0][a] for a in "RAS"], LESION, atol=1.0)
+    assert np.allclose([rows[1][a] for a in "RAS"], SECOND, atol=1.0)
+    assert [row["Side"] for row in rows] == ["right", "left"]
+    assert rows[0]["Volume"] == pytest.approx(4 / 3 * np.pi * 10**3, rel=0.1)
+    assert rows[0]["Peak"] == pytest.approx(1.0) and rows[1]["Peak"] == pytest.approx(0.8)
+
+
+def test_profile_has_the_threshold_line_and_the_findings(result):
+    import slicer
+
+    table = result.profile
+    position, highest, line, marks = (
+        slicer.util.arrayFromTableColumn(table, name) for name in ("Position", "Highest score", "Threshold", "Findings")
+    )
+    assert (np.diff(position) > 0).all() and len(position) == 40
+    assert abs(position[highest.argmax()] - LESION[2]) <= 10
+    assert (line == np.float64(result.threshold)).all()
+    assert np.isfinite(marks).sum() == 2
+    assert result.chart.GetNumberOfPlotSeriesNodes() == 3
+
+
+def test_results_are_beside_the_input_in_the_subject_hierarchy(logic):
+    import slicer
+
+    node = head()
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
+    study = tree.CreateStudyItem(tree.CreateSubjectItem(tree.GetSceneItemID(), "patient"), "study")
+    tree.SetItemParent(tree.GetItemByDataNode(node) or tree.CreateItem(study, node), study)
+    found = logic.process(node, command=fake())
+    for part in (found.map, found.segmentation, found.findings, found.chart):
+        assert tree.GetItemParent(tree.GetItemByDataNode(part)) == study
+
+
+def test_rerun_updates_the_same_nodes_and_a_new_result_is_kept_beside_it(logic, result):
+    import slicer
+
+    before = {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")}
+    again = logic.process(result.input, result=result, command=fake(), threshold="0.9")
+    assert again.map is result.map and again.segmentation is result.segmentation
+    assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")} == before
+    assert again.threshold == 0.9 and "0.9" in again.segmentation.GetName()
+    other = logic.process(result.input, command=fake(), method="anovl")
+    assert other.map is not result.map
+    assert "anovl" in other.map.GetName() and "vand" in result.map.GetName()
+    assert {r.map.GetID() for r in logic.results(result.input)} == {result.map.GetID(), other.map.GetID()}
+
+
+def test_threshold_and_minimum_size_move_everything(result):
+    from ZSADCLIPSlicer import findingstable, segmentation
+
+    result.setThreshold(0.9)
+    assert len(findingstable.rowsOf(result.findings)) == 1
+    result.setThreshold(0.6, minimumSize=2500.0)
+    assert len(findingstable.rowsOf(result.findings)) == 1
+    assert result.map.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.6)
+    result.setThreshold(0.6, minimumSize=0.0)
+    assert len(findingstable.rowsOf(result.findings)) == 2
+    assert not segmentation.edited(result.segmentation, result.input)
+
+
+def test_dragging_gives_the_same_segmentation_as_setting(result):
+    from ZSADCLIPSlicer import segmentation
+
+    for value in (0.7, 0.9, 0.3):
+        result.dragThreshold(value)
+        dragged = segmentation.read(result.segmentation, result.input).copy()
+        result.setThreshold(value)
+        assert np.array_equal(dragged, segmentation.read(result.segmentation, result.input))
+
+
+def test_rejected_findings_leave_the_segmentation_and_stay_rejected(result):
+    from ZSADCLIPSlicer import findingstable, segmentation
+
+    whole = segmentation.read(result.segmentation, result.input).sum()
+    result.accept(2, False)
+    assert 0 < segmentation.read(result.segmentation, result.input).sum() < whole
+    result.setThreshold(0.7)
+    assert [row["Accepted"] for row in findingstable.rowsOf(result.findings)] == [1, 0]
+    result.setThreshold(0.3)  # the two grow together: an accepted finding must not be lost with a rejected one
+    assert [row["Accepted"] for row in findingstable.rowsOf(result.findings)] == [1]
+    result.setThreshold(0.6)
+    result.accept(2, True)
+    assert segmentation.read(result.segmentation, result.input).sum() == whole
+
+
+def test_edits_are_noticed_and_kept(logic, result):
+    import slicer
+    from ZSADCLIPSlicer import segmentation
+
+    mask = segmentation.read(result.segmentation, result.input)
+    mask[:3] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, result.segmentation, "anomaly", result.input)
+    assert segmentation.edited(result.segmentation, result.input)
+    result.dragThreshold(0.7)
+    result.setThreshold(0.8)
+    assert np.array_equal(segmentation.read(result.segmentation, result.input), mask)
+    again = logic.process(result.input, result=result, command=fake())
+    assert again.segmentation is not result.segmentation
+    assert np.array_equal(segmentation.read(result.segmentation, result.input), mask)
+    assert result.refresh(overwriteEdits=True)
+    assert not segmentation.edited(result.segmentation, result.input)
+
+
+def test_brain_mask_limits_the_findings(logic):
+    import slicer
+    from ZSADCLIPSlicer import findingstable
+
+    node = head()
+    label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
+    half = (slicer.util.arrayFromVolume(node) > 0).astype(np.uint8)
+    half[:, :, :24] = 0  # only the patient's right
+    label.CopyOrientation(node)
+    slicer.util.updateVolumeFromArray(label, half)
+    found = logic.process(node, brainMask=label, command=fake())
+    assert [row["Side"] for row in findingstable.rowsOf(found.findings)] in (["right"], ["midline"])
+    assert np.allclose([findingstable.rowsOf(found.findings)[0][a] for a in "RAS"], LESION, atol=1)
+
+
+def test_export_has_units_and_all_rows(result, tmp_path):
+    from ZSADCLIPSlicer import findingstable
+
+    path = tmp_path / "Ünï côde" / "findings.csv"
+    path.parent.mkdir()
+    findingstable.export(result.findings, path)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    assert len(lines) == 3 and "Volume (mm3)" in lines[0] and lines[1].startswith("1,1,")
+
+
+def test_unusable_nodes_are_refused_with_a_reason(logic):
+    import slicer
+
+    from ZSADCLIPLib.errors import InputError
+
+    with pytest.raises(InputError, match="No input"):
+        logic.process(None)
+    node = head()
+    label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "labels")
+    slicer.util.updateVolumeFromArray(label, np.ones((3, 4, 5), np.uint8))
+    with pytest.raises(InputError, match="label map"):
+        logic.process(label)
+    colour = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "colour")
+    slicer.util.updateVolumeFromArray(colour, np.ones((3, 4, 5, 3), np.uint8))
+    with pytest.raises(InputError, match="colour"):
+        logic.process(colour)
+    with pytest.raises(InputError, match="no voxels"):
+        logic.process(slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty"))
+    with pytest.raises(InputError, match="itself an anomaly map"):
+        logic.process(logic.process(node, command=fake()).map)
+
+
+def test_scene_save_and_load_keep_the_result_usable(result, logic, tmp_path):
+    import slicer
+    from slicer_harness import clear_scene
+    from ZSADCLIPSlicer import findingstable, segmentation
+
+    result.accept(2, False)
+    result.setThreshold(0.65)
+    expected = segmentation.read(result.segmentation, result.input)
+    for node, suffix in ((result.input, ".nrrd"), (result.map, ".nrrd"), (result.segmentation, ".seg.nrrd"),
+                         (result.findings, ".tsv"), (result.profile, ".tsv")):  # fmt: skip
+        storage = node.CreateDefaultStorageNode()
+        slicer.mrmlScene.AddNode(storage)
+        storage.SetFileName(str(tmp_path / (node.GetID() + suffix)))
+        node.SetAndObserveStorageNodeID(storage.GetID())
+        assert storage.WriteData(node)
+    path = str(tmp_path / "scene.mrml")
+    slicer.mrmlScene.SetURL(path)
+    assert slicer.mrmlScene.Commit(path)
+    name = result.map.GetName()
+    clear_scene()
+    slicer.mrmlScene.SetURL(path)
+    assert slicer.mrmlScene.Import()
+    loaded = logic.result(slicer.util.getNode(name))
+    assert loaded.complete and loaded.threshold == 0.65
+    assert not segmentation.edited(loaded.segmentation, loaded.input)
+    assert np.array_equal(segmentation.read(loaded.segmentation, loaded.input), expected)
+    assert [row["Accepted"] for row in findingstable.rowsOf(loaded.findings)] == [1, 0]
+    loaded.setThreshold(0.7)
+    assert [row["Accepted"] for row in findingstable.rowsOf(loaded.findings)] == [1, 0]
+    assert json.loads(loaded.attribute("Settings"))["method"] == "vand"
+    assert loaded.map.GetDisplayNode().GetColorNode() is not None

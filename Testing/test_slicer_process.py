@@ -1,0 +1,169 @@
+"""The child process: progress, cancelling, errors, and that nothing survives."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+import pytest
+from slicer_cases import fake, head
+
+pytest_plugins = ["slicer_fixtures"]
+
+
+def gone(pid, seconds=3.0):
+    """True when a process ended within some seconds."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def follow(run, until, seconds=15):
+    events, end = [], time.monotonic() + seconds
+    while not until(run, events):
+        assert time.monotonic() < end, "the run did not get there"
+        events += run.poll()
+        time.sleep(0.005)
+    return events
+
+
+def test_progress_tells_slices_and_time(logic):
+    run = logic.process(head(), wait=False, command=fake())
+    events = follow(run, lambda r, e: r.done)
+    assert run.result is not None
+    assert [e["done"] for e in events] == [0, 1, 2, 3] and events[0]["total"] == 4
+    assert gone(run.childPid)
+
+
+def test_cancel_is_answered_within_a_second(logic):
+    import slicer
+
+    before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") + 1
+    run = logic.process(head(), wait=False, command=fake("slow"))
+    follow(run, lambda r, e: e)
+    start = time.monotonic()
+    run.cancel()
+    follow(run, lambda r, e: r.done)
+    assert time.monotonic() - start < 1.0
+    assert run.cancelled and run.result is None and run.error is None
+    assert gone(run.childPid)
+    assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before
+
+
+def test_a_deaf_child_is_ended_with_its_own_children(logic):
+    run = logic.process(head(), wait=False, command=fake("deaf"))
+    events = follow(run, lambda r, e: e)
+    grandchild = int(events[0]["text"].split()[-1])
+    assert psutil.pid_exists(grandchild)
+    start = time.monotonic()
+    run.cancel()
+    follow(run, lambda r, e: r.done)
+    assert time.monotonic() - start < 1.5
+    assert gone(run.childPid) and gone(grandchild)
+
+
+def test_progress_callback_may_cancel(logic):
+    from ZSADCLIPLib.progress import Cancelled
+
+    def stop(fraction, text):
+        raise Cancelled("enough")
+
+    with pytest.raises(Cancelled):
+        logic.process(head(), command=fake("slow"), progress=stop)
+
+
+def test_crash_shows_its_cause(logic):
+    from ZSADCLIPSlicer.detection import EngineError
+
+    with pytest.raises(EngineError, match="code 3.*no module named wonder") as caught:
+        logic.process(head(), command=fake("crash"))
+    assert any("wonder" in line for line in caught.value.log)
+
+
+def test_unreadable_result_is_an_error(logic):
+    from ZSADCLIPSlicer.detection import EngineError
+
+    with pytest.raises(EngineError, match="cannot be read"):
+        logic.process(head(), command=fake("broken"))
+
+
+def test_short_memory_falls_back_to_single_slices(logic):
+    run = logic.process(head(), wait=False, command=fake("memory"))
+    result = run.wait()
+    assert '"batch_size": 1' in result.attribute("Settings")
+    assert "one slice" in run.notes[0]
+
+
+def test_memory_that_stays_short_is_reported(logic):
+    run = logic.process(head(), wait=False, command=fake("memory-always"))
+    follow(run, lambda r, e: r.done)
+    assert run.error.outOfMemory and run.settings.batch_size == 1
+
+
+def test_result_for_a_deleted_volume_is_dropped(logic):
+    import slicer
+
+    node = head()
+    run = logic.process(node, wait=False, command=fake("slow"))
+    follow(run, lambda r, e: e)
+    slicer.mrmlScene.RemoveNode(node)
+    run.abort()
+    assert run.dropped and gone(run.childPid)
+    second = head()
+    run = logic.process(second, wait=False, command=fake())
+    slicer.mrmlScene.RemoveNode(second)
+    follow(run, lambda r, e: r.done)
+    assert run.dropped and run.result is None
+
+
+def test_temporary_files_are_removed(logic):
+    import slicer
+
+    logic.process(head(), command=fake())
+    assert not [name for name in os.listdir(slicer.app.temporaryPath) if name.startswith("ZSADCLIP-")]
+
+
+def test_lines_may_arrive_in_pieces(slicer_env):
+    from ZSADCLIPSlicer.process import ChildProcess
+
+    script = (
+        "import sys, time\n"
+        'line = \'{"event": "progress", "fraction": 0.5, "text": "Größe 1"}\\n\'.encode()\n'
+        "for n in range(0, len(line), 3):\n"
+        "    sys.stdout.buffer.write(line[n:n+3]); sys.stdout.flush(); time.sleep(0.002)\n"
+        "print('noise'); print('{\"event\": \"result\"}')"
+    )
+    child = ChildProcess([sys.executable, "-u", "-c", script], dict(os.environ))
+    child.start()
+    events, end = [], time.monotonic() + 10
+    while child.running and time.monotonic() < end:
+        events += child.poll()
+    assert [e["event"] for e in events] == ["progress", "result"]
+    assert events[0]["text"] == "Größe 1" and "noise" in child.log
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals")
+def test_the_child_ends_when_its_parent_is_killed(tmp_path):
+    """The engine's own child, because the promise is the engine's: its standard input closes with the parent."""
+    job = tmp_path / "job.json"
+    job.write_text('{{"job": "detect", "inputs": ["{}"], "output": "{}"}}'.format(tmp_path / "no.nii", tmp_path))
+    parent = (
+        "import subprocess, sys, time\n"
+        f"c = subprocess.Popen([sys.executable, '-u', {str(fake()(job)[2])!r}, {str(job)!r}, 'slow'],"
+        " stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)\n"
+        "print(c.pid, flush=True); time.sleep(60)"
+    )
+    job.write_text('{"batch_size": 1}')
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE)
+    child = int(process.stdout.readline())
+    assert psutil.pid_exists(child)
+    process.kill()
+    process.wait()
+    assert gone(child)

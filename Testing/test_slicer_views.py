@@ -1,0 +1,181 @@
+"""Slice views drawn offscreen: the overlay is where the lesion is, on the right side, for any grid and transform."""
+
+import numpy as np
+import pytest
+from slicer_cases import LESION, fake, head
+
+pytest_plugins = ["slicer_fixtures"]
+
+
+@pytest.fixture
+def views(slicer_env):
+    from slicer_views import SliceView
+
+    made = {name: SliceView(name, slicer_env.app_logic, (240, 240)) for name in ("Red", "Green", "Yellow")}
+    yield made
+    for view in made.values():
+        view.close()
+
+
+def shown(views, result, world, opacity=1.0):
+    """Pictures of the three views with the overlay, at a world point."""
+    from ZSADCLIPSlicer import display
+
+    display.showOverlay(result.map, result.input, opacity)
+    result.segmentation.GetDisplayNode().SetVisibility(False)
+    for view in views.values():
+        view.fit(world)
+    return {name: view.render() for name, view in views.items()}
+
+
+def coloured(pixel):
+    return int(pixel.max()) - int(pixel.min()) > 60
+
+
+def test_overlay_covers_the_lesion_only_and_at_the_radiological_side(logic, views):
+    result = logic.process(head(), command=fake())
+    pictures = shown(views, result, LESION)
+    for name, view in views.items():
+        assert coloured(pictures[name][view.pixel(LESION)]), name
+    elsewhere = (0.0, -30.0, LESION[2])
+    assert not coloured(pictures["Red"][views["Red"].pixel(elsewhere)])
+    assert views["Red"].pixel(LESION)[1] < 120  # the patient's right is on the left of an axial view
+    from ZSADCLIPSlicer import display
+
+    display.hideOverlay()
+    assert not coloured(views["Red"].render()[views["Red"].pixel(LESION)])
+
+
+def test_opacity_and_threshold_change_the_picture(logic, views):
+    result = logic.process(head(), command=fake())
+    full = shown(views, result, LESION)["Red"][views["Red"].pixel(LESION)].astype(int)
+    half = shown(views, result, LESION, 0.4)["Red"][views["Red"].pixel(LESION)].astype(int)
+    assert np.abs(full - half).max() > 10
+    result.setThreshold(1.5)
+    assert not coloured(views["Red"].render()[views["Red"].pixel(LESION)])
+
+
+def test_dragging_moves_the_segmentation_outline(logic, views):
+    result = logic.process(head(), command=fake())
+    for view in views.values():
+        view.fit(LESION)
+    outlines = []
+    for value in (0.9, 0.3):
+        result.dragThreshold(value)
+        picture = views["Red"].render().astype(int)
+        outlines.append(int(((picture[..., 1] - picture[..., [0, 2]].max(-1)) > 80).sum()))
+    assert outlines[0] > 20
+    assert outlines[1] > 2 * outlines[0]  # at 0.3 the outline runs around the whole brain
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR", "SAL", "ILA"])
+def test_scrambled_grids_show_the_lesion_in_its_place(logic, views, axes):
+    result = logic.process(head(axes), command=fake())
+    pictures = shown(views, result, LESION)
+    for name, view in views.items():
+        assert coloured(pictures[name][view.pixel(LESION)]), name
+
+
+def test_anisotropic_sagittal_acquisition(logic, views):
+    node = head("PIR", shape=(112, 80, 20), spacing=(1.0, 1.0, 5.0))
+    result = logic.process(node, command=fake(), plane="sagittal")
+    pictures = shown(views, result, LESION)
+    for name, view in views.items():
+        assert coloured(pictures[name][view.pixel(LESION)]), name
+    import slicer
+
+    position = slicer.util.arrayFromTableColumn(result.profile, "Position")
+    assert len(position) == 20 and np.allclose(np.abs(np.diff(position)), 5.0)
+
+
+def rotated():
+    import slicer
+    import vtk
+
+    transform = vtk.vtkTransform()
+    transform.RotateZ(35)
+    transform.Translate(10, 5, 4)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "rotated")
+    node.SetMatrixTransformToParent(transform.GetMatrix())
+    return node, transform
+
+
+def test_rotated_parent_transform(logic, views):
+    node = head()
+    parent, transform = rotated()
+    node.SetAndObserveTransformNodeID(parent.GetID())
+    result = logic.process(node, command=fake())
+    assert result.map.GetTransformNodeID() == parent.GetID() == result.segmentation.GetTransformNodeID()
+    world = transform.TransformPoint(LESION)
+    pictures = shown(views, result, world)
+    for name, view in views.items():
+        assert coloured(pictures[name][view.pixel(world)]), name
+    from ZSADCLIPSlicer import findingstable
+
+    assert np.allclose([findingstable.rowsOf(result.findings)[0][a] for a in "RAS"], world, atol=1.5)
+
+
+def test_non_linear_parent_transform(logic, views):
+    import slicer
+    import vtk
+
+    warp = vtk.vtkThinPlateSplineTransform()
+    warp.SetBasisToR()
+    source, target = vtk.vtkPoints(), vtk.vtkPoints()
+    for x in (-60, 60):
+        for y in (-60, 60):
+            for z in (-60, 60):
+                source.InsertNextPoint(x, y, z)
+                target.InsertNextPoint(x + 0.1 * y, y + (8 if x > 0 else -4), z + 5)
+    warp.SetSourceLandmarks(source)
+    warp.SetTargetLandmarks(target)
+    parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode", "warp")
+    parent.SetAndObserveTransformToParent(warp)
+    node = head()
+    node.SetAndObserveTransformNodeID(parent.GetID())
+    result = logic.process(node, command=fake())
+    world = warp.TransformPoint(LESION)
+    pictures = shown(views, result, world)
+    assert coloured(pictures["Red"][views["Red"].pixel(world)])
+    from ZSADCLIPSlicer import findingstable, geometry
+
+    row = findingstable.rowsOf(result.findings)[0]
+    jumped = geometry.worldOf(result.map, (row["Peak I"], row["Peak J"], row["Peak K"]))
+    assert np.linalg.norm(np.subtract(jumped, world)) < 11
+    assert "warped" in " ".join(geometry.notesOn(node))
+
+
+def test_legend_and_own_colours(logic):
+    import matplotlib
+    import slicer
+    from ZSADCLIPSlicer import colors, display
+
+    for name, reference in (("Inferno", "inferno"), ("Viridis", "viridis"), ("Blue-White-Red", "RdBu_r")):
+        expected = matplotlib.colormaps[reference](np.linspace(0, 1, 256))[:, :3]
+        assert np.abs(colors.table(name) - expected).max() < 0.08, name
+    result = logic.process(
+        head(),
+        command=fake(),
+    )
+    assert result.map.GetDisplayNode().GetColorNode() is colors.colorNode("Inferno")
+    display.setLegend(result.map, True)
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(result.map)
+    assert legend.GetVisibility()
+    display.setLegend(result.map, False)
+    assert not legend.GetVisibility()
+
+
+def test_the_users_layers_come_back(logic):
+    import slicer
+    from ZSADCLIPSlicer import display
+
+    node, other = head(), head(name="other")
+    slicer.util.setSliceViewerLayers(background=node, foreground=other, foregroundOpacity=0.3)
+    result = logic.process(node, command=fake())
+    display.showOverlay(result.map, node, 0.6)
+    display.showOverlay(result.map, node, 0.8)
+    assert display.overlayShown(result.map)
+    display.hideOverlay()
+    composite = display.compositeNodes()[0]
+    assert composite.GetForegroundVolumeID() == other.GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.3)

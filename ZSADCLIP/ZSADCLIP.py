@@ -1,0 +1,282 @@
+"""CLIP Anomaly Detection (ZSADCLIP): find anomalies in medical volumes with CLIP. Research use only."""
+
+import logging
+import os
+import sys
+
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+# Installed, the engine lies beside this file; in the source tree one folder up. Decided by place, not by trying an import,
+# so that a source tree never runs with the engine of an installed extension.
+_here = os.path.dirname(os.path.abspath(__file__))
+for _folder in (_here, os.path.dirname(_here)):
+    if os.path.isfile(os.path.join(_folder, "ZSADCLIPLib", "__init__.py")):
+        if _folder not in sys.path:
+            sys.path.insert(0, _folder)
+        break
+
+from ZSADCLIPSlicer import sampledata  # noqa: E402
+from ZSADCLIPSlicer.detection import Detection, Settings  # noqa: E402
+from ZSADCLIPSlicer.inputspanel import InputsPanel, setting  # noqa: E402
+from ZSADCLIPSlicer.parameters import ZSADCLIPParameterNode  # noqa: E402
+from ZSADCLIPSlicer.resultpanel import ResultPanel  # noqa: E402
+from ZSADCLIPSlicer.results import Result, resultsOf  # noqa: E402
+from ZSADCLIPSlicer.runpanel import RunPanel  # noqa: E402
+
+
+class ZSADCLIP(ScriptedLoadableModule):
+    """The module as Slicer's menus know it."""
+
+    def __init__(self, parent):
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("CLIP Anomaly Detection (ZSADCLIP)")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Segmentation")]
+        parent.dependencies = ["Segmentations"]
+        parent.contributors = ["The ZSADCLIP developers"]
+        parent.helpText = _(
+            "Finds anomalies in MR and other volumes by comparing image and text features of CLIP models (VAND, AnomalyCLIP, "
+            "AdaCLIP, AnoVL). Choose a volume, press Apply, inspect the findings. Research use only, not for diagnosis."
+        )
+        parent.acknowledgementText = _(
+            "After: Marzullo and Ranzini, Exploring Zero-Shot Anomaly Detection with CLIP in Medical Imaging, 2024."
+        )
+        slicer.app.connect("startupCompleted()", self.registerSampleData)
+
+    def registerSampleData(self):
+        """Offer the synthetic case in the Sample Data module."""
+        sampledata.register(self.resourcePath("Icons"))
+
+
+class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: three parts that share one parameter node."""
+
+    def __init__(self, parent=None):
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic = None
+        self._parameters = None
+        self._guiTag = None
+        self._observedInput = None
+
+    def setup(self):
+        """Build the panel; called once when the module is first opened."""
+        ScriptedLoadableModuleWidget.setup(self)
+        panel = slicer.util.loadUI(self.resourcePath("UI/ZSADCLIP.ui"))
+        self.layout.addWidget(panel)
+        self.ui = slicer.util.childWidgetVariables(panel)
+        panel.setMRMLScene(slicer.mrmlScene)
+        self.ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", "ZSADCLIP.Result", "1")
+        self.logic = ZSADCLIPLogic()
+        self.inputs = InputsPanel(self.ui, self.updateApply)
+        self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
+        self.results = ResultPanel(self.ui)
+        self.ui.sampleButton.connect("clicked()", self.onSample)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
+        self.initializeParameterNode()
+
+    def cleanup(self):
+        """The module is reloaded or the application ends: nothing may go on."""
+        self.run.abort()
+        self.inputs.cleanup()
+        self.results.cleanup()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self):
+        self.initializeParameterNode()
+
+    def exit(self):
+        """Another module is shown: the run goes on, the widgets are let go."""
+        self.disconnectGui()
+
+    def onSceneStartClose(self, caller, event):
+        self.run.abort()
+        self.results.setResult(None)
+        self.setParameterNode(None)
+
+    def onSceneEndClose(self, caller, event):
+        if getattr(self.parent, "isEntered", True):
+            self.initializeParameterNode()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeRemoved(self, caller, event, node):
+        result = self.results.result
+        if result is not None and (node is result.map or not result.complete):
+            self.results.setResult(None)
+
+    def initializeParameterNode(self):
+        """Read the parameter node of the scene; choose the first volume when none is chosen."""
+        self.setParameterNode(self.logic.getParameterNode())
+        if self._parameters.inputVolume is None:
+            for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
+                if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute("ZSADCLIP.Result"):
+                    self._parameters.inputVolume = node
+                    break
+
+    def setParameterNode(self, parameters):
+        self.disconnectGui()
+        self._parameters = parameters
+        if parameters is not None:
+            self._guiTag = parameters.connectGui(self.ui)
+            self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+        self.onParametersChanged()
+
+    def disconnectGui(self):
+        if self._parameters is not None and self._guiTag is not None:
+            self._parameters.disconnectGui(self._guiTag)
+            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+            self._guiTag = None
+
+    def onParametersChanged(self, caller=None, event=None):
+        """Anything in the parameter node changed: all parts look again."""
+        self.observeInput(self._parameters.inputVolume if self._parameters else None)
+        self.inputs.show(self._parameters)
+        self.results.show(self._parameters)
+        self.updateApply()
+
+    def observeInput(self, node):
+        """Follow the chosen volume: its voxels may come after it was chosen, and change with a sequence."""
+        if node is self._observedInput:
+            return
+        event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
+        if self._observedInput is not None:
+            self.removeObserver(self._observedInput, event, self.onParametersChanged)
+        if node is not None:
+            self.addObserver(node, event, self.onParametersChanged)
+        self._observedInput = node
+
+    def updateApply(self):
+        """Apply is enabled when a run can start; its tooltip says why it cannot."""
+        if self.run.running or self._parameters is None:
+            return
+        reason = self.inputs.reason()
+        self.ui.applyButton.enabled = not reason
+        self.ui.applyButton.toolTip = reason or _("Run the detection in the background.")
+
+    def onSample(self):
+        """Make the synthetic case and select it."""
+        with slicer.util.tryWithErrorDisplay(_("The synthetic case could not be made."), waitCursor=True):
+            self._parameters.inputVolume = sampledata.load()
+            self._parameters.result = None
+
+    def beginRun(self, settings=None):
+        """Start a run with the settings of the panel, or given ones; None when the packages are not there."""
+        p = self._parameters
+        if not setting("Python") and not self.logic.ready() and not self.inputs.onInstall():
+            return None
+        into = self.results.result
+        if into is not None and into.input is not p.inputVolume:
+            into = None
+        return self.logic.start(
+            p.inputVolume,
+            settings or self.logic.settings(p, setting("WeightsFolder")),
+            brainMask=p.brainMask,
+            into=into,
+            colors=p.colors,
+            python=setting("Python"),
+        )
+
+    def onFinished(self, result):
+        """A run ended; `result` is None unless it landed in the scene."""
+        if result is not None and self._parameters is not None:
+            self._parameters.result = result.map
+            self.results.setResult(result)
+        self.updateApply()
+
+    def onReload(self):
+        """Reload also the helpers and the engine, which Slicer's reload would leave as they were."""
+        for name in [n for n in sys.modules if n.split(".")[0] in ("ZSADCLIPLib", "ZSADCLIPSlicer")]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+
+class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
+    """Detection without a panel, for the Python console and scripts."""
+
+    def getParameterNode(self):
+        return ZSADCLIPParameterNode(super().getParameterNode())
+
+    def ready(self):
+        """True when the engine's Python packages are installed."""
+        from ZSADCLIPSlicer import install
+
+        return not install.missing()
+
+    def settings(self, parameters, weightsFolder=""):
+        """The settings of a run from a parameter node."""
+        batch = parameters.batchSize
+        return Settings(
+            method=parameters.method,
+            backbone=parameters.model,
+            checkpoint=parameters.checkpoint or None,
+            weights_dir=weightsFolder or None,
+            object_name=parameters.objectName.strip() or None,
+            prompts=parameters.prompts or None,
+            plane=parameters.plane,
+            device=parameters.device,
+            batch_size=batch if batch == "auto" else int(batch),
+            min_size_mm3=parameters.minimumSize,
+        )
+
+    def start(self, inputVolume, settings, brainMask=None, into=None, colors="Inferno", python="", command=None):
+        """Start a run in the background; returns a Detection whose `poll()` must be called until `done`."""
+        detection = Detection(inputVolume, settings, brainMask, into, colors, python, command)
+        detection.start()
+        logging.info("ZSADCLIP: %s with %s on '%s'", settings.method, settings.backbone, inputVolume.GetName())
+        return detection
+
+    def process(self, inputVolume, brainMask=None, result=None, wait=True, progress=None, command=None, **settings):
+        """Detect anomalies in a scalar volume node.
+
+        `settings` are the fields of ZSADCLIPSlicer.detection.Settings (method, backbone, threshold, ...). With `wait` the
+        call returns a Result (`.map`, `.segmentation`, `.findings`, `.volumeScore`, `.setThreshold(x)`), else a running
+        Detection. Give an earlier `result` to update its nodes. Raises ZSADCLIPError with what to do, and Cancelled when
+        `progress(fraction, text)` raised it.
+        """
+        detection = self.start(inputVolume, Settings(**settings), brainMask, result, command=command)
+        if not wait:
+            return detection
+        found = detection.wait(progress or (lambda fraction, text: None))
+        logging.info("ZSADCLIP: score %.3g in %s s", found.volumeScore, found.attribute("Seconds"))
+        return found
+
+    def results(self, inputVolume):
+        """All results in the scene that were made from a volume."""
+        return resultsOf(inputVolume)
+
+    def result(self, mapNode):
+        """The result behind an anomaly map node."""
+        return Result(mapNode)
+
+
+class ZSADCLIPTest(ScriptedLoadableModuleTest):
+    """Runs offline in seconds, in Slicer and in the project's own tests."""
+
+    def setUp(self):
+        slicer.mrmlScene.Clear()
+
+    def runTest(self):
+        self.setUp()
+        self.test_synthetic_case()
+
+    def test_synthetic_case(self):
+        """The embedded model finds the lesion of a synthetic case, and the threshold moves the segmentation."""
+        from ZSADCLIPSlicer import selftest
+
+        if not ZSADCLIPLogic().ready():
+            self.delayDisplay("Skipped: the engine's Python packages are not installed.")
+            return
+        selftest.run(self, ZSADCLIPLogic())

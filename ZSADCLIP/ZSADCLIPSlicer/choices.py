@@ -1,0 +1,83 @@
+"""What the panel's menus offer: the only place that reads the engine's registries."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+import ZSADCLIPLib
+from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.backbones import BACKBONES
+
+PLANES = ("axial", "coronal", "sagittal")
+DEVICES = ("auto", "cuda", "mps", "cpu")
+BATCHES = ("auto", "1", "2", "4", "8", "16", "32", "64")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A menu entry: `key` goes into the job, `label` and `tip` are shown."""
+
+    key: str
+    label: str
+    tip: str = ""
+
+
+@dataclass(frozen=True)
+class Model(Choice):
+    """A backbone: `state` is embedded, installed or missing; files map each name to (url, checksum)."""
+
+    state: str = "embedded"
+    size: int = 0
+    licence: str = ""
+    files: tuple[tuple[str, str, str], ...] = ()
+
+
+def methods() -> list[Choice]:
+    """The four methods."""
+    return [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
+
+
+def models(weightsFolder: str = "") -> list[Model]:
+    """The backbones with a name, embedded and installed ones first."""
+    from ZSADCLIPLib.backbones.weights import status
+
+    found = []
+    for row in status(weightsFolder or None):
+        info = BACKBONES[row["name"]]
+        label = info.label if row["state"] != "missing" else _("{label} - not installed").format(label=info.label)
+        tip = _("Licence of the weights: {licence}. {source}").format(licence=info.licence, source=info.source)
+        files = tuple((name, url, sha) for name, (url, sha) in info.files.items())
+        found.append(Model(row["name"], label, tip, row["state"], info.size_bytes, info.licence, files))
+    return sorted(found, key=lambda model: ("embedded", "installed", "missing").index(model.state))
+
+
+def checkpoints(method: str, folder: str = "") -> list[Choice]:
+    """The trained adapters for a method: the package's own and those in the user's folder; first the engine's choice."""
+    automatic = Choice("", _("Automatic"), _("The adapter that comes with the model, if there is one."))
+    from ZSADCLIPLib.checkpoint import list_adapters
+
+    found = [c for c in list_adapters(folder or None) if c.method == method]
+    return [automatic] + [Choice(str(c.path), c.name, str(c.path)) for c in found]
+
+
+def promptSets() -> list[Choice]:
+    """The prompt sets of the package."""
+    folder = Path(ZSADCLIPLib.__file__).parent / "prompts"
+    names = sorted(path.stem for path in folder.glob("*.json"))
+    return [Choice("", _("Of the method"), _("The prompts the method was published with."))] + [
+        Choice(name, name, str(folder / f"{name}.json")) for name in names
+    ]
+
+
+def downloadText(model: Model) -> str:
+    """What a user should know before a download: size, licence, source and checksum of every file."""
+    lines = [_("{label} is not on this computer.").format(label=BACKBONES[model.key].label)]
+    lines.append(_("Download about {size:.0f} MB. Licence: {licence}.").format(
+        size=model.size / 1e6, licence=model.licence))  # fmt: skip
+    for name, url, sha in model.files:
+        lines.append(_("{name}\n  from {url}\n  SHA-256 {sha}").format(
+            name=name, url=url, sha=sha or _("as stated by the server")))  # fmt: skip
+    return "\n".join(lines)

@@ -1,0 +1,243 @@
+"""One detection from a volume node to result nodes: job file, child process, retry after lack of memory, import."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import slicer
+from slicer.i18n import tr as _
+
+import ZSADCLIPLib
+from ZSADCLIPLib.errors import InputError, ZSADCLIPError
+from ZSADCLIPLib.progress import Cancelled
+from ZSADCLIPLib.volume import Volume
+
+from . import findingstable, results, segmentation
+from .geometry import affineOf, volumeOf
+from .process import ChildProcess, childCommand, childEnvironment, isOutOfMemory
+
+LIBRARY = Path(ZSADCLIPLib.__file__).resolve().parent.parent
+POLL_SECONDS = 0.02
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a run does, as the engine's Detect job names it; None leaves a choice to the engine."""
+
+    method: str = "vand"
+    backbone: str = "mini"
+    checkpoint: str | None = None
+    weights_dir: str | None = None
+    object_name: str | None = "brain"
+    prompts: str | None = None
+    plane: str = "axial"
+    image_size: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | str = "auto"
+    threshold: str = "checkpoint"
+    min_size_mm3: float = 0.0
+    seed: int = 0
+
+    def job(self, image: Path, brain: Path | None, output: Path) -> dict:
+        """The engine's job."""
+        fixed = {"job": "detect", "inputs": [str(image)], "output": str(output), "pictures": False, "compress": False}
+        return {**fixed, **asdict(self), "brain_mask": str(brain) if brain else None}
+
+
+class EngineError(ZSADCLIPError):
+    """The engine reported an error; `log` holds what it printed, `outOfMemory` whether the CPU may help."""
+
+    def __init__(self, message: str, log: list[str]):
+        super().__init__(message)
+        self.log, self.outOfMemory = log, isOutOfMemory(message)
+
+
+class Detection:
+    """A run over one volume node.
+
+    `start()` writes the volume and starts the child; `poll()` follows it and returns the progress events. When `done` is
+    True, exactly one of `result`, `error` (a ZSADCLIPError), `cancelled` or `dropped` (the scene or the input is gone)
+    says how it ended. Raises InputError from the constructor for a volume that cannot be used.
+    """
+
+    def __init__(self, inputNode, settings: Settings, brainMask=None, into=None, colors: str = "Inferno",
+                 python: str = "", command: Callable[[Path], list[str]] | None = None):  # fmt: skip
+        self.settings = settings
+        self._input, self._brain, self._into, self._colors = inputNode, brainMask, into, colors
+        self._volume = volumeOf(inputNode)
+        self._affine = affineOf(inputNode)
+        self._command = command or (lambda job: childCommand(job, python))
+        self._folder: Path | None = None
+        self._child: ChildProcess | None = None
+        self._case: dict = {}
+        self._started = 0.0
+        self.result = self.error = None
+        self.cancelled = self.dropped = False
+        self.notes: list[str] = []
+
+    @property
+    def done(self) -> bool:
+        return self.result is not None or self.error is not None or self.cancelled or self.dropped
+
+    @property
+    def log(self) -> list[str]:
+        """What the child printed."""
+        return self._child.log if self._child else []
+
+    @property
+    def childPid(self) -> int | None:
+        return self._child.pid if self._child else None
+
+    def start(self) -> None:
+        """Write the inputs and start the child; raises InputError or OSError."""
+        from ZSADCLIPLib.io import write_volume
+
+        self._started = time.monotonic()
+        # The name may hold letters of any script, so a path with such letters is always exercised by the engine.
+        self._folder = Path(tempfile.mkdtemp(prefix="ZSADCLIP-", dir=slicer.app.temporaryPath or None))
+        try:
+            write_volume(self._folder / "input.nii", _writable(self._volume))
+            if self._brain is not None:
+                mask = results.maskArray(self._brain, self._input).T.astype(np.uint8)
+                write_volume(self._folder / "brain.nii", Volume(mask, self._affine), "uint8")
+            self._launch()
+        except BaseException:
+            self._clean()
+            raise
+
+    def _launch(self) -> None:
+        brain = self._folder / "brain.nii" if self._brain is not None else None
+        job = self._folder / "job.json"
+        output = self._folder / "out"
+        job.write_text(json.dumps(self.settings.job(self._folder / "input.nii", brain, output)), encoding="utf-8")
+        self._case = {}
+        self._child = ChildProcess(self._command(job), childEnvironment(LIBRARY))
+        self._child.start()
+
+    def poll(self) -> list[dict]:
+        """Follow the child; returns its progress events since the last call."""
+        if self.done or self._child is None:
+            return []
+        progress = []
+        for event in self._child.poll():
+            kind = event["event"]
+            if kind == "progress":
+                progress.append(event)
+            elif kind == "case":
+                self._case = event
+            elif kind == "cancelled":
+                self._end(cancelled=True)
+            elif kind == "error":
+                self._failed(event["message"])
+            elif kind == "result":
+                if self._case.get("status") == "failed":
+                    self._failed(self._case["error"])
+                else:
+                    self._import()
+        return progress
+
+    def _failed(self, message: str) -> None:
+        """Try once more with single slices when memory was short; else report."""
+        if isOutOfMemory(message) and self.settings.batch_size != 1:
+            self.notes.append(_("Memory was short: trying again with one slice at a time."))
+            self.settings = replace(self.settings, batch_size=1)
+            self._child.kill()
+            self._launch()
+        else:
+            self._end(error=EngineError(message, list(self.log)))
+
+    def _import(self) -> None:
+        scene = slicer.mrmlScene
+        if scene.GetNodeByID(self._input.GetID() or "") is not self._input:
+            self._end(dropped=True)
+            return
+        try:
+            outcome, scores = self._read()
+        except (OSError, ValueError, KeyError, ZSADCLIPError) as error:
+            message = _("The result of the engine cannot be read: {error}").format(error=error)
+            self._end(error=EngineError(message, list(self.log)))
+            return
+        self._end(result=self._store(outcome, scores))
+
+    def _read(self) -> tuple[dict, np.ndarray]:
+        from ZSADCLIPLib.io import read_volume
+
+        output = self._folder / "out"
+        outcome = json.loads((output / "input.json").read_text(encoding="utf-8"))
+        scores = read_volume(output / "input_anomaly.nii").array
+        now = self._input.GetImageData().GetDimensions()
+        if scores.shape != now:
+            raise InputError(_("the volume changed its size from {old} to {new} during the run").format(
+                old=self._volume.shape, new=now))  # fmt: skip
+        return outcome, scores.astype(np.float32)
+
+    def _store(self, outcome: dict, scores: np.ndarray):
+        into = self._into
+        if into is not None and slicer.mrmlScene.GetNodeByID(into.map.GetID() or "") is not into.map:
+            into = None
+        if into is not None and into.complete and segmentation.edited(into.segmentation, into.input):
+            self.notes.append(_("The earlier segmentation was edited by hand: it was kept, and a new result was made."))
+            into = None
+        result = results.store(into, self._input, self._brain, scores, outcome, self._colors)
+        result.setAttribute("Method", self.settings.method)
+        result.setAttribute("Model", Path(self.settings.backbone).stem)
+        result.setAttribute("Settings", asdict(self.settings))
+        result.setAttribute("Seconds", f"{time.monotonic() - self._started:.1f}")
+        findingstable.forget(result.findings)
+        result.refresh()
+        self.notes += outcome["provenance"]["preprocessing"].get("notes", [])
+        return result
+
+    def _end(self, result=None, error=None, cancelled=False, dropped=False) -> None:
+        self.result, self.error, self.cancelled, self.dropped = result, error, cancelled, dropped
+        self._clean()
+
+    def cancel(self) -> None:
+        """Ask the run to stop; `poll()` tells when it did, within a second."""
+        if self._child is not None and not self.done:
+            self._child.cancel()
+
+    def abort(self, dropped: bool = True) -> None:
+        """Stop at once and forget the result: the scene closes, the module is reloaded or the application ends."""
+        if self._child is not None and not self.done:
+            self._child.kill()
+        if not self.done:
+            self._end(dropped=dropped, cancelled=not dropped)
+
+    def wait(self, progress: Callable[[float, str], None] = lambda fraction, text: None):
+        """Follow the run to its end; returns the Result.
+
+        Raises the run's error, or Cancelled when `progress` raised it or the run was stopped.
+        """
+        while not self.done:
+            for event in self.poll():
+                try:
+                    progress(event["fraction"], event["text"])
+                except Cancelled:
+                    self.cancel()
+            time.sleep(POLL_SECONDS)
+        if self.error is not None:
+            raise self.error
+        if self.result is None:
+            raise Cancelled(_("the run was stopped"))
+        return self.result
+
+    def _clean(self) -> None:
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _writable(volume: Volume) -> Volume:
+    """A copy the NIfTI writer accepts: no 64-bit integers, finite values."""
+    array = volume.array
+    if array.dtype in (np.int64, np.uint64, np.float64, np.int8, np.uint32):
+        array = array.astype(np.float32)
+    return Volume(np.ascontiguousarray(array), volume.affine, name=volume.name)

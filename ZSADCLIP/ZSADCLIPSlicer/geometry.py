@@ -1,0 +1,98 @@
+"""Between MRML volume nodes and the engine's Volume: which nodes are accepted, and where their voxels are."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.volume import Volume
+
+REFUSED = {
+    "vtkMRMLLabelMapVolumeNode": "a label map",
+    "vtkMRMLVectorVolumeNode": "a colour or vector volume",
+    "vtkMRMLDiffusionWeightedVolumeNode": "a diffusion weighted volume",
+    "vtkMRMLDiffusionTensorVolumeNode": "a tensor volume",
+    "vtkMRMLMultiVolumeNode": "a 4D volume",
+}
+
+
+def checkInput(node) -> None:
+    """Raise InputError unless `node` is a scalar volume with one value a voxel and three axes."""
+    if node is None:
+        raise InputError(_("No input volume is selected."))
+    kind = REFUSED.get(node.GetClassName())
+    if kind:
+        raise InputError(_("'{name}' is {kind}. Choose a scalar volume, such as one MR sequence.").format(
+            name=node.GetName(), kind=kind))  # fmt: skip
+    if node.GetAttribute("ZSADCLIP.Result"):
+        raise InputError(_("'{name}' is itself an anomaly map. Choose the image.").format(name=node.GetName()))
+    image = node.GetImageData()
+    if image is None or 0 in image.GetDimensions() or image.GetPointData().GetScalars() is None:
+        raise InputError(_("'{name}' has no voxels.").format(name=node.GetName()))
+    if image.GetNumberOfScalarComponents() != 1:
+        raise InputError(_("'{name}' has {count} values in each voxel; one is expected.").format(
+            name=node.GetName(), count=image.GetNumberOfScalarComponents()))  # fmt: skip
+
+
+def ijkToRas(node) -> np.ndarray:
+    """The (4, 4) matrix from voxel indices to the node's own RAS, in mm."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def affineOf(node) -> np.ndarray:
+    """The (4, 4) matrix from voxel indices to the patient: through linear parent transforms, never through warps."""
+    parent = node.GetParentTransformNode()
+    if parent is None or not parent.IsTransformToWorldLinear():
+        return ijkToRas(node)
+    matrix = vtk.vtkMatrix4x4()
+    parent.GetMatrixTransformToWorld(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix) @ ijkToRas(node)
+
+
+def volumeOf(node) -> Volume:
+    """The node as a Volume (I, J, K) without copying its voxels; raises InputError as `checkInput`."""
+    checkInput(node)
+    return Volume(slicer.util.arrayFromVolume(node).T, affineOf(node), name=node.GetName())
+
+
+def worldOf(node, ijk) -> tuple[float, float, float]:
+    """Where a voxel (i, j, k) of a node is in the world, RAS mm, through any parent transform."""
+    world = [0.0, 0.0, 0.0]
+    node.TransformPointToWorld((ijkToRas(node) @ [*ijk, 1.0])[:3].tolist(), world)
+    return tuple(world)
+
+
+def notesOn(node) -> list[str]:
+    """What a user should know about an input before trusting the result, as sentences."""
+    from ZSADCLIPLib.intensity import is_skull_stripped
+    from ZSADCLIPLib.slicing import slice_volume
+
+    volume, notes = volumeOf(node), []
+    if is_skull_stripped(volume):
+        notes.append(_("The image looks skull-stripped: no brain mask is needed."))
+    else:
+        notes.append(
+            _("The image looks like a whole head: choose a brain mask, or findings may lie outside the brain.")
+        )
+    warning = slice_volume(volume).warning
+    if warning:
+        notes.append(_("Oblique: {warning}.").format(warning=warning))
+    parent = node.GetParentTransformNode()
+    if parent is not None and not parent.IsTransformToWorldLinear():
+        notes.append(
+            _("The volume is warped by '{name}': slices are taken before the warp.").format(name=parent.GetName())
+        )
+    if sequenceOf(node) is not None:
+        notes.append(_("The volume belongs to a sequence: only the frame shown now is used."))
+    return notes
+
+
+def sequenceOf(node):
+    """The sequence browser that feeds a node, or None."""
+    sequences = getattr(slicer.modules, "sequences", None)
+    return sequences.logic().GetFirstBrowserNodeForProxyNode(node) if sequences else None

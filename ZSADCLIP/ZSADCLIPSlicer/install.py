@@ -1,0 +1,141 @@
+"""The Python packages that the engine needs: what is there, what is missing, and how to get it without harm.
+
+Nothing is imported to be checked (an imported library cannot be replaced on Windows), nothing is installed without being
+asked for, and packages that Slicer ships are pinned to what is installed so that pip cannot replace them.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import re
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from slicer.i18n import tr as _
+
+TORCH = ("torch>=2.6", "torchvision")
+OTHERS = ("open_clip_torch>=3.3", "nibabel", "safetensors", "scikit-learn", "scipy", "tqdm", "matplotlib")
+PINNED = ("numpy", "scipy", "requests", "SimpleITK", "pydicom", "Pillow", "torch", "torchvision", "setuptools")
+
+
+@dataclass(frozen=True)
+class Package:
+    """A requirement and its state: `installed` is the version or empty; `good` whether it satisfies."""
+
+    requirement: str
+    installed: str
+    good: bool
+
+    @property
+    def name(self) -> str:
+        return re.split(r"[<>=!~ ]", self.requirement, maxsplit=1)[0]
+
+
+def check(requirements=TORCH + OTHERS) -> list[Package]:
+    """The state of every requirement."""
+    return [_state(requirement) for requirement in requirements]
+
+
+def _state(requirement: str) -> Package:
+    name, _, least = requirement.partition(">=")
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return Package(requirement, "", False)
+    return Package(requirement, version, _numbers(version) >= _numbers(least))
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"\d+", version.split("+")[0])[:3])
+
+
+def missing() -> list[Package]:
+    """The requirements that are absent or too old."""
+    return [package for package in check() if not package.good]
+
+
+def explanation(packages: list[Package]) -> str:
+    """What will be installed and from where, for the one dialog before the first run."""
+    names = ", ".join(package.requirement for package in packages)
+    return _("To run, this module needs Python packages that are not installed: {names}.\n\n"
+             "They will be downloaded from the Python Package Index into Slicer's own Python (torch is large, up to "
+             "several GB). Packages that Slicer ships are not replaced.\n\nInstall them now?").format(names=names)  # fmt: skip
+
+
+def install(wheels: str = "") -> None:
+    """Install what is missing: torch through the PyTorch extension where it is there, the rest through Slicer's pip.
+
+    `wheels` is a folder of wheel files for computers without a network. Raises RuntimeError or CalledProcessError as pip
+    does, and ImportError when the PyTorch extension failed to bring torch.
+    """
+    absent = missing()
+    torch = [package.requirement for package in absent if package.requirement in TORCH]
+    others = [package.requirement for package in absent if package.requirement not in TORCH]
+    if torch and not wheels and importlib.util.find_spec("PyTorchUtils"):
+        import PyTorchUtils
+
+        logic = PyTorchUtils.PyTorchUtilsLogic()
+        if logic.installTorch(askConfirmation=False, torchVersionRequirement=">=2.6") is None:
+            raise ImportError(_("The PyTorch extension could not install torch; its message is in the Python console."))
+        torch = []
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        for group in (torch, others):  # torch first, so that the others find it and do not choose another one
+            if group:
+                constraints.write_text("\n".join(pins()), encoding="utf-8")
+                pip(group, constraints, wheels)
+    importlib.invalidate_caches()
+
+
+def pins() -> list[str]:
+    """Constraint lines that keep what is installed of the packages that must not change."""
+    lines = []
+    for name in PINNED:
+        package = _state(name)
+        wanted = [requirement for requirement in TORCH + OTHERS if Package(requirement, "", False).name == name]
+        if package.installed and all(_state(requirement).good for requirement in wanted):
+            lines.append(f"{name}=={package.installed}")
+    return lines
+
+
+def pip(requirements: list[str], constraints: Path, wheels: str = "") -> None:
+    """Run Slicer's pip with constraints; slicer.packaging where it exists (5.11 and later), else slicer.util."""
+    offline = ["--no-index", "--find-links", wheels] if wheels else []
+    packaging = importlib.util.find_spec("slicer.packaging")
+    if packaging and not offline:
+        import slicer.packaging
+
+        slicer.packaging.pip_install(requirements, constraints=constraints, requester="ZSADCLIP")
+    else:
+        slicer.util.pip_install([*requirements, *offline, "-c", str(constraints)])
+
+
+def report(python: str = "", weightsFolder: str = "") -> str:
+    """The health check: what is there, what is missing, and how to mend it."""
+    from .choices import models
+    from .process import pythonExecutable
+
+    lines = [_("Python: {version}, child process: {path}").format(
+        version=sys.version.split()[0], path=pythonExecutable(python))]  # fmt: skip
+    for package in check():
+        state = package.installed if package.good else (
+            _("{version} is too old").format(version=package.installed) if package.installed else _("missing"))  # fmt: skip
+        lines.append(f"{'OK ' if package.good else '!! '} {package.requirement}: {state}")
+    if missing():
+        lines.append(_("To mend: press 'Install', or give a folder of wheels for a computer without a network."))
+    for model in models(weightsFolder):
+        lines.append(f"{'!! ' if model.state == 'missing' else 'OK '} {model.label}")
+    lines.append(_("Weights folder: {folder}").format(folder=weightsFolder or cacheFolder()))
+    lines.append(_("Offline: {state}").format(state=os.environ.get("HF_HUB_OFFLINE", "0") == "1"))
+    return "\n".join(lines)
+
+
+def cacheFolder() -> str:
+    """Where downloaded weights are kept."""
+    from ZSADCLIPLib.backbones.weights import cache_dir
+
+    return str(cache_dir())

@@ -1,0 +1,38 @@
+"""What the panel remembers with the scene."""
+
+from typing import Annotated, Union
+
+from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
+from slicer.parameterNodeWrapper import Choice, Decimals, SingleStep, WithinRange, parameterNodeWrapper
+
+from .choices import BATCHES, DEVICES, PLANES
+from .colors import NAMES
+
+
+@parameterNodeWrapper
+class ZSADCLIPParameterNode:
+    """The parameters of the module.
+
+    inputVolume, brainMask   what is looked at, and where; result is the anomaly map of the result on display.
+    method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses).
+    objectName, prompts      empty: as the method was published.
+    minimumSize              smallest finding in mm3; the threshold belongs to the result.
+    """
+
+    inputVolume: vtkMRMLScalarVolumeNode
+    brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode]  # noqa: UP007 - the wrapper of Slicer 5.10
+    result: vtkMRMLScalarVolumeNode
+    method: str = "vand"
+    model: str = "mini"
+    checkpoint: str = ""
+    objectName: str = "brain"
+    prompts: str = ""
+    plane: Annotated[str, Choice(list(PLANES))] = "axial"
+    device: Annotated[str, Choice(list(DEVICES))] = "auto"
+    batchSize: Annotated[str, Choice(list(BATCHES))] = "auto"
+    overlay: bool = True
+    opacity: Annotated[float, WithinRange(0, 1), Decimals(2), SingleStep(0.05)] = 0.6
+    colors: Annotated[str, Choice(list(NAMES))] = "Inferno"
+    legend: bool = True
+    minimumSize: Annotated[float, WithinRange(0, 100000), Decimals(0), SingleStep(10)] = 20.0
+    surface: bool = False

@@ -1,0 +1,129 @@
+"""The middle of the panel: Apply that turns into Cancel, progress, errors and the log."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import qt
+from slicer.i18n import tr as _
+
+from ZSADCLIPLib.errors import ZSADCLIPError
+
+POLL_MILLISECONDS = 50
+
+
+class RunPanel:
+    """Follows one detection at a time.
+
+    `begin(settings or None)` makes and starts a Detection (None: from the panel); `finished(result)` is called when one
+    landed.
+    """
+
+    def __init__(self, ui, begin, finished):
+        self.ui, self._begin, self._finished = ui, begin, finished
+        self.detection = None
+        self._timer = qt.QTimer()
+        self._timer.setInterval(POLL_MILLISECONDS)
+        self._timer.connect("timeout()", self.poll)
+        ui.applyButton.connect("clicked()", self.onApply)
+        ui.cpuButton.connect("clicked()", self.onCpu)
+        ui.logButton.connect("toggled(bool)", self._showLog)
+        for widget in (ui.progressBar, ui.cpuButton, ui.logButton, ui.logText):
+            widget.visible = False
+
+    @property
+    def running(self) -> bool:
+        return self.detection is not None and not self.detection.done
+
+    def onApply(self) -> None:
+        """Start, or cancel what runs."""
+        if self.running:
+            self.detection.cancel()
+            self.ui.applyButton.enabled = False
+            self.ui.statusLabel.text = _("Cancelling...")
+        else:
+            self.start()
+
+    def start(self, settings=None) -> None:
+        """Start a run; what goes wrong is said in the panel."""
+        self.ui.logButton.checked = False
+        self.ui.logButton.visible = self.ui.cpuButton.visible = False
+        self.ui.progressBar.value = 0
+        try:
+            self.detection = self._begin(settings)
+        except (ZSADCLIPError, OSError) as error:
+            self._say(str(error), bad=True)
+            return
+        if self.detection is None:  # the user did not want the packages
+            return
+        self._say(_("Starting the engine..."))
+        self._timer.start()
+        self._showRunning()
+
+    def onCpu(self) -> None:
+        """Run the failed detection again without the graphics card."""
+        self.start(replace(self.detection.settings, device="cpu", batch_size="auto"))
+
+    def poll(self) -> None:
+        """Follow the run; called by the timer."""
+        if self.detection is None:
+            self._timer.stop()
+            return
+        for event in self.detection.poll():
+            self.ui.progressBar.value = round(100 * event["fraction"])
+            self._say(progressText(event))
+        if self.detection.done:
+            self._end()
+
+    def _end(self) -> None:
+        self._timer.stop()
+        run = self.detection
+        self._showRunning()
+        if run.error is not None:
+            self._say(str(run.error), bad=True)
+            self.ui.cpuButton.visible = getattr(run.error, "outOfMemory", False) and run.settings.device != "cpu"
+        elif run.cancelled:
+            self._say(_("Cancelled. Nothing was changed."))
+        elif run.dropped:
+            self._say(_("The run was stopped because its volume or scene is gone."))
+        else:
+            seconds = float(run.result.attribute("Seconds"))
+            self._say(" ".join([_("Done in {seconds:.0f} s.").format(seconds=seconds), *run.notes]))
+        self.ui.logButton.visible = bool(run.log)
+        if run.result is not None:
+            self._finished(run.result)
+        else:
+            self._finished(None)
+
+    def _say(self, text: str, bad: bool = False) -> None:
+        self.ui.statusLabel.text = _("Error: {text}").format(text=text) if bad else text
+
+    def _showRunning(self) -> None:
+        running = self.running
+        self.ui.applyButton.text = _("Cancel") if running else _("Apply")
+        self.ui.applyButton.enabled = True
+        self.ui.progressBar.visible = running
+
+    def _showLog(self, shown: bool) -> None:
+        self.ui.logText.visible = shown
+        self.ui.logButton.text = _("Hide log") if shown else _("Show log")
+        if shown and self.detection is not None:
+            self.ui.logText.plainText = "\n".join(self.detection.log)
+
+    def abort(self) -> None:
+        """Stop at once: the scene closes, the module is reloaded, or the application ends."""
+        self._timer.stop()
+        if self.running:
+            self.detection.abort()
+            self._say(_("The run was stopped because its volume or scene is gone."))
+            self._showRunning()
+
+
+def progressText(event: dict) -> str:
+    """One line for a progress event: slice count and time left where they are known."""
+    parts = [event["text"].removeprefix("input: ")]
+    if event.get("done") is not None and event.get("total"):
+        parts = [_("Slice {done} of {total}").format(done=event["done"], total=event["total"])]
+    if event.get("eta") and event["fraction"] > 0.05:
+        parts.append(_("about {seconds:.0f} s left").format(seconds=event["eta"]))
+    return ", ".join(parts)

@@ -1,0 +1,51 @@
+"""Sample data: a synthetic case made on this computer, and Slicer's own MRBrainTumor1."""
+
+from __future__ import annotations
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+
+SEED = 7
+NAME = "ZSADCLIPSynthetic"
+CATEGORY = "ZSADCLIP"
+
+
+def register(icons: str) -> None:
+    """Add the synthetic case to the Sample Data module; `icons` is the folder with the thumbnail."""
+    import SampleData
+
+    logic = SampleData.SampleDataLogic
+    if hasattr(logic, "registerCustomSampleDataCategory"):  # Slicer 5.11 and later
+        logic.registerCustomSampleDataCategory(CATEGORY, title=_("CLIP Anomaly Detection"))
+    logic.registerCustomSampleDataSource(
+        category=CATEGORY,
+        sampleName=NAME,
+        sampleDescription=_("Synthetic T2w brain with metastases"),
+        thumbnailFileName=f"{icons}/ZSADCLIPSynthetic.png",
+        uris=[""],  # nothing is downloaded: customDownloader makes the case
+        fileNames=[NAME + ".nrrd"],
+        nodeNames=[NAME],
+        customDownloader=lambda source: [load(source.nodeNames[0])],
+    )
+
+
+def load(name: str = NAME, seed: int = SEED):
+    """Make the synthetic case as a scalar volume node, shown in the slice views; a few seconds."""
+    from ZSADCLIPLib.phantom import make_case
+
+    volume = make_case(seed).volumes["t2w"]
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(volume.affine.ravel())
+    node = slicer.util.addVolumeFromArray(np.ascontiguousarray(volume.array.T), matrix, name)
+    node.SetAttribute("ZSADCLIP.Synthetic", str(seed))
+    slicer.util.setSliceViewerLayers(background=node, foreground=None)
+    return node
+
+
+def loadTumor():
+    """Slicer's public MRBrainTumor1 through its own Sample Data source (downloads)."""
+    import SampleData
+
+    return SampleData.downloadSample("MRBrainTumor1")

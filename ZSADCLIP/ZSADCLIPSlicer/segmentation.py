@@ -1,0 +1,158 @@
+"""The findings as one segment: written, updated while a threshold is dragged, never over a user's edits."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+import slicer
+import slicer.util
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+SEGMENT = "anomaly"
+WRITTEN = "ZSADCLIP.Written"
+TERMINOLOGY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list"
+    "~SCT^49755003^Morphologically Altered Structure~SCT^52988006^Lesion~^^"
+    "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
+)
+COLOR = (0.15, 0.95, 0.35)
+_lastWritten: dict[str, int] = {}  # node id -> modification time of its labelmap after our own last write
+
+
+def create(inputNode, name: str):
+    """A segmentation node with one empty segment on the grid and under the transform of the input."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetReferenceImageGeometryParameterFromVolumeNode(inputNode)
+    addSegment(node)
+    display = node.GetDisplayNode()
+    display.SetOpacity2DFill(0.0)
+    display.SetOpacity2DOutline(1.0)
+    display.SetSliceIntersectionThickness(2)
+    return node
+
+
+def addSegment(node) -> None:
+    """Add the segment of the findings, with terminology, if it is not there."""
+    if node.GetSegmentation().GetSegment(SEGMENT) is not None:
+        return
+    node.GetSegmentation().AddEmptySegment(SEGMENT, "Anomaly", COLOR)
+    segment = node.GetSegmentation().GetSegment(SEGMENT)
+    if hasattr(segment, "SetTerminology"):
+        segment.SetTerminology(TERMINOLOGY)
+    else:  # Slicer 5.8 and older
+        segment.SetTag(segment.GetTerminologyEntryTagName(), TERMINOLOGY)
+
+
+def write(node, inputNode, mask: np.ndarray) -> None:
+    """Replace the segment by `mask` (K, J, I) uint8 on the input's grid."""
+    addSegment(node)
+    if not writeLive(node, inputNode, lambda out: np.copyto(out, mask)):
+        image = _wholeGrid(inputNode)
+        np.copyto(_voxels(image), mask)
+        # Other segments may share the labelmap, which only Slicer's own function takes apart.
+        slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, node, SEGMENT)
+    node.SetAttribute(WRITTEN, _checksum(mask))
+    _remember(node)
+
+
+def writeLive(node, inputNode, fill) -> bool:
+    """Change the labelmap in place: `fill(array (K, J, I) uint8)` sets every voxel. False when that cannot be done.
+
+    Copying and converting a labelmap takes far longer than thresholding it; while a slider is dragged only the voxels
+    change. (slicer.util's function also leaves a display node in the scene at every call.) The checksum is not updated
+    here: `write` must follow when the drag ends.
+    """
+    if node.GetSegmentation().GetNumberOfSegments() != 1 or _labelmap(node) is None:
+        return False
+    image = _labelmap(node)
+    node.GetSegmentation().GetSegment(SEGMENT).SetLabelValue(1)  # it may differ after other segments came and went
+    if not _onGrid(image, inputNode):
+        image = _wholeGrid(inputNode)
+        node.GetSegmentation().GetSegment(SEGMENT).AddRepresentation(LABELMAP, image)
+    fill(_voxels(image))
+    image.GetPointData().GetScalars().Modified()
+    image.Modified()
+    _remember(node)
+    return True
+
+
+def edited(node, inputNode) -> bool:
+    """True when the segment is not what this module wrote last: someone edited or removed it."""
+    expected = node.GetAttribute(WRITTEN)
+    if expected is None:
+        return False
+    if node.GetSegmentation().GetSegment(SEGMENT) is None:
+        return True
+    image = _labelmap(node)
+    if image is not None and _lastWritten.get(node.GetID()) == image.GetMTime():
+        return False
+    return _checksum(read(node, inputNode)) != expected
+
+
+def read(node, inputNode, segment: str = SEGMENT) -> np.ndarray:
+    """A segment as (K, J, I) uint8 on the input's grid; a copy."""
+    image, whole = slicer.vtkOrientedImageData(), _wholeGrid(inputNode)
+    if not node.GetBinaryLabelmapRepresentation(segment, image) or image.IsEmpty():
+        return np.zeros(_voxels(whole).shape, np.uint8)
+    placed = slicer.vtkOrientedImageData()
+    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(image, whole, placed, False)
+    return (_voxels(placed) != 0).astype(np.uint8)
+
+
+def show3D(node, shown: bool) -> None:
+    """Make or drop the surface of the segment and show it in 3D views."""
+    if shown:
+        node.CreateClosedSurfaceRepresentation()
+    else:
+        node.RemoveClosedSurfaceRepresentation()
+    node.GetDisplayNode().SetVisibility3D(shown)
+
+
+def shown3D(node) -> bool:
+    name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
+    return bool(node.GetDisplayNode().GetVisibility3D() and node.GetSegmentation().ContainsRepresentation(name))
+
+
+def _remember(node) -> None:
+    image = _labelmap(node)
+    if image is not None:
+        _lastWritten[node.GetID()] = image.GetMTime()
+
+
+def _labelmap(node):
+    segment = node.GetSegmentation().GetSegment(SEGMENT)
+    return segment.GetRepresentation(LABELMAP) if segment is not None else None
+
+
+def _voxels(image) -> np.ndarray:
+    """The scalars of an image as (K, J, I), shared with it."""
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
+
+
+def _onGrid(image, inputNode) -> bool:
+    """True when a labelmap of bytes covers exactly the input's voxels."""
+    if image.GetExtent() != inputNode.GetImageData().GetExtent() or image.GetScalarType() != vtk.VTK_UNSIGNED_CHAR:
+        return False
+    matrices = [vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()]
+    image.GetImageToWorldMatrix(matrices[0])
+    inputNode.GetIJKToRASMatrix(matrices[1])
+    return np.allclose(*map(slicer.util.arrayFromVTKMatrix, matrices), rtol=0, atol=1e-4)
+
+
+def _wholeGrid(inputNode):
+    """An uninitialised labelmap on all voxels of the input (segmentations crop theirs to what is filled)."""
+    image = slicer.vtkOrientedImageData()
+    image.SetExtent(inputNode.GetImageData().GetExtent())
+    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    matrix = vtk.vtkMatrix4x4()
+    inputNode.GetIJKToRASMatrix(matrix)
+    image.SetGeometryFromImageToWorldMatrix(matrix)
+    return image
+
+
+def _checksum(mask: np.ndarray) -> str:
+    return f"{zlib.crc32(np.ascontiguousarray(mask)):08x}"
