@@ -138,7 +138,7 @@ def test_few_shot_scores_are_scaled_over_the_volume(brain):
     _, image, fit = d.prepare(brain)
     d.adapter.remember(d.backbone, d.backbone.preprocess(torch.from_numpy(fit.apply(image)[2:4])))
     found = d.detect(brain)
-    assert found.map.array.max() <= d.adapter.display_range[1]
+    assert found.map.array.max() <= d.adapter.display_range(d.backbone)[1]
     assert not np.allclose(found.slice_scores, detector().detect(brain).slice_scores)
 
 

@@ -191,7 +191,7 @@ class Detector:
         threshold, rule = self._cut(array, brain)
         mask = remove_small((array >= threshold) & brain, volume.spacing, self.min_size_mm3)
         findings = find(result, mask, stack, brain=brain)
-        low, high = self.adapter.display_range
+        low, high = self.adapter.display_range(self.backbone)
         return Detection(
             map=result,
             mask=volume.with_array(mask.astype(np.uint8)),

@@ -219,9 +219,10 @@ class Detect:
         write_volume(paths["map"], found.map, "float32")
         write_volume(paths["mask"], found.mask, "uint8")
         if self.pictures:
+            from .adapters import METHODS
             from .pictures import montage_of
 
-            montage_of(paths["png"], found, truth, title=f"{case.id}: {self.method} on {self.backbone}")
+            montage_of(paths["png"], found, truth, title=f"{case.id}: {METHODS[self.method].label} on {detector.backbone.name}")
         # The JSON comes last: its presence says that the case is complete.
         write_json(paths["json"], {"id": case.id, "settings": self.key, "summary": row, **found.to_dict()})
         progress(1.0, "done")

@@ -73,8 +73,7 @@ class AnomalyCLIP(Adapter):
         )
         self._text_cache: tuple = (None, None)
 
-    @property
-    def display_range(self):
+    def display_range(self, backbone: Backbone) -> tuple[float, float]:
         return 0.0, float(len(self.config.layers))
 
     def _tokens(self, backbone: Backbone) -> Tensor:

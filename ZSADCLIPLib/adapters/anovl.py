@@ -71,9 +71,11 @@ class AnoVL(Adapter):
         self._optimizer_state: dict | None = None
         self._images_seen = 0
 
-    @property
-    def display_range(self):
-        return 0.49, 0.51
+    def display_range(self, backbone: Backbone) -> tuple[float, float]:
+        """Half of what a cosine difference can reach at most, |abnormal - normal|, on both sides of 0.5."""
+        text = self.text(backbone)
+        reach = float((0.5 * (text[:, 1] - text[:, 0]).norm()).sigmoid())
+        return 1 - reach, reach
 
     def text(self, backbone: Backbone) -> Tensor:
         """Unit text directions (C, 2), columns normal and abnormal: means of the raw sentence embeddings."""

@@ -63,9 +63,8 @@ class Adapter(nn.Module):
         """Slice scores of one volume from its image scores (N,) and map maxima (N,); most methods keep the former."""
         return scores
 
-    @property
-    def display_range(self) -> tuple[float, float]:
-        """The raw values drawn as the ends of the colour scale."""
+    def display_range(self, backbone: Backbone) -> tuple[float, float]:
+        """The raw values drawn as the ends of the colour scale, the same for every image so that cases compare."""
         return 0.0, 1.0
 
     def describe(self) -> dict:

@@ -55,8 +55,7 @@ class VAND(Adapter):
         self.fc = nn.ModuleList(nn.Linear(width, backbone.embed_dim) for width in widths)
         self.memory: dict[int, Tensor] = {}
 
-    @property
-    def display_range(self):
+    def display_range(self, backbone: Backbone) -> tuple[float, float]:
         return 0.0, float(len(self.config.layers) + (2 * len(self.config.reference_layers) if self.memory else 0))
 
     def text(self, backbone: Backbone) -> Tensor:

@@ -30,8 +30,11 @@ def mini_state_dict(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
     with safe_open(path, framework="pt") as stored:
         config = json.loads(stored.metadata()["config"])
         state = {key: stored.get_tensor(key).float() for key in stored.keys() if key != "token_rows"}  # noqa: SIM118
-        rows = stored.get_tensor("token_rows").long()
+        rows = stored.get_tensor("token_rows").long() if "token_rows" in stored.keys() else None  # noqa: SIM118
     text = config["text_cfg"]
+    if rows is None:  # a BERT stores all its tokens, and brings its own vocabulary
+        text["vocab"] = str(FOLDER / f"{name}-vocab.txt")
+        return config, state
     table = initial_tokens(text["vocab_size"], text["width"])
     table[rows] = state["token_embedding.weight"]
     state["token_embedding.weight"] = table
