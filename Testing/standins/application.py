@@ -18,6 +18,9 @@ class ModuleManager:
 class IOManager:
     """Loads and saves nodes through their MRML storage nodes, as slicer.util expects from the application."""
 
+    def fileWriterFileType(self, node, extension=""):
+        return node.GetClassName()
+
     def saveNodes(self, file_type, parameters, messages=None):
         node = slicer.mrmlScene.GetNodeByID(parameters["nodeID"])
         storage = node.CreateDefaultStorageNode()

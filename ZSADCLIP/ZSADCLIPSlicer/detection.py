@@ -33,6 +33,7 @@ class Settings:
 
     method: str = "vand"
     backbone: str = "mini"
+    weights: str | None = None
     checkpoint: str | None = None
     weights_dir: str | None = None
     object_name: str | None = "brain"

@@ -57,10 +57,10 @@ def rowsOf(node) -> list[dict]:
     table = node.GetTable()
     if table.GetNumberOfColumns() != len(COLUMNS):
         return []
+    read = {int: "ToInt", float: "ToDouble", str: "ToString"}  # as text, numbers would lose digits
     rows = []
     for index in range(table.GetNumberOfRows()):
-        cells = (table.GetValueByName(index, name).ToString() for name in COLUMNS)
-        rows.append({name: kind(cell) for (name, (kind, _unit)), cell in zip(COLUMNS.items(), cells, strict=True)})
+        rows.append({n: getattr(table.GetValueByName(index, n), read[kind])() for n, (kind, _unit) in COLUMNS.items()})
     return rows
 
 

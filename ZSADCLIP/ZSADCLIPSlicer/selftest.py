@@ -4,16 +4,37 @@ from __future__ import annotations
 
 import numpy as np
 import slicer.util
+import vtk
+from ZSADCLIPLib.phantom import make_case
 
 from . import findingstable, sampledata, segmentation
 
 
+SLICES = 16
+
+
 def run(case, logic) -> None:
-    """Run with a unittest case: detect on the synthetic brain, check geometry, findings and threshold."""
-    volume = sampledata.load()
-    result = logic.process(volume, method="vand", backbone="mini", min_size_mm3=20.0, batch_size=4)
+    """Run with a unittest case: detect on a slab of a synthetic brain, find its lesion, check geometry and threshold."""
+    volume, lesion = slab()
+    result = logic.process(volume, method="vand", backbone="mini", min_size_mm3=20.0)
     case.assertTrue(result.complete)
+    first = findingstable.rowsOf(result.findings)[0]
+    case.assertTrue(lesion[first["Peak K"], first["Peak J"], first["Peak I"]], "the first finding is not in a lesion")
     check(case, result, volume)
+
+
+def slab():
+    """The slices of a synthetic brain around its largest lesion as a volume node, and its lesions (K, J, I) bool."""
+    phantom = make_case(sampledata.SEED)
+    lesions = phantom.seg.array.T > 0
+    middle = int(lesions.sum(axis=(1, 2)).argmax())
+    part = slice(middle - SLICES // 2, middle + SLICES // 2)
+    affine = phantom.seg.affine.copy()
+    affine[:3, 3] += affine[:3, 2] * part.start
+    matrix = vtk.vtkMatrix4x4()
+    matrix.DeepCopy(affine.ravel())
+    image = np.ascontiguousarray(phantom.volumes["t2w"].array.T[part])
+    return slicer.util.addVolumeFromArray(image, matrix, "ZSADCLIP self test"), lesions[part]
 
 
 def check(case, result, volume) -> None:
@@ -37,8 +58,6 @@ def check(case, result, volume) -> None:
 
 
 def _matrix(node):
-    import vtk
-
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return matrix
