@@ -101,6 +101,12 @@ def backbone_config():
     return VIT
 
 
+def test_checkpoints_are_readable_like_any_file(tmp_path):
+    save_adapter(tmp_path / "a.safetensors", load_adapter("vand:random", backbone()), backbone())
+    (tmp_path / "plain").write_text("x")
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
 def test_headers_are_read_without_torch_and_damage_is_reported(tmp_path):
     save_adapter(tmp_path / "a.safetensors", load_adapter("vand:random", backbone()), backbone(), {"threshold": 1.5})
     info = read_info(tmp_path / "a.safetensors")

@@ -7,7 +7,7 @@ import torch
 from small_models import backbone
 
 from ZSADCLIPLib.adapters import METHODS
-from ZSADCLIPLib.backbones import BACKBONES
+from ZSADCLIPLib.backbones import BACKBONES, load_backbone
 from ZSADCLIPLib.backbones.base import fingerprint
 from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.detector import adaptations
@@ -104,6 +104,22 @@ def test_every_backbone_entry_is_complete():
         assert info.embedded or info.files and info.size_bytes, name
         for url, sha in info.files.values():
             assert url.startswith("https://") and all(c in "0123456789abcdef" for c in sha)
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_every_backbone_encodes_images_and_texts(name):
+    """Real sizes with random weights, one 240-pixel image; the embedded ones with their own."""
+    model = load_backbone(name, None if BACKBONES[name].embedded else "random")
+    depth = model.vision.depth
+    with torch.no_grad():
+        features = model.encode_image(torch.randn(1, 3, 240, 240), taps=(1, depth), joint=(depth,))
+        text = model.encode_text(torch.arange(1, 1 + model.text.context)[None])
+    assert features.embedding.shape == text.shape == (1, model.embed_dim)
+    assert features.taps[1].shape[-1] == model.vision.tap_width(1)
+    assert features.joint[depth].shape == (1, model.vision.prefix + model.vision.grid(240) ** 2, model.embed_dim)
+    assert features.embedding.isfinite().all() and text.isfinite().all()
+    assert json.loads(json.dumps(model.describe()))["name"] == name
+    assert not any(p.requires_grad for p in model.model.parameters())
 
 
 def test_every_method_entry_loads():
