@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import slicer
+from slicer.i18n import tr as _
 
 from .colors import colorNode
 
@@ -42,8 +43,11 @@ def setLegend(mapNode, shown: bool) -> None:
     if legend is None and shown:
         legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
         if legend is not None:
-            legend.SetTitleText("Anomaly score")
+            legend.SetTitleText(_("Anomaly score"))
             legend.SetLabelFormat("%.2f")
+            legend.SetSize(0.08, 0.4)
+            for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
+                text.SetFontSize(12)  # the default would cover a good part of a small view
     if legend is not None:
         legend.SetVisibility(shown)
 

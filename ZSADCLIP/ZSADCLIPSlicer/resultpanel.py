@@ -84,13 +84,13 @@ class ResultPanel:
         if self._updating:
             return
         display.setColors(result.map, p.colors)
-        display.setLegend(result.map, p.legend and p.overlay)
         if p.overlay:
             display.showOverlay(result.map, result.input, p.opacity)
         elif self._overlayOn:
             display.hideOverlay()
             display.clearHighlight()
         self._overlayOn = p.overlay
+        display.setLegend(result.map, p.legend and p.overlay)  # after the overlay: only shown volumes have a legend
         if p.surface != segmentation.shown3D(result.segmentation):
             segmentation.show3D(result.segmentation, p.surface)
         if abs(p.minimumSize - result.minimumSize) > 1e-6:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import slicer.util
 import vtk
+
 from ZSADCLIPLib.phantom import make_case
 
 from . import findingstable, sampledata, segmentation
-
 
 SLICES = 16
 
