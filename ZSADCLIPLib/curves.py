@@ -100,7 +100,7 @@ class CurveAccumulator:
             scale = unique.dtype.type(_BUCKETS / span) if 0 < span < np.inf else unique.dtype.type(0)
         self._scale = scale if np.isfinite(scale) else unique.dtype.type(0)
         held = np.bincount(self._bucket(unique), minlength=_BUCKETS + 2)
-        self._holds = held > 0
+        self._held = np.minimum(held, 2).astype(np.int8)
         self._rank = np.cumsum(held) - held  # distinct positives in lower buckets
         self._alone = np.zeros(_BUCKETS + 2, np.int64)
 
@@ -128,11 +128,16 @@ class CurveAccumulator:
             self._promote()
         bucket = self._bucket(scores)
         self._alone += np.bincount(bucket, minlength=_BUCKETS + 2)
-        near = scores[self._holds[bucket]]  # only these share a bucket with a positive and need an exact look-up
+        held = self._held[bucket]
+        near = np.flatnonzero(held)  # only these share a bucket with a positive and are compared exactly
         if near.size:
-            rank = np.searchsorted(self._unique, near)
-            tied = self._unique[np.minimum(rank, self._unique.size - 1)] == near
-            self._slots += np.bincount(2 * rank + tied, minlength=self._slots.size)
+            near_scores, rank = scores[near], self._rank[bucket[near]]
+            crowded = held[near] > 1
+            rank[crowded] = np.searchsorted(self._unique, near_scores[crowded])
+            nearest = self._unique[np.minimum(rank, self._unique.size - 1)]
+            # After a search `nearest` is never below the score, so the second term only serves buckets with one positive.
+            slot = 2 * rank + (near_scores >= nearest) + (near_scores > nearest)
+            self._slots += np.bincount(np.minimum(slot, self._slots.size - 1), minlength=self._slots.size)
 
     def _promote(self) -> None:
         """Go on in float64 when float64 scores meet float32 ones."""
@@ -144,7 +149,7 @@ class CurveAccumulator:
 
     def _all_slots(self) -> np.ndarray:
         slots = self._slots.copy()
-        np.add.at(slots, 2 * self._rank, np.where(self._holds, 0, self._alone))
+        np.add.at(slots, 2 * self._rank, np.where(self._held > 0, 0, self._alone))
         return slots
 
     def worker(self) -> CurveAccumulator:

@@ -47,7 +47,9 @@ def confusion(prediction: np.ndarray, truth: np.ndarray, region: np.ndarray | No
     """Counts over the voxels of `region` (all without one); three boolean arrays of one shape, else InputError."""
     for name, other in (("truth", truth), ("region", region)):
         if other is not None and other.shape != prediction.shape:
-            raise InputError(f"the {name} has shape {other.shape}, the prediction {prediction.shape}; expected one grid")
+            raise InputError(
+                f"the {name} has shape {other.shape}, the prediction {prediction.shape}; expected one grid"
+            )
     if region is not None:
         prediction, truth = prediction & region, truth & region
     total = prediction.size if region is None else int(np.count_nonzero(region))
