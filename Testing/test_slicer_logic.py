@@ -223,3 +223,37 @@ def test_scene_save_and_load_keep_the_result_usable(result, logic, tmp_path):
     assert [row["Accepted"] for row in findingstable.rowsOf(loaded.findings)] == [1, 0]
     assert json.loads(loaded.attribute("Settings"))["method"] == "vand"
     assert loaded.map.GetDisplayNode().GetColorNode() is not None
+
+
+def test_a_frame_of_a_sequence_says_so(logic):
+    import slicer
+    from ZSADCLIPSlicer import geometry
+
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "frames")
+    for index in range(2):
+        sequence.SetDataNodeAtValue(head(name=f"frame {index}"), str(index))
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    proxy = browser.GetProxyNode(sequence)
+    assert "only the frame" in " ".join(geometry.notesOn(proxy))
+    assert logic.process(proxy, command=fake()).complete
+
+
+def test_the_example_of_the_documentation_runs(slicer_env, monkeypatch):
+    """The ten lines of docs/slicer.md, with the fake engine in place of the model."""
+    import re
+
+    import slicer
+    from slicer_harness import ROOT
+
+    text = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    start = slicer_env.module.ZSADCLIPLogic.start
+    monkeypatch.setattr(
+        slicer_env.module.ZSADCLIPLogic, "start", lambda self, *a, **k: start(self, *a, **{**k, "command": fake()})
+    )
+    head(name="MRHead")
+    scope = {"slicer": slicer, "print": lambda *a: None}
+    exec(code, scope)
+    assert scope["result"].complete and len(code.splitlines()) <= 12

@@ -1,13 +1,17 @@
 """The child process: progress, cancelling, errors, and that nothing survives."""
 
+import json
 import os
 import subprocess
 import sys
 import time
 
+import numpy as np
 import psutil
 import pytest
 from slicer_cases import fake, head
+from slicer_harness import ROOT
+from small_models import VIT
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -149,21 +153,32 @@ def test_lines_may_arrive_in_pieces(slicer_env):
     assert events[0]["text"] == "Größe 1" and "noise" in child.log
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals")
-def test_the_child_ends_when_its_parent_is_killed(tmp_path):
-    """The engine's own child, because the promise is the engine's: its standard input closes with the parent."""
-    job = tmp_path / "job.json"
-    job.write_text('{{"job": "detect", "inputs": ["{}"], "output": "{}"}}'.format(tmp_path / "no.nii", tmp_path))
+@pytest.mark.skipif(os.name != "posix", reason="ends a process by a signal")
+def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
+    from ZSADCLIPSlicer.process import childCommand, childEnvironment
+
+    from ZSADCLIPLib.io import write_volume
+    from ZSADCLIPLib.volume import Volume
+
+    (tmp_path / "tiny.json").write_text(json.dumps(VIT), encoding="utf-8")
+    image = np.random.default_rng(0).integers(1, 500, (64, 64, 400)).astype(np.int16)
+    write_volume(tmp_path / "a.nii", Volume(image, np.eye(4)))
+    job = {"job": "detect", "inputs": [str(tmp_path / "a.nii")], "output": str(tmp_path / "out"), "image_size": 64}
+    job |= {"backbone": str(tmp_path / "tiny.json"), "weights": "random", "checkpoint": "vand:random", "batch_size": 1}
+    (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     parent = (
-        "import subprocess, sys, time\n"
-        f"c = subprocess.Popen([sys.executable, '-u', {str(fake()(job)[2])!r}, {str(job)!r}, 'slow'],"
-        " stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)\n"
-        "print(c.pid, flush=True); time.sleep(60)"
+        "import sys, time\n"
+        "from ZSADCLIPSlicer.process import ChildProcess\n"
+        f"child = ChildProcess({childCommand(tmp_path / 'job.json', sys.executable)!r}, {childEnvironment(ROOT)!r})\n"
+        "child.start()\n"
+        "while not any(e.get('done') for e in child.poll()): time.sleep(0.01)\n"
+        "print(child.pid, flush=True)\n"
+        "time.sleep(60)"
     )
-    job.write_text('{"batch_size": 1}')
-    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE)
+    environment = os.environ | {"PYTHONPATH": str(ROOT / "ZSADCLIP")}
+    process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=environment)
     child = int(process.stdout.readline())
-    assert psutil.pid_exists(child)
+    assert not gone(child, 0.1)
     process.kill()
     process.wait()
     assert gone(child)

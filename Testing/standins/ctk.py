@@ -126,6 +126,11 @@ class ctkCheckBox(qt.QCheckBox):
     pass
 
 
+# Slicer's genuine parameter node wrapper names these classes; the panel uses none of them.
+for _name in ("CheckablePushButton", "ColorPickerButton", "ComboBox", "DirectoryButton", "DoubleRangeSlider", "DoubleSlider",
+              "DoubleSpinBox", "RangeSlider", "RangeWidget"):  # fmt: skip
+    globals()["ctk" + _name] = type("ctk" + _name, (qt.QWidget,), {})
+
 for _class in list(vars().values()):
     if isinstance(_class, type) and issubclass(_class, qt.QtWidgets.QWidget):
         qt.register(_class)

@@ -100,6 +100,10 @@ class qMRMLNodeComboBox(qt.QComboBox):
     currentNodeID = Property(str, _current_id, setCurrentNodeID)
 
 
+# Slicer's genuine parameter node wrapper names these classes; the panel uses none of them.
+for _name in ("qMRMLSliderWidget", "qMRMLSpinBox", "qMRMLRangeWidget", "qMRMLCheckableNodeComboBox"):
+    setattr(slicer, _name, type(_name, (qt.QWidget,), {}))
+
 for _class in (qMRMLWidget, qMRMLNodeComboBox):
     setattr(slicer, _class.__name__, _class)
     qt.register(_class)

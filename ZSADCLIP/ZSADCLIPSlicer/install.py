@@ -105,11 +105,10 @@ def pins() -> list[str]:
 def pip(requirements: list[str], constraints: Path, wheels: str = "") -> None:
     """Run Slicer's pip with constraints; slicer.packaging where it exists (5.11 and later), else slicer.util."""
     offline = ["--no-index", "--find-links", wheels] if wheels else []
-    packaging = importlib.util.find_spec("slicer.packaging")
-    if packaging and not offline:
-        import slicer.packaging
+    if importlib.util.find_spec("slicer.packaging") and not offline:
+        from slicer import packaging
 
-        slicer.packaging.pip_install(requirements, constraints=constraints, requester="ZSADCLIP")
+        packaging.pip_install(requirements, constraints=constraints, requester="ZSADCLIP")
     else:
         slicer.util.pip_install([*requirements, *offline, "-c", str(constraints)])
 

@@ -20,7 +20,7 @@ class ZSADCLIPParameterNode:
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
-    brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode]  # noqa: UP007 - the wrapper of Slicer 5.10
+    brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer 5.10
     result: vtkMRMLScalarVolumeNode
     method: str = "vand"
     model: str = "mini"

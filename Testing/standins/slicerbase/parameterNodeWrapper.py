@@ -47,8 +47,11 @@ def _annotated(hint):
 
 
 def _node_types(kind):
-    """The classes of a node type or of a Union of them."""
-    return typing.get_args(kind) or (kind,)
+    """The classes of a node type or of a Union of them, which the genuine wrapper wants to hold None."""
+    types = typing.get_args(kind)
+    if types and type(None) not in types:
+        raise TypeError(f"{kind} must allow None")
+    return tuple(one for one in types if one is not type(None)) or (kind,)
 
 
 def _is_node(kind):
