@@ -186,6 +186,11 @@ class CurveAccumulator:
         true = np.cumsum(self._counts[::-1])[::-1]
         return self._unique, true, slots.sum() - np.cumsum(slots)[0:-1:2]
 
+    def ties(self) -> np.ndarray:
+        """Negatives that share each distinct positive score, in the order of `counts()`."""
+        self._require(True, "ties()")
+        return self._all_slots()[1::2]
+
     def result(self) -> Curve:
         """The values over everything given so far; raises UsageError before `seal()`."""
         scores, true, false = self.counts()

@@ -1,0 +1,133 @@
+"""Summaries over test subjects: undefined values counted, bootstrap intervals over subjects, paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from math import nan
+
+import numpy as np
+from scipy import stats
+
+from .errors import UsageError
+
+RESAMPLES = 10_000
+SEED = 2024
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One metric over test cases; NaN where it cannot be computed.
+
+    `n` counts defined values and `undefined` the others; `sd` is the sample standard deviation (n - 1); `q1` and `q3` are
+    the quartiles (linear interpolation); `ci_low` and `ci_high` bound the mean with 95 % confidence.
+    """
+
+    n: int
+    undefined: int
+    mean: float
+    sd: float
+    median: float
+    q1: float
+    q3: float
+    ci_low: float
+    ci_high: float
+
+
+def summarize(
+    values: Sequence[float],
+    subjects: Sequence[Hashable] | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+) -> Summary:
+    """Summarize one value per case; `subjects` (as many) names whose case it is, without it every case is a subject.
+
+    The interval is the percentile bootstrap of the mean over subjects (Efron & Tibshirani, 1993): all cases of a subject
+    are drawn together. Raises UsageError when the lengths differ.
+    """
+    values = np.asarray(values, float)
+    if subjects is not None and len(subjects) != len(values):
+        raise UsageError(f"{len(values)} values but {len(subjects)} subjects; give one subject per value")
+    defined = ~np.isnan(values)
+    kept = values[defined]
+    undefined = int(values.size - kept.size)
+    if not kept.size:
+        return Summary(0, undefined, *(nan,) * 7)
+    owners = np.arange(values.size) if subjects is None else np.unique(list(map(str, subjects)), return_inverse=True)[1]
+    low, high = bootstrap_mean(kept, owners[defined], resamples, seed)
+    q1, median, q3 = np.quantile(kept, (0.25, 0.5, 0.75))
+    sd = float(kept.std(ddof=1)) if kept.size > 1 else nan
+    return Summary(kept.size, undefined, float(kept.mean()), sd, float(median), float(q1), float(q3), low, high)
+
+
+def bootstrap_mean(
+    values: np.ndarray, owners: np.ndarray, resamples: int = RESAMPLES, seed: int = SEED
+) -> tuple[float, float]:
+    """95 % percentile interval of the mean of `values` when whole groups of equal `owners` are drawn with replacement.
+
+    (NaN, NaN) with fewer than two groups, where no variation can be seen.
+    """
+    _, group = np.unique(owners, return_inverse=True)
+    counts = np.bincount(group)
+    if counts.size < 2:
+        return nan, nan
+    sums = np.bincount(group, weights=values)
+    rng = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    step = max(1, 2_000_000 // counts.size)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = rng.integers(counts.size, size=(size, counts.size))
+        means[start : start + size] = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference `first - second` over common cases, with the two-sided Wilcoxon signed-rank p.
+
+    `p_holm` is p adjusted for all comparisons made together. NaN where nothing can be tested.
+    """
+
+    first: str
+    second: str
+    n: int
+    difference: float
+    ci_low: float
+    ci_high: float
+    p: float
+    p_holm: float
+
+
+def compare(values: dict[str, dict[str, float]], pairs: Sequence[tuple[str, str]], **bootstrap) -> list[Comparison]:
+    """Compare named columns of {subject: value} pairwise, over subjects where both are defined.
+
+    Wilcoxon with Pratt's treatment of zero differences; p adjusted by Holm (Scand. J. Statist. 6, 1979) over `pairs`.
+    `bootstrap` goes to `bootstrap_mean`.
+    """
+    rows = []
+    for first, second in pairs:
+        a, b = values[first], values[second]
+        common = [s for s in sorted(a) if s in b and not np.isnan(a[s]) and not np.isnan(b[s])]
+        difference = np.array([a[s] - b[s] for s in common])
+        low, high = bootstrap_mean(difference, np.arange(len(common)), **bootstrap) if common else (nan, nan)
+        p = nan
+        if len(common) > 1:
+            p = 1.0 if not difference.any() else float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
+        mean = float(difference.mean()) if common else nan
+        rows.append((first, second, len(common), mean, low, high, p))
+    return [Comparison(*row, q) for row, q in zip(rows, holm([row[-1] for row in rows]), strict=True)]
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p-values in the order given; NaN stays NaN and counts as no test."""
+    p = np.asarray(p_values, float)
+    adjusted = np.full(p.size, nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    running = 0.0
+    for rank, index in enumerate(order):
+        running = max(running, min(1.0, (order.size - rank) * p[index]))
+        adjusted[index] = running
+    return adjusted.tolist()
