@@ -19,7 +19,7 @@ def main() -> int:
     p.add_argument("--input", type=Path, help="a volume of your own (default: a synthetic case)")
     p.add_argument("--method", choices=list(METHODS), default="vand")
     p.add_argument("--output", type=Path, default=Path("demo-output"))
-    p.add_argument("--seed", type=int, default=11, help="which unseen synthetic case (test seeds start at 5000)")
+    p.add_argument("--seed", type=int, default=2, help="which unseen synthetic case (test seeds start at 5000)")
     p.add_argument("--from", dest="start", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
     a = p.parse_args()
     out, bar = a.start / a.output, Bar()
