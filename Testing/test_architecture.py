@@ -13,7 +13,8 @@ FILES = sorted(ENGINE.rglob("*.py"))
 LEVELS = [
     ["errors", "progress", "suffixes", "volume"],
     ["io", "itk_io", "nifti_io", "cases", "slicing", "intensity", "metrics", "curves", "sketch", "findings", "pictures"]
-    + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "dataset", "page"],
+    + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
+    + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"],
     ["backbones"],
     ["adapters"],
     ["checkpoint", "detector", "train"],
