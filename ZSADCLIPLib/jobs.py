@@ -222,7 +222,9 @@ class Detect:
             from .adapters import METHODS
             from .pictures import montage_of
 
-            montage_of(paths["png"], found, truth, title=f"{case.id}: {METHODS[self.method].label} on {detector.backbone.name}")
+            montage_of(
+                paths["png"], found, truth, title=f"{case.id}: {METHODS[self.method].label} on {detector.backbone.name}"
+            )
         # The JSON comes last: its presence says that the case is complete.
         write_json(paths["json"], {"id": case.id, "settings": self.key, "summary": row, **found.to_dict()})
         progress(1.0, "done")
