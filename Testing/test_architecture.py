@@ -14,7 +14,8 @@ LEVELS = [
     ["errors", "progress", "suffixes", "volume"],
     ["io", "itk_io", "nifti_io", "cases", "slicing", "intensity", "metrics", "curves", "sketch", "findings", "pictures"]
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
-    + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"],
+    + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
+    + ["labels", "splits", "results", "rowfiles"],
     ["backbones"],
     ["adapters"],
     ["checkpoint", "detector", "train"],

@@ -82,10 +82,9 @@ def froc_case(
     """
     if any(low >= high for high, low in zip(levels, levels[1:], strict=False)):
         raise UsageError(f"the FROC levels must descend, got {levels}")
-    count = int(lesions.max(initial=0))
-    inside = lesions if region is None else np.where(region, lesions, 0)
-    peaks = ndimage.maximum(scores, inside, np.arange(1, count + 1)) if count else ()
-    present = set(np.unique(inside)) if count else set()
+    peaks = np.full(int(lesions.max(initial=0)), -np.inf)  # -inf: wholly outside the region, never to be found
+    inside = lesions > 0 if region is None else (lesions > 0) & region
+    np.maximum.at(peaks, lesions[inside] - 1, scores[inside])
     box = None if region is None else _box(region)
     box = tuple(slice(None) for _ in range(3)) if box is None else box
     scores, lesions = scores[box], lesions[box]
@@ -98,9 +97,7 @@ def froc_case(
         if min_mm3:
             prediction = remove_small(prediction, spacing, min_mm3)
         false.append(match_lesions(prediction, lesions).false_positives)
-    # A lesion wholly outside the region can never be found; -inf says so.
-    found = (float(peak) if label in present else -np.inf for label, peak in enumerate(peaks, start=1))
-    return FrocCase(tuple(map(float, levels)), tuple(found), tuple(false))
+    return FrocCase(tuple(map(float, levels)), tuple(peaks.tolist()), tuple(false))
 
 
 def froc(cases: list[FrocCase], rates: tuple[float, ...] = FROC_RATES) -> dict[float, float]:

@@ -1,0 +1,211 @@
+"""Labelled data sets: BraTS folders of any year by file name pattern, or a manifest CSV, as a list of records."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError, UsageError
+from .intensity import brain_mask
+from .io import read_mask, read_volume
+from .labels import label_rule
+from .suffixes import NIFTI, split_suffix
+from .volume import Volume
+
+CHANNELS = ("t1n", "t1c", "t2w", "t2f")
+_OLD_CHANNELS = {"t1": "t1n", "t1ce": "t1c", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}
+_PATTERNS = (
+    # BraTS-MET-00002-000-t2w (2023 to 2026; also GLI and the other tasks): a five-digit subject and a visit
+    re.compile(
+        r"(?P<case>(?P<subject>BraTS-(?P<task>[A-Za-z]+)-\d+)-(?P<visit>\d+))[-_](?P<kind>t1n|t1c|t2w|t2f|seg)", re.I
+    ),
+    # BraTS2021_00002_t2, BraTS20_Training_001_seg, BraTS19_CBICA_AAB_1_flair
+    re.compile(r"(?P<case>(?P<subject>BraTS(?P<year>20\d\d|\d\d)_\w+?))_(?P<kind>t1ce|t1gd|t1|t2|flair|seg)", re.I),
+    # the industrial domain of this project
+    re.compile(r"(?P<case>(?P<subject>industrial-\d+))-(?P<kind>image|seg)", re.I),
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One labelled case.
+
+    `subject` is the patient, who may have several cases; `image` holds the channel asked for; `mask` the labels, None
+    (only in manifests) when the case is healthy; `split` "train", "test" or None; `site` the folder path between the root
+    and the case; `rule` names the entry of LABEL_RULES.
+    """
+
+    id: str
+    subject: str
+    image: Path
+    mask: Path | None = None
+    split: str | None = None
+    site: str = ""
+    rule: str = "2024"
+
+
+def find_records(
+    source: str | os.PathLike, channel: str = "t2w", rule: str = "auto", problems: list[str] | None = None
+) -> list[Record]:
+    """The labelled cases of a folder (searched below at any depth) or of a manifest CSV, sorted by id.
+
+    `rule` "auto" takes the year from the path (a 20xx in a folder's name), else the 2024 rule, which reads 2023 masks
+    alike; manifests default to "nonzero". With `problems` given, cases that cannot be used are described there and left
+    out; otherwise they raise InputError.
+    """
+    path = Path(source).expanduser()
+    if path.is_file():
+        return read_manifest(path, "nonzero" if rule == "auto" else rule)
+    if not path.is_dir():
+        raise InputError(f"there is no folder or manifest {path}; check the name")
+    if channel not in (*CHANNELS, "image"):
+        raise UsageError(f"unknown channel {channel!r}; choose one of {', '.join(CHANNELS)}")
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    facts: dict[str, dict[str, str]] = {}
+    for place, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            facts_of_file = match_name(name)
+            if facts_of_file:
+                case = facts_of_file["case"]
+                found[case][facts_of_file["kind"]].append(Path(place) / name)
+                facts.setdefault(case, facts_of_file)
+    records, wrong = [], []
+    for case, kinds in sorted(found.items()):
+        try:
+            records.append(_record(path, case, facts[case], kinds, channel, rule))
+        except InputError as error:
+            wrong.append(str(error))
+    if not found:
+        raise InputError(
+            f"{path} holds no case: expected names such as BraTS-MET-00002-000-t2w.nii.gz, at any depth, or a manifest .csv"
+        )
+    if wrong and problems is None:
+        raise InputError(wrong[0] + (f" (and {len(wrong) - 1} more cases)" if len(wrong) > 1 else ""))
+    if problems is not None:
+        problems.extend(wrong)
+    return records
+
+
+def match_name(name: str) -> dict[str, str] | None:
+    """case, subject, kind (a channel, "image" or "seg") and, where it is in the name, year; None for other files."""
+    stem, suffix = split_suffix(Path(name))
+    if suffix not in NIFTI:
+        return None
+    for pattern in _PATTERNS:
+        match = pattern.fullmatch(stem)
+        if match:
+            facts = {key: value for key, value in match.groupdict().items() if value}
+            kind = facts["kind"].lower()
+            return {**facts, "kind": _OLD_CHANNELS.get(kind, kind) if "year" in facts else kind}
+    return None
+
+
+def _record(root: Path, case: str, facts: dict, kinds: dict[str, list[Path]], channel: str, rule: str) -> Record:
+    wanted = "image" if "image" in kinds else channel
+    for kind, paths in sorted(kinds.items()):
+        if len(paths) > 1:
+            places = ", ".join(str(p) for p in paths)
+            raise InputError(f"case {case} has more than one {kind} file: {places}; keep one")
+    if wanted not in kinds:
+        raise InputError(
+            f"case {case} has no {wanted} file beside its {', '.join(sorted(kinds))}; add it or leave it out"
+        )
+    image = kinds[wanted][0]
+    if rule == "auto":
+        rule = "nonzero" if "image" in kinds else _year(root, image, facts)
+    site = image.parent.relative_to(root)
+    site = site.parent if site.name == case else site
+    if "seg" not in kinds:
+        raise InputError(f"case {case} has no seg file; unlabelled cases can neither train nor test")
+    return Record(
+        case, facts["subject"], image, kinds["seg"][0], None, "" if site == Path(".") else site.as_posix(), rule
+    )
+
+
+def _year(root: Path, image: Path, facts: dict) -> str:
+    if "year" in facts:
+        return "2018-2021"
+    # The folder nearest to the file says most; the root's own name counts, folders above it do not.
+    for part in reversed((root.resolve().name, *image.parent.relative_to(root).parts)):
+        match = re.search(r"(?<!\d)(202[3-6])(?!\d)", part)
+        if match:
+            return match.group(1)
+    return "2024"
+
+
+def read_manifest(path: str | os.PathLike, rule: str = "nonzero") -> list[Record]:
+    """Records of a CSV with the columns id, image and, if wanted, subject, mask, split, site, rule; sorted by id.
+
+    Relative paths are relative to the CSV; `subject` defaults to the id, `rule` to the argument. Raises InputError
+    naming the line for missing cells, files that do not exist, ids used twice, and splits other than train and test.
+    """
+    path = Path(path)
+    with open(path, encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, skipinitialspace=True)
+        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
+        if not {"id", "image"} <= set(reader.fieldnames):
+            raise InputError(f"the manifest {path} has the columns {reader.fieldnames}; expected at least id and image")
+        records: dict[str, Record] = {}
+        for row in reader:
+            cell = {key: (value or "").strip() for key, value in row.items() if isinstance(value, (str, type(None)))}
+            where = f"line {reader.line_num} of the manifest {path}"
+            if not any(cell.values()):
+                continue
+            if not cell["id"] or not cell["image"]:
+                raise InputError(f"{where} lacks its id or image; fill both in")
+            if cell["id"] in records:
+                raise InputError(f"{where} uses the id {cell['id']!r} a second time; give each line its own")
+            if cell.get("split", "") not in ("", "train", "test"):
+                raise InputError(f"{where} has the split {cell['split']!r}; expected train, test or nothing")
+            files = [path.parent / Path(cell[k]).expanduser() if cell.get(k) else None for k in ("image", "mask")]
+            missing = [str(file) for file in files if file is not None and not file.exists()]
+            if missing:
+                raise InputError(f"{where} names what does not exist: {', '.join(missing)}; check the paths")
+            records[cell["id"]] = Record(
+                id=cell["id"],
+                subject=cell.get("subject") or cell["id"],
+                image=files[0],
+                mask=files[1],
+                split=cell.get("split") or None,
+                site=cell.get("site", ""),
+                rule=cell.get("rule") or rule,
+            )
+    if not records:
+        raise InputError(f"the manifest {path} has no line below its header; expected one case a line")
+    return [records[key] for key in sorted(records)]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledCase:
+    """A record with its voxels: `truth`, `ignore` and `brain` are boolean (I, J, K) on the image's grid."""
+
+    record: Record
+    image: Volume
+    truth: np.ndarray
+    ignore: np.ndarray
+    brain: np.ndarray
+
+
+def read_case(record: Record, target: str = "wt", ignore: tuple[int, ...] = ()) -> LabelledCase:
+    """Read a record's image and mask; without a mask file nothing is lesion.
+
+    `target` and further `ignore` label values go to the record's label rule. Raises InputError for unreadable files,
+    another grid, or label values the rule does not know.
+    """
+    image = read_volume(record.image)
+    if record.mask is None:
+        nothing = np.zeros(image.shape, bool)
+        return LabelledCase(record, image, nothing, nothing, brain_mask(image))
+    labels = read_mask(record.mask, image).array
+    try:
+        truth, ignored = label_rule(record.rule, ignore).split(labels, target)
+    except InputError as error:
+        raise InputError(f"case {record.id}: {error}") from error
+    return LabelledCase(record, image, truth, ignored, brain_mask(image))

@@ -1,0 +1,190 @@
+"""All values of one test case: per volume, per slice, per lesion and per threshold rule, as one JSON-able dictionary.
+
+Counts are stored rather than ratios, so that tables can choose how undefined values and slices are treated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+
+import numpy as np
+
+from .curves import curve, labelled_chunks
+from .errors import InputError
+from .findings import components, remove_small
+from .lesions import froc_case, lesionwise_dice, match_lesions
+from .metrics import Confusion
+from .sketch import ScoreSketch
+from .thresholds import parse_rule, volume_threshold
+
+REGIONS = ("all", "brain")
+
+
+def slice_distances(brain: np.ndarray) -> np.ndarray:
+    """Normalised distance of each slice from the brain's centre, (N,): -1 lowest, +1 highest slice with brain.
+
+    Slices of `brain` (N, R, C) run from inferior to superior; values beyond -1..1 lie outside the brain. All 0 when the
+    brain fills one slice or none.
+    """
+    held = np.flatnonzero(brain.any(axis=(1, 2)))
+    if held.size < 2:
+        return np.zeros(len(brain))
+    return 2.0 * (np.arange(len(brain)) - held[0]) / (held[-1] - held[0]) - 1.0
+
+
+def regions_of(brain: np.ndarray, ignore: np.ndarray | None) -> dict[str, np.ndarray]:
+    """The voxels that count, by name of REGIONS; ignored ones count nowhere."""
+    valid = np.ones(brain.shape, bool) if ignore is None else ~ignore
+    return {"all": valid, "brain": brain & valid}
+
+
+def evaluate_case(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    brain: np.ndarray,
+    thresholds: Mapping[str, float | None],
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    ignore: np.ndarray | None = None,
+    levels: tuple[float, ...] = (),
+    min_mm3: float = 0.0,
+    region: str = "all",
+) -> dict:
+    """Evaluate one map.
+
+    scores      (N, R, C) raw map; axial slices from inferior to superior, as `slicing.slice_volume` gives them.
+    truth       (N, R, C) boolean; brain and ignore likewise. Ignored voxels are removed before anything is counted.
+    thresholds  rule name -> raw score; None asks for the volume's own (rules with source "volume").
+    spacing     (row, column, slice) in mm.
+    levels      descending scores at which FROC is sampled.
+    min_mm3     smaller parts of a prediction are dropped before lesions are matched (voxel counts keep them).
+    region      where per-volume thresholds are found and lesions matched.
+
+    Raises InputError when shapes differ or a score is NaN, UsageError for an unknown rule.
+    """
+    for name, other in (("truth", truth), ("brain", brain), ("ignore", ignore)):
+        if other is not None and other.shape != scores.shape:
+            raise InputError(f"the {name} has shape {other.shape}, the map {scores.shape}; expected the same grid")
+    regions = regions_of(brain, ignore)
+    truth = truth & regions["all"]
+    zyx = (spacing[2], spacing[0], spacing[1])
+    voxel_ml = float(np.prod(spacing)) / 1000
+    labels = components(truth)
+    distance = slice_distances(brain)
+    chosen = regions[region]
+    froc = froc_case(scores, labels, levels, chosen, zyx, min_mm3)
+    return {
+        "shape": list(scores.shape),
+        "spacing_mm": [float(s) for s in spacing],
+        "brain_ml": int(brain.sum()) * voxel_ml,
+        "lesion_ml": int(truth.sum()) * voxel_ml,
+        "regions": {name: _ranking(scores, truth, where) for name, where in regions.items()},
+        "slices": _slices(scores, truth, brain, regions["brain"], distance, spacing),
+        "lesions": _lesions(scores, labels, distance, voxel_ml * 1000),
+        "froc": {
+            "levels": list(froc.levels),
+            "peaks": list(froc.peaks),
+            "false_positives": list(froc.false_positives),
+            "region": region,
+            "min_mm3": min_mm3,
+        },
+        "rules": {
+            name: _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3)
+            for name, value in thresholds.items()
+        },
+    }
+
+
+def _ranking(scores: np.ndarray, truth: np.ndarray, where: np.ndarray) -> dict:
+    found = curve(scores, truth, where)
+    return {**asdict(found), "prevalence": found.prevalence}
+
+
+def _slices(scores, truth, brain, valid, distance, spacing) -> dict:
+    """Columns over slices; centroids of lesions are mm from the centre of the brain's extent, row and column."""
+    area, lesion = brain.sum(axis=(1, 2)), truth.sum(axis=(1, 2))
+    middle = []
+    for axis in (1, 2):
+        held = np.flatnonzero(brain.any(axis=(0, 3 - axis)))
+        middle.append((held[0] + held[-1]) / 2 if held.size else (brain.shape[axis] - 1) / 2)
+    offsets = []
+    for axis in (1, 2):
+        weight = truth.sum(axis=3 - axis)  # (N, positions along this axis)
+        with np.errstate(invalid="ignore"):
+            centre = (weight * np.arange(truth.shape[axis])).sum(1) / lesion
+        offsets.append((centre - middle[axis - 1]) * spacing[axis - 1])
+    peak = np.where(valid, scores, -np.inf).max(axis=(1, 2))
+    return {
+        "distance": [round(float(d), 6) for d in distance],
+        "brain": area.tolist(),
+        "lesion": lesion.tolist(),
+        "lesion_in_brain": (truth & brain).sum(axis=(1, 2)).tolist(),
+        "lesion_row_mm": _numbers(offsets[0]),
+        "lesion_column_mm": _numbers(offsets[1]),
+        "peak": _numbers(peak),
+    }
+
+
+def _lesions(scores: np.ndarray, labels: np.ndarray, distance: np.ndarray, voxel_mm3: float) -> list[dict]:
+    at = np.flatnonzero(labels)
+    owner, values = labels.reshape(-1)[at] - 1, scores.reshape(-1)[at].astype(np.float64)
+    sizes = np.bincount(owner)
+    peaks = np.full(sizes.size, -np.inf)
+    np.maximum.at(peaks, owner, values)
+    means = np.bincount(owner, weights=values) / sizes
+    slices = at // int(np.prod(labels.shape[1:]))
+    place = np.interp(np.bincount(owner, weights=slices) / sizes, np.arange(len(distance)), distance)
+    return [
+        {"volume_mm3": float(n * voxel_mm3), "peak": float(p), "mean": float(m), "distance": round(float(d), 6)}
+        for n, p, m, d in zip(sizes, peaks, means, place, strict=True)
+    ]
+
+
+def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3) -> dict:
+    rule = parse_rule(name)
+    threshold = volume_threshold(rule, scores, truth, chosen) if value is None else value
+    per_slice = np.ndim(threshold) == 1
+    prediction = scores >= (threshold[:, None, None] if per_slice else threshold)
+    found = {"threshold": None if per_slice else float(threshold), "slices": {}}
+    if np.isnan(np.max(threshold)):
+        return {"threshold": None, "undefined": "the rule needs a lesion and this case has none"}
+    for region, where in regions.items():
+        cut = prediction & where
+        tp, predicted = (cut & truth).sum(axis=(1, 2)), cut.sum(axis=(1, 2))
+        positives = int((truth & where).sum())
+        fp = int(predicted.sum() - tp.sum())
+        tn = int(where.sum()) - positives - fp
+        found[region] = asdict(Confusion(int(tp.sum()), fp, positives - int(tp.sum()), tn))
+        found["slices"][region] = {"tp": tp.tolist(), "fp": (predicted - tp).tolist()}
+    kept = prediction & chosen
+    kept = remove_small(kept, zyx, min_mm3) if min_mm3 else kept
+    match = match_lesions(kept, labels)
+    found["lesions"] = {
+        "sensitivity": match.sensitivity,
+        "false_positives": match.false_positives,
+        "dice": lesionwise_dice(kept, truth, zyx),
+        "detected": match.detected.tolist(),
+    }
+    return found
+
+
+def sketch_case(
+    scores: np.ndarray,
+    truth: np.ndarray,
+    brain: np.ndarray,
+    ignore: np.ndarray | None = None,
+    lo: float = 0.0,
+    hi: float = 1.0,
+) -> dict[str, ScoreSketch]:
+    """One `ScoreSketch` over lo..hi per region of REGIONS; arrays as in `evaluate_case`."""
+    sketches = {}
+    for name, where in regions_of(brain, ignore).items():
+        sketches[name] = ScoreSketch(lo, hi)
+        for values, labels in labelled_chunks(scores, truth, where):
+            sketches[name].add(values, labels)
+    return sketches
+
+
+def _numbers(values: np.ndarray) -> list[float | None]:
+    """Rounded for the file; None where there is no number."""
+    return [round(float(v), 6) if np.isfinite(v) else None for v in values]

@@ -1,0 +1,176 @@
+"""The folder of one benchmark row: what is written there, in which order, and how it is read (docs/benchmark.md).
+
+Every file appears complete or not at all, and done.json comes last, so that a run killed anywhere goes on where it was.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .errors import InputError, UsageError
+from .io import atomic_path, write_json
+from .sketch import ScoreSketch
+
+SCHEMA = 1
+REQUIRED = ("manifest.json", "threshold.json")
+
+
+def content_key(settings: Mapping) -> str:
+    """12 hexadecimal digits that change with any setting: SHA-256 of the settings as canonical JSON."""
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def row_folder(out: str | Path, row_id: str, settings: Mapping) -> Path:
+    """Where the row with these settings lives: OUT/rows/ROW-KEY."""
+    return Path(out) / "rows" / f"{row_id}-{content_key(settings)}"
+
+
+def write_case(
+    folder: str | Path,
+    case_id: str,
+    subject: str,
+    evaluation: Mapping,
+    sketches: Mapping[str, ScoreSketch] | None = None,
+    panel: Mapping[str, np.ndarray] | None = None,
+) -> None:
+    """Write one test case: sketches and panel first, cases/CASE.json last, whose presence means the case is done.
+
+    `evaluation` is the dictionary of `evaluate.evaluate_case`; `sketches` are by region; `panel` as `make_panel` gives
+    it. Raises UsageError for a case id that is not a plain file name.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", case_id):
+        raise UsageError(f"the case id {case_id!r} cannot be a file name; use letters, digits, '.', '_' and '-'")
+    folder = Path(folder)
+    if sketches:
+        arrays = {"range": np.array([next(iter(sketches.values())).lo, next(iter(sketches.values())).hi])}
+        for region, sketch in sketches.items():
+            arrays[f"{region}_positives"] = sketch.positives.astype(np.uint32)
+            arrays[f"{region}_negatives"] = sketch.negatives.astype(np.uint32)
+        _write_arrays(folder / "sketches" / f"{case_id}.npz", arrays)
+    if panel:
+        _write_arrays(folder / "panels" / f"{case_id}.npz", panel)
+    write_json(folder / "cases" / f"{case_id}.json", {"case": case_id, "subject": subject, **evaluation})
+
+
+def make_panel(image: np.ndarray, scores: np.ndarray, truth: np.ndarray, brain: np.ndarray) -> dict[str, np.ndarray]:
+    """The slice with most lesion (or the middle of the brain), cropped to the brain, for the qualitative figure.
+
+    `image` uint8, `scores` float, `truth` and `brain` boolean, all (N, R, C). Gives image uint8, scores float16-safe
+    float32, truth and brain boolean, all of one 2D shape, and the slice's index.
+    """
+    area = truth.sum(axis=(1, 2)) if truth.any() else brain.sum(axis=(1, 2))
+    n = int(np.argmax(area))
+    held = brain if brain.any() else np.ones_like(brain)
+    rows, columns = (np.flatnonzero(held.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    place = (n, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    return {
+        "image": image[place].astype(np.uint8),
+        "scores": scores[place].astype(np.float32),
+        "truth": truth[place].astype(bool),
+        "brain": brain[place].astype(bool),
+        "index": np.array(n),
+    }
+
+
+def finish_row(folder: str | Path, case_ids: list[str]) -> None:
+    """Declare the row complete; raises UsageError when a required file or a listed case is missing."""
+    folder = Path(folder)
+    wanted = [folder / name for name in REQUIRED] + [folder / "cases" / f"{case}.json" for case in case_ids]
+    missing = [path.relative_to(folder).as_posix() for path in wanted if not path.is_file()]
+    if missing or not case_ids:
+        raise UsageError(f"the row {folder.name} is not complete: missing {', '.join(missing) or 'test cases'}")
+    write_json(folder / "done.json", {"schema": SCHEMA, "cases": sorted(case_ids)})
+
+
+def is_finished(folder: str | Path) -> bool:
+    """True when done.json is there."""
+    return (Path(folder) / "done.json").is_file()
+
+
+@dataclass(frozen=True)
+class RowFiles:
+    """A finished row as read: manifest, thresholds, runtime (may be empty), training log rows and cases by id."""
+
+    folder: Path
+    manifest: dict
+    threshold: dict
+    runtime: dict
+    training: tuple[dict, ...]
+    cases: tuple[dict, ...]
+
+    def sketches(self, region: str) -> list[ScoreSketch] | None:
+        """One sketch per case in the order of `cases`, None unless every case has one."""
+        paths = [self.folder / "sketches" / f"{case['case']}.npz" for case in self.cases]
+        if not all(path.is_file() for path in paths):
+            return None
+        return [_read_sketch(path, region) for path in paths]
+
+    def panel(self, case_id: str) -> dict[str, np.ndarray] | None:
+        """The arrays of `make_panel`, None when the row kept none."""
+        path = self.folder / "panels" / f"{case_id}.npz"
+        return _arrays(path) if path.is_file() else None
+
+
+def read_row(folder: str | Path) -> RowFiles:
+    """Read a finished row; raises InputError when it is not finished or a file is damaged."""
+    folder = Path(folder)
+    if not is_finished(folder):
+        raise InputError(f"{folder} is not a finished row: there is no done.json; run the benchmark again to finish it")
+    done = read_json(folder / "done.json")
+    if done.get("schema") != SCHEMA:
+        raise InputError(f"{folder} has schema {done.get('schema')!r}, expected {SCHEMA}; run the benchmark again")
+    training = folder / "training.csv"
+    return RowFiles(
+        folder=folder,
+        manifest=read_json(folder / "manifest.json"),
+        threshold=read_json(folder / "threshold.json"),
+        runtime=read_json(folder / "runtime.json") if (folder / "runtime.json").is_file() else {},
+        training=tuple(_read_csv(training)) if training.is_file() else (),
+        cases=tuple(read_json(folder / "cases" / f"{case}.json") for case in sorted(done["cases"])),
+    )
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object from a file; raises InputError naming the file when it is missing or damaged."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete the folder {path.parent} and run again") from error
+    if not isinstance(data, dict):
+        raise InputError(f"{path} holds a {type(data).__name__}, expected a JSON object")
+    return data
+
+
+def _read_csv(path: Path) -> list[dict]:
+    with open(path, encoding="utf-8", newline="") as file:
+        return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+
+def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as data:
+            return {name: data[name] for name in data.files}
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"cannot read {path}: {error}; delete the folder of the row and run again") from error
+
+
+def _read_sketch(path: Path, region: str) -> ScoreSketch:
+    data = _arrays(path)
+    sketch = ScoreSketch(*data["range"].tolist(), bins=data[f"{region}_positives"].size)
+    sketch.positives += data[f"{region}_positives"]
+    sketch.negatives += data[f"{region}_negatives"]
+    return sketch

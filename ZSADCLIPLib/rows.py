@@ -1,0 +1,114 @@
+"""The benchmark's rows, written out: 13 cells of the paper and the extra rows of this project.
+
+industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
+with brains. brats: the adapter trained on brains from a random start. pmc: as brats, on the PMC-CLIP backbone. AnoVL has
+no training, so it has the industrial cell only.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+METHOD_LABELS = {
+    "adaclip": "AdaCLIP",
+    "anovl": "AnoVL",
+    "anomalyclip": "AnomalyCLIP",
+    "vand": "VAND",
+    "intensity": "Intensity",
+}
+SETUP_LABELS = {
+    "industrial": "Industrial",
+    "finetune": "Finetune",
+    "brats": "Brats",
+    "pmc": "PMC",
+    "biomedclip": "BiomedCLIP",
+    "baseline": "Baseline",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One cell of the benchmark.
+
+    `backbone` is a role that a profile turns into a model: default, pmc or biomedclip; None without a model. `start` is
+    where the adapter's weights come from: industrial, random, or None without an adapter to train. `trained_on` is what
+    the row itself trains on: brain, or None.
+    """
+
+    method: str
+    setup: str
+    backbone: str | None = "default"
+    start: str | None = None
+    trained_on: str | None = None
+
+    @property
+    def id(self) -> str:
+        """Stable name such as "vand-brats"."""
+        return f"{self.method}-{self.setup}"
+
+    @property
+    def label(self) -> str:
+        """Name for tables and figures."""
+        return f"{METHOD_LABELS[self.method]} {SETUP_LABELS[self.setup]}"
+
+
+ROWS = (
+    Row("adaclip", "industrial", "default", "industrial", None),
+    Row("adaclip", "finetune", "default", "industrial", "brain"),
+    Row("adaclip", "brats", "default", "random", "brain"),
+    Row("adaclip", "pmc", "pmc", "random", "brain"),
+    Row("anovl", "industrial", "default", None, None),
+    Row("anomalyclip", "industrial", "default", "industrial", None),
+    Row("anomalyclip", "finetune", "default", "industrial", "brain"),
+    Row("anomalyclip", "brats", "default", "random", "brain"),
+    Row("anomalyclip", "pmc", "pmc", "random", "brain"),
+    Row("vand", "industrial", "default", "industrial", None),
+    Row("vand", "finetune", "default", "industrial", "brain"),
+    Row("vand", "brats", "default", "random", "brain"),
+    Row("vand", "pmc", "pmc", "random", "brain"),
+)
+BASELINE = Row("intensity", "baseline", None, None, None)
+BIOMEDCLIP_ROWS = (
+    Row("adaclip", "biomedclip", "biomedclip", "random", "brain"),
+    Row("anovl", "biomedclip", "biomedclip", None, None),
+    Row("anomalyclip", "biomedclip", "biomedclip", "random", "brain"),
+    Row("vand", "biomedclip", "biomedclip", "random", "brain"),
+)
+ALL_ROWS = (*ROWS, BASELINE, *BIOMEDCLIP_ROWS)
+
+
+def select_rows(
+    ids: tuple[str, ...] = (), methods: tuple[str, ...] = (), setups: tuple[str, ...] = (), baseline: bool = True
+) -> tuple[Row, ...]:
+    """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
+
+    BiomedCLIP rows come only by id or by naming the setup biomedclip. Raises UsageError naming what does not exist.
+    """
+    known = {row.id: row for row in ALL_ROWS}
+    for kind, given, allowed in (
+        ("row", ids, known),
+        ("method", methods, METHOD_LABELS),
+        ("setup", setups, SETUP_LABELS),
+    ):
+        unknown = [name for name in given if name not in allowed]
+        if unknown:
+            raise UsageError(f"unknown {kind} {', '.join(unknown)}; choose from {', '.join(allowed)}")
+    if ids:
+        return tuple(row for row in ALL_ROWS if row.id in ids)
+    pool = (*ROWS, *(BIOMEDCLIP_ROWS if "biomedclip" in setups else ()))
+    chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
+    wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
+    chosen += (BASELINE,) if wanted else ()
+    if not chosen:
+        raise UsageError(
+            f"no row has method {', '.join(methods)} and setup {', '.join(setups)}; AnoVL is industrial only"
+        )
+    return chosen
+
+
+def table_position(row_id: str) -> int:
+    """Where a row stands in the tables; unknown rows come last."""
+    ids = [row.id for row in ALL_ROWS]
+    return ids.index(row_id) if row_id in ids else len(ids)
