@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
 
 import torch
@@ -23,7 +24,7 @@ class Scores:
     images: Tensor
 
 
-class Adapter(nn.Module):
+class Adapter(nn.Module, ABC):
     """Base of the four methods.
 
     `config` is the method's frozen dataclass, completed for the backbone (layers, widths). `state_dict()` is the
@@ -38,13 +39,13 @@ class Adapter(nn.Module):
         self.config = config
         self.prompts: PromptSet = load_prompts(config.prompts)
 
+    @abstractmethod
     def features(self, backbone: Backbone, images: Tensor) -> Features:
         """Frozen features of images (B, 3, S, S)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
         """Scores of images of `size` pixels from their features."""
-        raise NotImplementedError
 
     def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Training loss {"total": ..., parts} for masks (B, S, S) in {0, 1} and labels (B,); raises UsageError if none."""

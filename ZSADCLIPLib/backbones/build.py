@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 
 import open_clip
@@ -181,12 +180,7 @@ def _towers(config: dict, state: Mapping | None, activation: str, origin: str):
     if "heads" in config["vision_cfg"]:
         visual.attnpool.num_heads = config["vision_cfg"]["heads"]
     tower = ResNetTower(visual) if hasattr(visual, "layer4") else VisionTower(visual)
-    tokenizer = partial(_clip_tokenize, open_clip.SimpleTokenizer(context_length=77))
-    return model, tower, CausalText(model, tokenizer)
-
-
-def _clip_tokenize(tokenizer, sentences):
-    return tokenizer(sentences)
+    return model, tower, CausalText(model, open_clip.SimpleTokenizer(context_length=77))
 
 
 def _randomise(model: nn.Module) -> None:
@@ -223,4 +217,5 @@ def load_strictly(model: nn.Module, state: Mapping, what: str, ignore: tuple[str
     ]
     if problems:
         raise WeightsError(f"{what} do not fit this model. {'; '.join(problems)}")
-    model.load_state_dict({k: torch.as_tensor(v) for k, v in state.items()}, strict=False)
+    # Batch counters are bookkeeping that some files leave out; nothing else may be missing.
+    model.load_state_dict({**own, **{k: torch.as_tensor(v) for k, v in state.items()}})

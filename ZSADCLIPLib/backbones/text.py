@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError, WeightsError
@@ -15,7 +15,7 @@ CHUNK = 64
 """Sentences encoded at once; sorted by length first, so that short ones are not padded to the longest."""
 
 
-class TextTower:
+class TextTower(ABC):
     """What both towers share: tokens in, unnormalised embeddings (n, C) out, sentences batched by length."""
 
     width: int
@@ -57,11 +57,17 @@ class TextTower:
         parts = [self._forward(tokens[rows], None, None) for rows in order.split(CHUNK)]
         return torch.cat(parts)[torch.argsort(order)]
 
+    @abstractmethod
     def lengths(self, tokens: Tensor) -> Tensor:
-        raise NotImplementedError
+        """Positions of each sentence (n,) that carry meaning."""
 
+    @abstractmethod
+    def token_vectors(self, tokens: Tensor) -> Tensor:
+        """Looked-up token vectors (..., W)."""
+
+    @abstractmethod
     def _forward(self, tokens: Tensor, edit: Edit | None, embeddings: Tensor | None) -> Tensor:
-        raise NotImplementedError
+        """Embeddings (n, C) of one chunk."""
 
 
 class CausalText(TextTower):
@@ -149,8 +155,3 @@ class BertText(TextTower):
             x = layer(x, rows)
             x = x[0] if isinstance(x, tuple) else x
         return self.projection(self.bert.pooler(x) if self.pooler else x[:, 0])
-
-
-def unit(x: Tensor) -> Tensor:
-    """Rows of length one."""
-    return F.normalize(x, dim=-1)
