@@ -19,6 +19,7 @@ LEVELS = [
     ["backbones"],
     ["adapters"],
     ["checkpoint", "detector", "train"],
+    ["detect_job"],
     ["jobs"],
     ["child"],
     ["__main__"],

@@ -1,10 +1,12 @@
-"""Progress and cancelling: one callable `progress(fraction, text)`, which may raise `Cancelled`."""
+"""Progress and cancelling: one callable `progress(fraction, text)`, which may raise `Cancelled`; and reports of cases."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[float, str], None]
+Report = Callable[[dict], None]
+"""Called with one JSON-able dictionary after every case."""
 
 
 class Cancelled(Exception):
@@ -13,6 +15,10 @@ class Cancelled(Exception):
 
 def silent(fraction: float, text: str) -> None:
     """Ignore progress."""
+
+
+def quiet(event: dict) -> None:
+    """Ignore reports."""
 
 
 def part(progress: Progress, start: float, stop: float) -> Progress:
