@@ -16,6 +16,7 @@ LEVELS = [
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
     + ["labels", "splits", "results", "rowfiles"],
+    ["typeset", "tables", "figures", "report"],
     ["backbones"],
     ["adapters"],
     ["checkpoint", "detector", "train"],
@@ -24,7 +25,7 @@ LEVELS = [
     ["child"],
     ["__main__"],
 ]
-TORCH_FREE = [name for level in LEVELS[:2] for name in level if (ENGINE / f"{name}.py").is_file()]
+TORCH_FREE = [name for level in LEVELS[:3] for name in level if (ENGINE / f"{name}.py").is_file()]
 
 
 def part(path: Path) -> str:

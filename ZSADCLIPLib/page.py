@@ -43,9 +43,13 @@ def write_page(path: str | os.PathLike, cases: list[dict], title: str) -> None:
             f"({escape(case['threshold_rule'])}){dice}.</p>{picture}{_findings(case)}<details><summary>Provenance</summary>"
             f"<pre>{escape(json.dumps(case['provenance'], indent=1))}</pre></details>"
         )
-    write_text(
-        path,
+    write_text(path, document(title, "".join(parts)))
+
+
+def document(title: str, body: str, style: str = "") -> str:
+    """A whole page around a body that is HTML already; the title is escaped, `style` is further CSS."""
+    return (
         f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
-        f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1>"
-        f'<p class="note">Research use only, not for diagnosis.</p>{"".join(parts)}</html>\n',
+        f"<title>{escape(title)}</title><style>{STYLE}{style}</style><h1>{escape(title)}</h1>"
+        f'<p class="note">Research use only, not for diagnosis.</p>{body}</html>\n'
     )

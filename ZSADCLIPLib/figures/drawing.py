@@ -1,0 +1,113 @@
+"""What every figure shares: look, colours that colour-blind readers tell apart, and files with the same bytes each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ..io import atomic_path, write_csv
+from ..rows import METHOD_LABELS, SETUP_LABELS
+from ..typeset import plain
+
+DPI = 150
+# Okabe and Ito's palette (Color Universal Design, 2008); markers differ as well.
+SETUP_COLOURS = {
+    "industrial": "#0072B2",
+    "finetune": "#E69F00",
+    "brats": "#009E73",
+    "pmc": "#CC79A7",
+    "biomedclip": "#56B4E9",
+    "baseline": "#666666",
+}
+SETUP_MARKERS = {"industrial": "o", "finetune": "s", "brats": "^", "pmc": "D", "biomedclip": "v", "baseline": "P"}
+METHOD_COLOURS = {
+    "adaclip": "#0072B2",
+    "anovl": "#56B4E9",
+    "anomalyclip": "#D55E00",
+    "vand": "#009E73",
+    "intensity": "#666666",
+}
+BLUE, VERMILION, YELLOW, GREY = "#0072B2", "#D55E00", "#F0E442", "#666666"
+_STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "text.parse_math": False,  # names from files may hold dollar signs
+    "svg.hashsalt": "zsadclip",
+    "figure.facecolor": "white",
+}
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with what a reader needs beside it.
+
+    `caption` names threshold rule and n; `alt` says in words what the picture shows; `data` are the plotted numbers;
+    `raster` pictures are embedded as PNG.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+    data: list[dict]
+    raster: bool = False
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures, to be active while they are drawn and saved."""
+    with matplotlib.rc_context({**matplotlib.rcParamsDefault, **_STYLE, "backend": "Agg"}):
+        yield
+
+
+def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of this size in inches with a grid of axes, independent of any screen."""
+    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def save(drawing: Drawing, folder: Path) -> dict[str, Path]:
+    """Write NAME.png, NAME.svg and NAME.csv; the paths by suffix. No file holds a date."""
+    paths = {suffix: folder / f"{drawing.name}.{suffix}" for suffix in ("png", "svg", "csv")}
+    with atomic_path(paths["png"]) as temporary:
+        drawing.figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    with atomic_path(paths["svg"]) as temporary:
+        metadata = {"Date": None, "Creator": None, "Title": drawing.title}
+        drawing.figure.savefig(temporary, format="svg", metadata=metadata)
+    rows = [{key: plain(value) for key, value in row.items()} for row in drawing.data]
+    write_csv(paths["csv"], rows or [{"note": "nothing to draw"}])
+    return paths
+
+
+def row_name(row) -> str:
+    """Such as "AdaCLIP Finetune"."""
+    return f"{METHOD_LABELS[row.method]} {SETUP_LABELS[row.setup]}"
+
+
+def say_nothing(axis: Axes, text: str) -> None:
+    """An empty panel that says why it is empty."""
+    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=9)
+    axis.grid(False)
+    axis.set_xticks([])
+    axis.set_yticks([])

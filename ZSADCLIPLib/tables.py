@@ -1,0 +1,237 @@
+"""The benchmark's tables of results, from finished rows only: the same files always give the same bytes.
+
+Table 1 has the paper's rows and metrics; the others hold what one mean hides: counts, medians, intervals, other
+threshold rules, pooled values and lesions.
+"""
+
+from __future__ import annotations
+
+from math import nan
+
+from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
+from .rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from .statistics import Summary, summarize
+from .thresholds import parse_rule
+from .typeset import Interval, MeanSd, MedianIqr, Table, plain
+
+RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them
+REGION_LABELS = {"all": "all voxels", "brain": "brain voxels"}
+CUT_METRICS = ("dice", "sensitivity", "specificity", "ppv")
+LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")
+NOTHING = Summary(0, 0, *(nan,) * 7)
+
+
+class Numbers:
+    """A run with its summaries over test cases, each computed once."""
+
+    def __init__(self, run: Run):
+        self.run = run
+        self._known: dict[tuple, Summary] = {}
+
+    def summary(self, result: Result, metric: str, choice: Choice) -> Summary:
+        """`statistics.summarize` of one row's metric; nothing at all where the row lacks the threshold rule."""
+        key = (result.row.id, metric, choice)
+        if key not in self._known:
+            known = metric in RANKING or choice.rule in result.rules
+            self._known[key] = summarize(result.values(metric, choice), result.subjects) if known else NOTHING
+        return self._known[key]
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """Threshold rules that any row can answer, the primary one first."""
+        primary = self.run.choices()[0].rule
+        return tuple(dict.fromkeys([primary, *(rule for r in self.run.results for rule in r.rules)]))
+
+    @property
+    def cases(self) -> int:
+        """The largest number of test cases of a row."""
+        return max(len(result.files.cases) for result in self.run.results)
+
+
+def rule_label(name: str) -> str:
+    """A threshold rule in words, with "(oracle)" where it saw the test truth."""
+    return parse_rule(name).label
+
+
+def results_tables(numbers: Numbers) -> list[Table]:
+    """All tables of results, Table 1 over all voxels first."""
+    primary = numbers.run.choices()
+    tables = [paper_table(numbers, choice) for choice in primary]
+    tables += [detail_table(numbers, choice) for choice in primary]
+    tables += [rules_table(numbers, choice.region) for choice in primary]
+    tables += [pooled_table(numbers, choice) for choice in primary]
+    return [*tables, lesion_table(numbers, primary[0])]
+
+
+def paper_table(numbers: Numbers, choice: Choice) -> Table:
+    """Table 1: the paper's rows and six metrics, mean and sample standard deviation over test cases."""
+    rows = []
+    for result in numbers.run.results:
+        found = [numbers.summary(result, metric, choice) for metric in PAPER_METRICS]
+        rows.append((*_names(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in found)))
+    rows += [(*names, 0, *(None,) * len(PAPER_METRICS)) for names in _unfinished(numbers.run)]
+    return Table(
+        f"table1-{choice.region}",
+        f"Table 1. Mean ± sample standard deviation over test volumes, {REGION_LABELS[choice.region]}. "
+        f"Threshold: {rule_label(choice.rule)}",
+        ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in PAPER_METRICS)),
+        tuple(rows),
+        (_UNDEFINED, _RANKING_NOTE, *missing_rows(numbers.run)),
+        labels=2,
+    )
+
+
+def detail_table(numbers: Numbers, choice: Choice) -> Table:
+    """Per row and metric: defined and undefined cases, mean, median, quartiles and the interval of the mean."""
+    rows = []
+    for result in numbers.run.results:
+        for metric in PAPER_METRICS:
+            s = numbers.summary(result, metric, choice)
+            rows.append((*_names(result), METRIC_LABELS[metric], s.n, s.undefined, *_spread(s)))
+    return Table(
+        f"details-{choice.region}",
+        f"Every metric in detail, {REGION_LABELS[choice.region]}. Threshold: {rule_label(choice.rule)}",
+        ("Model", "Setup", "Metric", "n", "Undefined", "Mean ± sd", "Median [IQR]", "95 % CI"),
+        tuple(rows),
+        (_UNDEFINED, _INTERVAL_NOTE, _RANKING_NOTE),
+        labels=3,
+    )
+
+
+def rules_table(numbers: Numbers, region: str) -> Table:
+    """The four metrics that need a mask, a column for each threshold rule."""
+    rows = []
+    for result in numbers.run.results:
+        for metric in CUT_METRICS:
+            found = [numbers.summary(result, metric, Choice(rule, region)) for rule in numbers.rules]
+            cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
+            rows.append((*_names(result), METRIC_LABELS[metric], len(result.files.cases), *cells))
+    return Table(
+        f"rules-{region}",
+        f"What the threshold decides: mean ± sd by rule, {REGION_LABELS[region]}",
+        ("Model", "Setup", "Metric", "n", *(rule_label(rule) for rule in numbers.rules)),
+        tuple(rows),
+        ("Oracle rules saw the truth of the test volumes. They are upper bounds, not results.", _UNDEFINED),
+        labels=3,
+    )
+
+
+def pooled_table(numbers: Numbers, choice: Choice) -> Table:
+    """Metrics of all test voxels taken together."""
+    rows = []
+    for result in numbers.run.results:
+        known = choice.rule in result.rules
+        cut = result.pooled(choice) if known else {}
+        ranking = result.pooled_ranking(choice.region) or {}
+        rows.append(
+            (
+                *_names(result),
+                len(result.files.cases),
+                *(cut.get(metric) for metric in CUT_METRICS),
+                *(Interval(*ranking[m]) if m in ranking else None for m in RANKING),
+            )
+        )
+    return Table(
+        f"pooled-{choice.region}",
+        f"All test volumes pooled into one, {REGION_LABELS[choice.region]}. Threshold: {rule_label(choice.rule)}",
+        ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in (*CUT_METRICS, *RANKING))),
+        tuple(rows),
+        ("Pooled AUROC, F1-max and AP come from histograms; two numbers are bounds on the exact value.",),
+        labels=2,
+    )
+
+
+def lesion_table(numbers: Numbers, choice: Choice) -> Table:
+    """Lesions as objects, and how often they are found at a given number of false findings per volume."""
+    rows, rates = [], []
+    for result in numbers.run.results:
+        rates = list(result.froc()) or rates
+    for result in numbers.run.results:
+        found = [numbers.summary(result, metric, choice) for metric in LESION_METRICS]
+        froc = result.froc()
+        cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
+        rows.append((*_names(result), len(result.files.cases), *cells, *(froc.get(rate) for rate in rates)))
+    sizes = {case["froc"]["min_mm3"] for result in numbers.run.results for case in result.files.cases}
+    dropped = ", ".join(f"{size:g}" for size in sorted(sizes))
+    return Table(
+        "lesions",
+        f"Lesions as objects. Threshold: {rule_label(choice.rule)}",
+        ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in LESION_METRICS), *(f"FROC at {r:g}" for r in rates)),
+        tuple(rows),
+        (
+            "A lesion is found when one voxel overlaps. FROC at r: pooled lesion sensitivity at r false findings per "
+            f"volume, over all thresholds. Findings below {dropped} mm3 are dropped first. 2D Dice: mean over the slices "
+            "with lesion, then over volumes. AP needs no threshold.",
+        ),
+        labels=2,
+    )
+
+
+def long_records(numbers: Numbers) -> list[dict[str, str]]:
+    """Every summary of the run as rows of one CSV: row, region, rule, metric and its numbers."""
+    found = []
+    for result in numbers.run.results:
+        for region in REGION_LABELS:
+            for metric in (*RANKING, *CUT_METRICS, *(m for m in EXTRA_METRICS if m not in RANKING)):
+                if metric.startswith("lesion_") and region != result.files.cases[0]["froc"]["region"]:
+                    continue  # lesions are matched in one region only
+                for rule in [""] if metric in RANKING else result.rules:
+                    choice = Choice(rule or numbers.run.choices()[0].rule, region)
+                    s = numbers.summary(result, metric, choice)
+                    if s.n or s.undefined:
+                        found.append(_record(result, region, rule, metric, s))
+    return found
+
+
+def missing_rows(run: Run) -> tuple[str, ...]:
+    """Notes on rows of the paper that this run does not hold."""
+    started = {row_id_of(name) for name in run.info["unfinished"]}
+    absent = [row.label for row in ROWS if row.id not in {r.row.id for r in run.results} | started]
+    notes = []
+    if started:
+        notes.append(f"Unfinished, so without numbers: {', '.join(sorted(started))}. Run the benchmark again.")
+    if absent:
+        notes.append(f"Not part of this run: {', '.join(absent)}.")
+    return tuple(notes)
+
+
+def row_id_of(folder: str) -> str:
+    """The row's id from its folder name ROW-KEY."""
+    return folder.rsplit("-", 1)[0]
+
+
+_UNDEFINED = "Volumes where a metric is undefined are left out of its mean and counted in the detailed table."
+_INTERVAL_NOTE = "95 % CI: percentile bootstrap of the mean over subjects, 10 000 resamples, fixed seed."
+_RANKING_NOTE = "AUROC, F1-max and AP use the scores, no threshold; F1-max is the best F1 of each volume (oracle)."
+
+
+def _names(result: Result) -> tuple[str, str]:
+    return METHOD_LABELS[result.row.method], SETUP_LABELS[result.row.setup]
+
+
+def _unfinished(run: Run) -> list[tuple[str, str]]:
+    names = []
+    for folder in run.info["unfinished"]:
+        method, _, setup = row_id_of(folder).partition("-")
+        names.append((METHOD_LABELS.get(method, method), f"{SETUP_LABELS.get(setup, setup)} (unfinished)"))
+    return names
+
+
+def _spread(s: Summary) -> tuple:
+    if not s.n:
+        return None, None, None
+    return MeanSd(s.mean, s.sd), MedianIqr(s.median, s.q1, s.q3), Interval(s.ci_low, s.ci_high)
+
+
+def _record(result: Result, region: str, rule: str, metric: str, s: Summary) -> dict[str, str]:
+    numbers = {key: plain(getattr(s, key)) for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")}
+    return {
+        "row": result.row.id,
+        "region": region,
+        "rule": rule,
+        "oracle": str(int(metric == "f1_max" or (bool(rule) and parse_rule(rule).oracle))),
+        "metric": metric,
+        "n": str(s.n),
+        "undefined": str(s.undefined),
+        **numbers,
+    }

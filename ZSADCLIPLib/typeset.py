@@ -1,0 +1,183 @@
+"""One table, four spellings: CSV with plain numbers, Markdown, LaTeX and HTML with rounded ones."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from html import escape
+from math import isfinite
+
+from .io import write_csv, write_text
+
+ABSENT = "–"
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "±": r"$\pm$",
+    "–": "--",
+    **{c: "\\" + c for c in "&%$#_{}"},
+}
+
+
+@dataclass(frozen=True)
+class MeanSd:
+    """A mean with the sample standard deviation."""
+
+    mean: float
+    sd: float
+    parts = ("mean", "sd")
+
+    def text(self, digits: int) -> str:
+        """Such as "0.312 ± 0.120"; the mean alone where one value has no deviation."""
+        return _number(self.mean, digits) + (f" ± {self.sd:.{digits}f}" if isfinite(self.sd) else "")
+
+
+@dataclass(frozen=True)
+class MedianIqr:
+    """A median with the quartiles."""
+
+    median: float
+    q1: float
+    q3: float
+    parts = ("median", "q1", "q3")
+
+    def text(self, digits: int) -> str:
+        """Such as "0.31 [0.20, 0.44]"."""
+        return _range(self.median, self.q1, self.q3, digits)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Two bounds."""
+
+    low: float
+    high: float
+    parts = ("low", "high")
+
+    def text(self, digits: int) -> str:
+        """Such as "0.25 to 0.37", or one number where the bounds agree in print."""
+        low, high = _number(self.low, digits), _number(self.high, digits)
+        return low if low == high else f"{low} to {high}"
+
+
+Cell = str | int | float | MeanSd | MedianIqr | Interval | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """`name` is the file's stem, `heads` the column heads, `rows` cells under them, `notes` stand below the table.
+
+    None and NaN print as a dash and are empty in the CSV. The first `labels` columns name the row.
+    """
+
+    name: str
+    title: str
+    heads: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    notes: tuple[str, ...] = ()
+    labels: int = 1
+    digits: int = 3
+
+    def texts(self) -> list[list[str]]:
+        """Every cell as printed."""
+        return [[_text(cell, self.digits) for cell in row] for row in self.rows]
+
+
+def records(table: Table) -> list[dict[str, str]]:
+    """The rows for a CSV: compound cells in columns of their own ("Dice mean", "Dice sd"), 6 significant digits."""
+    kinds = [next((c for c in column if hasattr(c, "parts")), None) for column in zip(*table.rows, strict=True)]
+    found = []
+    for row in table.rows:
+        record = {}
+        for head, kind, cell in zip(table.heads, kinds, row, strict=True):
+            if kind is None:
+                record[head] = plain(cell)
+            else:
+                for part in kind.parts:
+                    record[f"{head} {part}"] = plain(getattr(cell, part, None))
+        found.append(record)
+    return found
+
+
+def markdown(table: Table) -> str:
+    """A pipe table with its title above and its notes below."""
+    lines = [f"**{_markdown(table.title)}**", ""]
+    lines.append("| " + " | ".join(_markdown(head) for head in table.heads) + " |")
+    lines.append("| " + " | ".join("---" if i < table.labels else "---:" for i in range(len(table.heads))) + " |")
+    lines += ["| " + " | ".join(_markdown(text) for text in row) + " |" for row in table.texts()]
+    for note in table.notes:
+        lines += ["", _markdown(note)]
+    return "\n".join(lines) + "\n"
+
+
+def latex(table: Table) -> str:
+    """A table environment that needs no package."""
+    columns = "l" * table.labels + "r" * (len(table.heads) - table.labels)
+    lines = [r"\begin{table}", r"\centering\small", rf"\caption{{{_latex(table.title)}}}"]
+    lines += [rf"\label{{tab:{table.name}}}", rf"\begin{{tabular}}{{{columns}}}", r"\hline"]
+    lines += [" & ".join(_latex(head) for head in table.heads) + r" \\", r"\hline"]
+    lines += [" & ".join(_latex(text) for text in row) + r" \\" for row in table.texts()]
+    lines += [r"\hline", r"\end{tabular}"]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def html(table: Table) -> str:
+    """A table that scrolls in its own box; everything is escaped."""
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.heads)
+    body = ""
+    for row in table.texts():
+        cells = "".join(
+            f'<th scope="row">{escape(text)}</th>' if i < table.labels else f"<td>{escape(text)}</td>"
+            for i, text in enumerate(row)
+        )
+        body += f"<tr>{cells}</tr>\n"
+    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
+        f"<caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
+        f'<div class="notes">{notes}</div>\n'
+    )
+
+
+def write_table(folder, table: Table) -> dict[str, object]:
+    """Write NAME.csv, NAME.md and NAME.tex into a folder; the paths by suffix."""
+    paths = {suffix: folder / f"{table.name}.{suffix}" for suffix in ("csv", "md", "tex")}
+    write_csv(paths["csv"], records(table))
+    write_text(paths["md"], markdown(table))
+    write_text(paths["tex"], latex(table))
+    return paths
+
+
+def plain(value: Cell) -> str:
+    """A cell of a CSV: six significant digits, nothing for what is undefined."""
+    if value is None or (isinstance(value, float) and not isfinite(value)):
+        return ""
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _text(cell: Cell, digits: int) -> str:
+    if cell is None:
+        return ABSENT
+    if isinstance(cell, float):
+        return _number(cell, digits)
+    return cell.text(digits) if hasattr(cell, "text") else str(cell)
+
+
+def _number(value: float, digits: int) -> str:
+    text = f"{value:.{digits}f}" if isfinite(value) else ABSENT
+    return text.removeprefix("-") if re.fullmatch(r"-0\.?0*", text) else text
+
+
+def _range(middle: float, low: float, high: float, digits: int) -> str:
+    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]" if isfinite(middle) else ABSENT
+
+
+def _markdown(text: str) -> str:
+    text = " ".join(str(text).split())
+    return re.sub(r"([\\`*_\[\]<>|#])", r"\\\1", text)
+
+
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in " ".join(str(text).split()))
