@@ -6,6 +6,7 @@ gives the mean of the single losses and gradients.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -96,29 +97,29 @@ class AdaCLIP(Adapter):
             return {"images": images}
         return {"images": images, "plain": backbone.encode_image(images, pos_embed=self.config.pos_embed).embedding}
 
-    def _prompt(self, tower: str, i: int, features: Features) -> Tensor:
-        """Prompt rows (B or 1, length, W) of block i: static, dynamic or their sum."""
-        prompt = 0
+    def prompt_rows(self, tower: str, features: Features) -> Callable[[int], Tensor]:
+        """Prompt rows (B or 1, length, W) of block i of the "visual" or "text" tower: static, dynamic or their sum."""
+        static, dynamic = None, 0
         if "S" in self.config.kind:
-            prompter = self.visual_prompter if tower == "visual" else self.text_prompter
-            prompt = prompter.static_prompts[i][None]
+            static = (self.visual_prompter if tower == "visual" else self.text_prompter).static_prompts
         if "D" in self.config.kind:
-            name = f"dynamic_{tower}_prompt_generator"
-            heads = getattr(self, name).head
-            prompt = prompt + torch.stack([head(features["plain"]) for head in heads], dim=1)
-        return prompt
+            heads = getattr(self, f"dynamic_{tower}_prompt_generator").head
+            dynamic = torch.stack([head(features["plain"]) for head in heads], dim=1)
+        return lambda i: dynamic if static is None else static[i][None] + dynamic
 
     def _vision(self, backbone: Backbone, features: Features):
         images, config = features["images"], self.config
+        if "V" not in config.branch:
+            return backbone.encode_image(images, taps=config.layers, pos_embed=config.pos_embed)
+        prompts = self.prompt_rows("visual", features)
 
         def edit(i: int, x: Tensor) -> Tensor:
             if i >= config.depth:
                 return x
-            rows = self._prompt("visual", i, features).to(x.dtype).expand(len(x), -1, -1)
+            rows = prompts(i).to(x.dtype).expand(len(x), -1, -1)
             return torch.cat([x if i == 0 else x[:, : -config.length], rows], dim=1)
 
-        prompted = edit if "V" in config.branch else None
-        return backbone.encode_image(images, taps=config.layers, edit=prompted, pos_embed=config.pos_embed)
+        return backbone.encode_image(images, taps=config.layers, edit=edit, pos_embed=config.pos_embed)
 
     def text(self, backbone: Backbone, features: Features) -> Tensor:
         """Unit text directions (B, C, 2), columns normal and abnormal, of each image's own prompts."""
@@ -130,18 +131,10 @@ class AdaCLIP(Adapter):
                 backbone.cache[key] = backbone.text.tokenize([s for group in groups for s in group])
         tokens = backbone.cache[key]
 
-        def edit(i: int, x: Tensor) -> Tensor:
-            # Block 0 is the same for every image; rows split up per image only where prompts enter.
-            if not 0 < i < config.depth:
-                return x
-            prompt = self._prompt("text", i, features).to(x.dtype)
-            images = len(prompt)
-            x = x if len(x) == images * len(tokens) else x.repeat(images, 1, 1)
-            rows = prompt.repeat_interleave(len(tokens), dim=0)
-            return torch.cat([x[:, :1], rows, x[:, 1 + config.length :]], dim=1)
-
-        prompted = edit if "L" in config.branch and config.depth > 1 else None
-        encoded = backbone.encode_text(tokens, edit=prompted).view(-1, len(tokens), backbone.embed_dim)
+        if "L" in config.branch and config.depth > 1:
+            encoded = backbone.encode_prompted(tokens, self.prompt_rows("text", features), config.depth)
+        else:
+            encoded = backbone.encode_text(tokens)[None]
         split = len(groups[0])
         text = torch.stack([group_direction(encoded[:, :split]), group_direction(encoded[:, split:])], dim=2)
         return text.expand(batch, -1, -1)

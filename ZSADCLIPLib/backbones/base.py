@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import Edit
-from .text import TextTower
+from .text import Prompts, TextTower
 from .vit import ImageFeatures
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -91,6 +91,10 @@ class Backbone:
     def encode_text(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
         """Token ids (n, context) -> embeddings (n, C) in float32, not normalised."""
         return self.text.encode(tokens.to(self.device), self._cast(edit), embeddings).float()
+
+    def encode_prompted(self, tokens: Tensor, prompts: Prompts, depth: int) -> Tensor:
+        """Sentences (n, context) with image-dependent prompt rows -> (B, n, C) in float32; see the text towers."""
+        return self.text.encode_prompted(tokens.to(self.device), prompts, depth).float()
 
     def _cast(self, edit: Edit | None) -> Edit | None:
         """Prompts are learnt in float32; the towers may run in less."""

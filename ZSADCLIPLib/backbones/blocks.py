@@ -58,14 +58,24 @@ def _heads(x: Tensor, heads: int) -> Tensor:
     return x.view(batch, tokens, heads, width // heads).transpose(1, 2)
 
 
+def _pick(x: Tensor, rows: int | Tensor | None) -> Tensor:
+    return x if rows is None else x[:, rows] if isinstance(rows, Tensor) else x[:, :rows]
+
+
 def attend(
-    parts: BlockParts, h: Tensor, rows: int | None = None, vv: bool = False, causal: bool = False
+    parts: BlockParts,
+    h: Tensor,
+    rows: int | Tensor | None = None,
+    vv: bool = False,
+    causal: bool = False,
+    sees: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
     """Attention outputs after the output projection: (ordinary, V-V).
 
     `h` (B, N, W) is the normalised stream. `rows` limits the ordinary queries to the first rows (0 skips the ordinary
-    path, None takes all). With `vv` the value-value attention softmax(v v^T / sqrt(d)) v is returned beside it
-    (CLIP Surgery; anomalyclip and anovl use it), both through one projection.
+    path, None takes all) or to those of an index. With `vv` the value-value attention softmax(v v^T / sqrt(d)) v is
+    returned beside it (CLIP Surgery; anomalyclip and anovl use it), both through one projection. `sees` (N, N) bool says
+    which columns a row attends to.
     """
     width = h.shape[-1]
     weight, bias = parts.qkv_weight, parts.qkv_bias
@@ -74,12 +84,15 @@ def attend(
     else:
         tail_bias = None if bias is None else bias[width:]
         k, v = (_heads(x, parts.heads) for x in F.linear(h, weight[width:], tail_bias).chunk(2, dim=-1))
-        q = _heads(F.linear(h[:, :rows], weight[:width], None if bias is None else bias[:width]), parts.heads)
+        q = _heads(F.linear(_pick(h, rows), weight[:width], None if bias is None else bias[:width]), parts.heads)
     if vv and rows is None:
         mixed = F.scaled_dot_product_attention(torch.cat([q, v]), torch.cat([k, v]), torch.cat([v, v]))
         both = parts.out(_merge(mixed))
         return both[: len(h)], both[len(h) :]
-    ordinary = parts.out(_merge(F.scaled_dot_product_attention(q, k, v, is_causal=causal))) if rows != 0 else None
+    ordinary = None
+    if isinstance(rows, Tensor) or rows != 0:
+        sees = sees[rows] if isinstance(rows, Tensor) and sees is not None else sees
+        ordinary = parts.out(_merge(F.scaled_dot_product_attention(q, k, v, attn_mask=sees, is_causal=causal)))
     return ordinary, parts.out(_merge(F.scaled_dot_product_attention(v, v, v))) if vv else None
 
 
@@ -88,13 +101,18 @@ def _merge(x: Tensor) -> Tensor:
 
 
 def forward_block(
-    parts: BlockParts, x: Tensor, rows: int | None = None, vv: bool = False, causal: bool = False
+    parts: BlockParts,
+    x: Tensor,
+    rows: int | Tensor | None = None,
+    vv: bool = False,
+    causal: bool = False,
+    sees: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """One block: the ordinary stream after it (only its first `rows` rows if given) and the V-V attention output."""
-    ordinary, value = attend(parts, parts.norm1(x), rows, vv, causal)
+    ordinary, value = attend(parts, parts.norm1(x), rows, vv, causal, sees)
     if ordinary is None:
         return x[:, :0], value
-    x = (x if rows is None else x[:, :rows]) + ordinary
+    x = _pick(x, rows) + ordinary
     return x + parts.mlp(parts.norm2(x)), value
 
 

@@ -10,9 +10,13 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, WeightsError
 from .blocks import Edit, forward_block, parts_of
+from .prefixtree import groups, prefix_tree
 
 CHUNK = 64
-"""Sentences encoded at once; sorted by length first, so that short ones are not padded to the longest."""
+"""Sentences of a BERT encoded at once; sorted by length first, so that short ones are not padded to the longest."""
+
+Prompts = Callable[[int], Tensor]
+"""Rows (B, length, W) that overwrite positions 1..length before block i, of B images."""
 
 
 class TextTower(ABC):
@@ -48,14 +52,25 @@ class TextTower(ABC):
     def encode(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
         """Text embeddings (n, C), not normalised.
 
-        `embeddings` (n, context, W) replace the looked-up token vectors; `edit(i, x)` is called before block i and may
-        return a multiple of the sentences (image-dependent prompts: the outer axis is the image).
+        `embeddings` (n, context, W) replace the looked-up token vectors; `edit(i, x)` is called before block i.
         """
-        if edit is not None or embeddings is not None or len(tokens) <= 1:
+        if edit is not None or embeddings is not None:
             return self._forward(tokens, edit, embeddings)
-        order = torch.argsort(self.lengths(tokens), stable=True)
-        parts = [self._forward(tokens[rows], None, None) for rows in order.split(CHUNK)]
-        return torch.cat(parts)[torch.argsort(order)]
+        return self._encode_plain(tokens)
+
+    def encode_prompted(self, tokens: Tensor, prompts: Prompts, depth: int) -> Tensor:
+        """Sentences (n, context) with `prompts(i)` before the blocks 0 < i < `depth`, for B images -> (B, n, C)."""
+
+        def edit(i: int, x: Tensor) -> Tensor:
+            # Block 0 is the same for every image; rows split up per image only where prompts enter.
+            if not 0 < i < depth:
+                return x
+            rows = prompts(i).to(x.dtype)
+            x = x if len(x) == len(rows) * len(tokens) else x.repeat(len(rows), 1, 1)
+            rows = rows.repeat_interleave(len(tokens), dim=0)
+            return torch.cat([x[:, :1], rows, x[:, 1 + rows.shape[1] :]], dim=1)
+
+        return self._forward(tokens, edit, None).view(-1, len(tokens), self.embed_dim)
 
     @abstractmethod
     def lengths(self, tokens: Tensor) -> Tensor:
@@ -64,6 +79,10 @@ class TextTower(ABC):
     @abstractmethod
     def token_vectors(self, tokens: Tensor) -> Tensor:
         """Looked-up token vectors (..., W)."""
+
+    @abstractmethod
+    def _encode_plain(self, tokens: Tensor) -> Tensor:
+        """Embeddings (n, C) of any number of unedited sentences."""
 
     @abstractmethod
     def _forward(self, tokens: Tensor, edit: Edit | None, embeddings: Tensor | None) -> Tensor:
@@ -93,12 +112,50 @@ class CausalText(TextTower):
     def token_vectors(self, tokens: Tensor) -> Tensor:
         return self._text.token_embedding(tokens)
 
+    def _encode_plain(self, tokens):
+        lengths, parts = self.lengths(tokens), []
+        order = groups(tokens, lengths)
+        for rows in order:
+            tree = prefix_tree(tokens[rows], lengths[rows])
+            x = self._placed(self.token_vectors(tree.tokens), tree.positions)[None]
+            parts.append(self._through(x, tree.sees, tree.ends)[0])
+        return torch.cat(parts)[torch.argsort(torch.cat(order))]
+
+    def encode_prompted(self, tokens, prompts, depth):
+        if depth < 2:
+            return self._encode_plain(tokens)[None]
+        tree, first = prefix_tree(tokens, self.lengths(tokens)), prompts(1)
+        images, length = first.shape[:2]
+        shared, _ = forward_block(
+            self.blocks[0], self._placed(self.token_vectors(tree.tokens), tree.positions)[None], sees=tree.sees
+        )
+        nodes, sees, ends = tree.behind(length)
+        start, rest = shared[:, :1].expand(images, -1, -1), shared[:, nodes].expand(images, -1, -1)
+        x = torch.cat([start, first.to(shared.dtype), rest], dim=1)
+
+        def edit(i: int, x: Tensor) -> Tensor:
+            if not 1 < i < depth:
+                return x
+            return torch.cat([x[:, :1], prompts(i).to(x.dtype), x[:, 1 + length :]], dim=1)
+
+        return self._through(x, sees, ends, edit, first=1)
+
+    def _placed(self, vectors: Tensor, positions: Tensor | slice) -> Tensor:
+        weights = self._text.positional_embedding
+        return vectors.to(weights.dtype) + weights[positions]
+
+    def _through(self, x: Tensor, sees: Tensor, ends: Tensor, edit: Edit | None = None, first: int = 0) -> Tensor:
+        """Rows (B, N, W) through the blocks from `first` on -> embeddings (B, n, C) of the rows `ends` (n,)."""
+        for i, parts in enumerate(self.blocks[first:], start=first):
+            x = x if edit is None else edit(i, x)
+            x, _ = forward_block(parts, x, rows=ends if i == self.depth - 1 else None, sees=sees)
+        return self._text.ln_final(x) @ self._text.text_projection
+
     def _forward(self, tokens, edit, embeddings):
         ends = self.lengths(tokens) - 1
         used = int(ends.max()) + 1
         x = self.token_vectors(tokens[:, :used]) if embeddings is None else embeddings[:, :used]
-        weights = self._text.positional_embedding
-        x = x.to(weights.dtype) + weights[:used]
+        x = self._placed(x, slice(used))
         for i, parts in enumerate(self.blocks):
             if edit is not None:
                 x = edit(i, x)
@@ -138,6 +195,11 @@ class BertText(TextTower):
 
     def token_vectors(self, tokens: Tensor) -> Tensor:
         return self.bert.embeddings.word_embeddings(tokens)
+
+    def _encode_plain(self, tokens):
+        order = torch.argsort(self.lengths(tokens), stable=True)
+        parts = [self._forward(tokens[rows], None, None) for rows in order.split(CHUNK)]
+        return torch.cat(parts)[torch.argsort(order)]
 
     def _forward(self, tokens, edit, embeddings):
         used = int(self.lengths(tokens).max()) if self.masked else tokens.shape[1]
