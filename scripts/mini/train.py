@@ -123,9 +123,9 @@ def sample(data, rng, full: bool):
     return images, tissue, shares(defect), torch.from_numpy(data["kind"][columns]), (row, column)
 
 
-def losses(student: Student, text: Tensor, batch) -> dict[str, Tensor]:
+def losses(student: Student, text: Tensor, batch, bfloat16: bool = False) -> dict[str, Tensor]:
     images, tissue, defect, kind, (row, column) = batch
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
         whole, deep = student(images, row, column)
     brains, pairs = len(tissue), 2 * len(NOUNS)
     whole = F.normalize(whole.float(), dim=-1)
@@ -150,8 +150,22 @@ def losses(student: Student, text: Tensor, batch) -> dict[str, Tensor]:
     return out | {"tissue": dense / sum(DEEP.values()), "defect": plates / sum(DEEP.values())}
 
 
-def run(model, tokenizer, data, steps: int, folder: Path, seed: int = 0, rate: float = 2e-3, resume: bool = False):
-    """Train for `steps` steps; curve.csv every 20, last.pt every 100; resumable, deterministic for one thread count."""
+def run(
+    model,
+    tokenizer,
+    data,
+    steps: int,
+    folder: Path,
+    seed: int = 0,
+    rate: float = 2e-3,
+    resume: bool = False,
+    bfloat16: bool = False,
+    full_from: float = 0.8,
+):
+    """Train for `steps` steps; curve.csv every 20, last.pt every 100; resumable, deterministic for one thread count.
+
+    After `full_from` of the run every other step sees whole slices instead of windows.
+    """
     data = dict(data, sick=np.flatnonzero([(x >= 4).sum() > 12 for x in data["label"]]))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("visual."))
@@ -174,7 +188,7 @@ def run(model, tokenizer, data, steps: int, folder: Path, seed: int = 0, rate: f
             group["lr"] = rate * min(1, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
         with torch.no_grad():
             text = F.normalize(model.encode_text(tokenizer(captions(rng))), dim=-1)
-        parts = losses(student, text, sample(data, rng, full=done > 0.8 and step % 2 == 0))
+        parts = losses(student, text, sample(data, rng, full=done > full_from and step % 2 == 0), bfloat16)
         loss = 0.3 * parts["slice"] + 4 * parts["tissue"] + parts["defect"]
         optimizer.zero_grad()
         loss.backward()
