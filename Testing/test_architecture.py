@@ -16,7 +16,8 @@ LEVELS = [
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
     + ["labels", "splits", "results", "rowfiles"],
-    ["typeset", "tables", "figures", "report"],
+    ["typeset", "tables", "training_table", "comparison", "bins", "decomposition", "figures"]
+    + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],
     ["checkpoint", "detector", "train"],

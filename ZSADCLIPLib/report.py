@@ -1,72 +1,142 @@
-"""Everything a benchmark run puts in front of a reader: tables, figures and one self-contained page."""
+"""Everything a benchmark run puts in front of a reader: tables, figures, claims and one self-contained page."""
 
 from __future__ import annotations
 
+import json
 from base64 import b64encode
 from html import escape
 from pathlib import Path
 
 from . import typeset
+from .claims import claims_table, claims_yaml, judge
+from .comparison import comparison_table, read_paper_table
 from .figures import Drawing, draw_all, save, style
 from .io import write_csv, write_text
 from .page import document
-from .results import Run, read_run
-from .tables import Numbers, long_records, missing_rows, results_tables
+from .results import read_run
+from .tables import Numbers, long_records, missing_rows, results_tables, said
+from .training_table import runtime_table, training_table
+from .typeset import Table
 
 SYNTHETIC = ("mini", "ci")
-FOLDED = ("details", "rules", "pooled")  # long tables start closed
+CSS = """
+:root { color-scheme: light dark }
+body { max-width: 72rem; overflow-wrap: anywhere }
+h2 { margin: 2.5rem 0 .5rem; border-bottom: 1px solid #8888; scroll-margin-top: 1rem }
+nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem } a { color: #0b5cad }
+.scroll { overflow-x: auto; overflow-wrap: normal; margin: 1rem 0 .3rem; -webkit-overflow-scrolling: touch }
+table { font-size: .86rem; min-width: max-content } caption { text-align: left; font-weight: 600; padding-bottom: .4rem;
+  position: sticky; left: 0; max-width: min(90vw, 68rem); white-space: normal }
+thead th { border-bottom: 2px solid #888; vertical-align: bottom } tbody tr:nth-child(even) { background: #8881 }
+th[scope=row], th:first-child { text-align: left } .words td { text-align: left; vertical-align: top; white-space: normal;
+  max-width: 22rem; min-width: 5rem } .words th { vertical-align: top }
+.notes { font-size: .85rem; opacity: .85 } .notes p { margin: .2rem 0 }
+details { margin: .8rem 0; border: 1px solid #8886; border-radius: 6px; padding: .4rem .8rem } summary { cursor: pointer }
+figure { margin: 1.5rem 0 } figure img { background: #fff; padding: 6px; border-radius: 6px; margin: 0; width: 100%;
+  box-sizing: border-box; min-width: 40rem } figcaption { font-size: .9rem }
+@media (prefers-color-scheme: dark) { a { color: #8cc4ff } }
+"""
 
 
 def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dict[str, Path]:
-    """Write OUT/tables, OUT/figures and OUT/report.html from the finished rows under OUT.
+    """Write OUT/tables, OUT/figures, OUT/claims.yaml, OUT/runtime.* and OUT/report.html from the finished rows under OUT.
 
-    Returns the paths of what was written by short name. Raises InputError when no row is finished or a file is damaged.
+    `paper_table` is a CSV of the paper's own values (`comparison.read_paper_table`). Returns the paths by short name.
+    Tables and figures depend on results only and come out byte-identical; runtime, the claim on training time and the
+    page also hold times. Raises InputError when no row is finished or a file is damaged.
     """
     out = Path(out)
-    run = read_run(out)
-    numbers = Numbers(run)
-    tables = results_tables(numbers)
-    written = {"tables": out / "tables", "figures": out / "figures", "report": out / "report.html"}
+    paper = read_paper_table(paper_table) if paper_table else None
+    numbers = Numbers(read_run(out))
+    verdicts = judge(numbers)
+    tables = [*results_tables(numbers), training_table(numbers.run)]
+    tables += [comparison_table(numbers, paper)] if paper else []
+    times, claims = runtime_table(numbers.run), claims_table(numbers, verdicts)
     for table in tables:
         typeset.write_table(out / "tables", table)
+    typeset.write_table(out, times)
     write_csv(out / "tables" / "results.csv", long_records(numbers))
-    pictures = {}
+    write_text(out / "claims.yaml", claims_yaml(numbers, verdicts))
     with style():
         drawings = draw_all(numbers)
-        for drawing in drawings:
-            pictures[drawing.name] = save(drawing, out / "figures")
-    write_text(written["report"], _page(run, numbers, tables, drawings, pictures))
-    return written
+        pictures = {drawing.name: save(drawing, out / "figures") for drawing in drawings}
+    write_text(out / "report.html", _page(numbers, tables, times, claims, drawings, pictures))
+    return {
+        "report": out / "report.html",
+        "claims": out / "claims.yaml",
+        "tables": out / "tables",
+        "figures": out / "figures",
+        "runtime": out / "runtime.csv",
+    }
 
 
-def _page(run: Run, numbers: Numbers, tables, drawings, pictures) -> str:
-    parts = [_notes(run, numbers)]
-    for table in tables:
-        body = typeset.html(table)
-        if table.name.startswith(FOLDED):
-            body = f"<details><summary>{escape(table.title)}</summary>{body}</details>"
-        parts.append(body)
-    parts += [_figure(drawing, pictures[drawing.name]) for drawing in drawings]
-    return document("ZSADCLIP benchmark", "".join(parts))
+def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, drawings, pictures) -> str:
+    region = numbers.run.choices()[0].region
+    other = numbers.run.choices()[1].region
+    named = {table.name: table for table in tables}
+    shown = {drawing.name: _figure(drawing, pictures[drawing.name]) for drawing in drawings}
+
+    def table(name: str, folded: bool = False) -> str:
+        return _table(named.pop(name), folded) if name in named else ""
+
+    def figures(*starts: str) -> str:
+        return "".join(shown.pop(name) for name in list(shown) if name.startswith(starts))
+
+    sections = {
+        "Table 1": table(f"table1-{region}")
+        + table("comparison")
+        + table(f"table1-{other}")
+        + "".join(table(f"details-{r}", True) for r in (region, other)),
+        "Accuracy": figures("fig1", "ranking"),
+        "Thresholds": figures("thresholds") + "".join(table(f"rules-{r}", True) for r in (region, other)),
+        "Slices and volumes": figures("fig2", "gap"),
+        "Along the brain": figures("fig3", "appendix-b"),
+        "Lesions": figures("froc") + table("lesions"),
+        "Pooled": "".join(table(f"pooled-{r}", True) for r in (region, other)),
+        "Pictures": figures("qualitative"),
+        "Claims of the paper": f'<div class="words">{typeset.html(claims)}</div>',
+        "Training": table("table2-training") + _table(times) + figures("learning"),
+        "Run": _details(
+            "Settings of the run", f"<pre>{escape(json.dumps(numbers.run.info, indent=1, sort_keys=True))}</pre>"
+        ),
+    }
+    sections = {title: body for title, body in sections.items() if body}
+    links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, title in enumerate(sections))
+    body = "".join(f'<section id="s{i}"><h2>{escape(t)}</h2>{b}</section>' for i, (t, b) in enumerate(sections.items()))
+    title = f"ZSADCLIP benchmark: {numbers.run.info.get('profile') or 'results'}"
+    return document(title, f"{_introduction(numbers)}<nav>{links}</nav>{body}", CSS)
 
 
-def _notes(run: Run, numbers: Numbers) -> str:
-    notes = [f"{len(run.results)} finished rows, up to {numbers.cases} test volumes a row."]
+def _introduction(numbers: Numbers) -> str:
+    run = numbers.run
+    notes = [
+        f"{len(run.results)} finished rows, up to n = {numbers.cases} test volumes a row. {said(run.choices()[0])} "
+        "Numbers are means over test volumes unless they say otherwise; intervals are 95 % bootstrap intervals over "
+        "subjects. What is called oracle saw the truth of the test volumes: an upper bound, not a result."
+    ]
     if run.info.get("profile") in SYNTHETIC:
         notes.append(
             "Synthetic data: the volumes and models of this profile are the project's own. The backbone has seen lesion "
-            "masks of its training volumes as words of anatomy. The figures show that the code works and say nothing about "
-            "patients or about the paper's claims on real data."
+            "masks of its training volumes as words of anatomy, never as anomalies. The numbers show that the code works. "
+            "They say nothing about patients, and nothing about the paper's claims on real data."
         )
     notes += missing_rows(run)
     return "".join(f"<p>{escape(note)}</p>" for note in notes)
+
+
+def _table(table: Table, folded: bool = False) -> str:
+    return _details(table.title, typeset.html(table)) if folded else typeset.html(table)
+
+
+def _details(title: str, body: str) -> str:
+    return f"<details><summary>{escape(title)}</summary>{body}</details>"
 
 
 def _figure(drawing: Drawing, paths: dict[str, Path]) -> str:
     kind, path = ("png", paths["png"]) if drawing.raster else ("svg+xml", paths["svg"])
     data = b64encode(path.read_bytes()).decode("ascii")
     return (
-        f'<figure id="{escape(drawing.name)}"><div class="scroll" tabindex="0">'
-        f'<img src="data:image/{kind};base64,{data}" alt="{escape(drawing.alt)}"></div>'
+        f'<figure id="{escape(drawing.name)}"><div class="scroll" tabindex="0" role="region" '
+        f'aria-label="{escape(drawing.title)}"><img src="data:image/{kind};base64,{data}" alt="{escape(drawing.alt)}"></div>'
         f"<figcaption><strong>{escape(drawing.title)}.</strong> {escape(drawing.caption)}</figcaption></figure>\n"
     )

@@ -70,7 +70,7 @@ class Result:
     def rules(self) -> tuple[str, ...]:
         """Names of the threshold rules this row can answer, best pooled F1 on test data included when sketched."""
         names = dict.fromkeys(name for case in self.files.cases for name in case["rules"])
-        if self.files.sketches("all") is not None:
+        if self.files.sketched:
             names.setdefault("f1max-pooled-test")
         return tuple(names)
 
@@ -160,10 +160,10 @@ class Result:
         return case["rules"][rule]
 
     def _pooled_test(self, choice: Choice) -> list[Confusion]:
-        sketches = self.files.sketches(choice.region)
-        if sketches is None:
-            raise UsageError(f"row {self.row.id} keeps no sketches, so rule {choice.rule!r} cannot be evaluated")
         if choice.region not in self._cut:
+            sketches = self.files.sketches(choice.region)
+            if sketches is None:
+                raise UsageError(f"row {self.row.id} keeps no sketches, so rule {choice.rule!r} cannot be evaluated")
             threshold = from_sketches(parse_rule(choice.rule), sketches)
             self._cut[choice.region] = [sketch.at(threshold) for sketch in sketches]
         return self._cut[choice.region]
@@ -177,9 +177,15 @@ class Run:
     results: tuple[Result, ...]
 
     def choices(self) -> tuple[Choice, Choice]:
-        """The primary rule over all voxels and over the brain."""
-        rule = self.info.get("rule", Choice.rule)
-        return Choice(rule), Choice(rule, "brain")
+        """The primary rule over the primary region and over the other one.
+
+        info["rule"] and the keys region, undefined and slice_policy of info["metrics"] say how; defaults as in `Choice`.
+        """
+        metrics = self.info.get("metrics") or {}
+        rule, undefined = self.info.get("rule", Choice.rule), metrics.get("undefined", Choice.undefined)
+        slices = metrics.get("slice_policy", Choice.slices)
+        regions = sorted(("all", "brain"), key=lambda region: region != metrics.get("region", Choice.region))
+        return tuple(Choice(rule, region, undefined, slices) for region in regions)
 
 
 def read_run(out: str | Path) -> Run:

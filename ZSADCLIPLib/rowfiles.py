@@ -9,9 +9,11 @@ import csv
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -107,12 +109,17 @@ class RowFiles:
     training: tuple[dict, ...]
     cases: tuple[dict, ...]
 
+    @property
+    def sketched(self) -> bool:
+        """True when every case has a sketch."""
+        return all(path.is_file() for path in self._sketch_paths())
+
     def sketches(self, region: str) -> list[ScoreSketch] | None:
         """One sketch per case in the order of `cases`, None unless every case has one."""
-        paths = [self.folder / "sketches" / f"{case['case']}.npz" for case in self.cases]
-        if not all(path.is_file() for path in paths):
-            return None
-        return [_read_sketch(path, region) for path in paths]
+        return [_read_sketch(path, region) for path in self._sketch_paths()] if self.sketched else None
+
+    def _sketch_paths(self) -> list[Path]:
+        return [self.folder / "sketches" / f"{case['case']}.npz" for case in self.cases]
 
     def panel(self, case_id: str) -> dict[str, np.ndarray] | None:
         """The arrays of `make_panel`, None when the row kept none."""
@@ -160,16 +167,17 @@ def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _arrays(path: Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
+    """The named arrays of a file, all without names."""
     try:
         with np.load(path, allow_pickle=False) as data:
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError) as error:
+            return {name: data[name] for name in names or data.files}
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, zlib.error) as error:
         raise InputError(f"cannot read {path}: {error}; delete the folder of the row and run again") from error
 
 
 def _read_sketch(path: Path, region: str) -> ScoreSketch:
-    data = _arrays(path)
+    data = _arrays(path, ("range", f"{region}_positives", f"{region}_negatives"))
     sketch = ScoreSketch(*data["range"].tolist(), bins=data[f"{region}_positives"].size)
     sketch.positives += data[f"{region}_positives"]
     sketch.negatives += data[f"{region}_negatives"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import nan
 
 import numpy as np
@@ -72,15 +73,23 @@ def bootstrap_mean(
     if counts.size < 2:
         return nan, nan
     sums = np.bincount(group, weights=values)
+    times = _draws(counts.size, resamples, seed)
+    low, high = np.quantile((times @ sums) / (times @ counts), (0.025, 0.975))
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=4)  # every metric of a run asks for the same draws
+def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
+    """How often each group is drawn in each resample, float64 (resamples, groups)."""
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    step = max(1, 2_000_000 // counts.size)
+    times = np.empty((resamples, groups))
+    step = max(1, 2_000_000 // groups)
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
-        drawn = rng.integers(counts.size, size=(size, counts.size))
-        means[start : start + size] = sums[drawn].sum(1) / counts[drawn].sum(1)
-    low, high = np.quantile(means, (0.025, 0.975))
-    return float(low), float(high)
+        drawn = rng.integers(groups, size=(size, groups)) + groups * np.arange(size)[:, None]
+        times[start : start + size] = np.bincount(drawn.ravel(), minlength=size * groups).reshape(size, groups)
+    times.flags.writeable = False  # shared by all callers
+    return times
 
 
 @dataclass(frozen=True)
@@ -131,3 +140,10 @@ def holm(p_values: Sequence[float]) -> list[float]:
         running = max(running, min(1.0, (order.size - rank) * p[index]))
         adjusted[index] = running
     return adjusted.tolist()
+
+
+def kendall(first: Sequence[float], second: Sequence[float]) -> float:
+    """Kendall's tau-b over pairs where both are defined; NaN with fewer than 3 of them or without variation."""
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    both = ~np.isnan(a) & ~np.isnan(b)
+    return float(stats.kendalltau(a[both], b[both]).statistic) if both.sum() > 2 else nan

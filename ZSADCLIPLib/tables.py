@@ -6,8 +6,10 @@ threshold rules, pooled values and lesions.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import nan
 
+from .bins import BINS
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
 from .rows import METHOD_LABELS, ROWS, SETUP_LABELS
 from .statistics import Summary, summarize
@@ -16,6 +18,11 @@ from .typeset import Interval, MeanSd, MedianIqr, Table, plain
 
 RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them
 REGION_LABELS = {"all": "all voxels", "brain": "brain voxels"}
+SLICE_LABELS = {
+    "lesion": "slices with lesion",
+    "lesion-or-prediction": "slices with lesion or prediction",
+    "all": "all slices",
+}
 CUT_METRICS = ("dice", "sensitivity", "specificity", "ppv")
 LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")
 NOTHING = Summary(0, 0, *(nan,) * 7)
@@ -43,6 +50,15 @@ class Numbers:
         return tuple(dict.fromkeys([primary, *(rule for r in self.run.results for rule in r.rules)]))
 
     @property
+    def bins(self) -> int:
+        """How many bins the distance along the brain has."""
+        return int((self.run.info.get("metrics") or {}).get("bins", BINS))
+
+    def choice(self, region: str) -> Choice:
+        """The primary choice, over this region."""
+        return next(choice for choice in self.run.choices() if choice.region == region)
+
+    @property
     def cases(self) -> int:
         """The largest number of test cases of a row."""
         return max(len(result.files.cases) for result in self.run.results)
@@ -53,12 +69,17 @@ def rule_label(name: str) -> str:
     return parse_rule(name).label
 
 
+def said(choice: Choice) -> str:
+    """Region and threshold rule for a caption."""
+    return f"{REGION_LABELS[choice.region].capitalize()}. Threshold: {rule_label(choice.rule)}."
+
+
 def results_tables(numbers: Numbers) -> list[Table]:
     """All tables of results, Table 1 over all voxels first."""
     primary = numbers.run.choices()
     tables = [paper_table(numbers, choice) for choice in primary]
     tables += [detail_table(numbers, choice) for choice in primary]
-    tables += [rules_table(numbers, choice.region) for choice in primary]
+    tables += [rules_table(numbers, choice) for choice in primary]
     tables += [pooled_table(numbers, choice) for choice in primary]
     return [*tables, lesion_table(numbers, primary[0])]
 
@@ -72,8 +93,7 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
     rows += [(*names, 0, *(None,) * len(PAPER_METRICS)) for names in _unfinished(numbers.run)]
     return Table(
         f"table1-{choice.region}",
-        f"Table 1. Mean ± sample standard deviation over test volumes, {REGION_LABELS[choice.region]}. "
-        f"Threshold: {rule_label(choice.rule)}",
+        f"Table 1. Mean ± sample standard deviation over test volumes. {said(choice)}",
         ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in PAPER_METRICS)),
         tuple(rows),
         (_UNDEFINED, _RANKING_NOTE, *missing_rows(numbers.run)),
@@ -90,7 +110,7 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
             rows.append((*_names(result), METRIC_LABELS[metric], s.n, s.undefined, *_spread(s)))
     return Table(
         f"details-{choice.region}",
-        f"Every metric in detail, {REGION_LABELS[choice.region]}. Threshold: {rule_label(choice.rule)}",
+        f"Every metric in detail. {said(choice)}",
         ("Model", "Setup", "Metric", "n", "Undefined", "Mean ± sd", "Median [IQR]", "95 % CI"),
         tuple(rows),
         (_UNDEFINED, _INTERVAL_NOTE, _RANKING_NOTE),
@@ -98,17 +118,17 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
     )
 
 
-def rules_table(numbers: Numbers, region: str) -> Table:
+def rules_table(numbers: Numbers, primary: Choice) -> Table:
     """The four metrics that need a mask, a column for each threshold rule."""
     rows = []
     for result in numbers.run.results:
         for metric in CUT_METRICS:
-            found = [numbers.summary(result, metric, Choice(rule, region)) for rule in numbers.rules]
+            found = [numbers.summary(result, metric, replace(primary, rule=rule)) for rule in numbers.rules]
             cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
             rows.append((*_names(result), METRIC_LABELS[metric], len(result.files.cases), *cells))
     return Table(
-        f"rules-{region}",
-        f"What the threshold decides: mean ± sd by rule, {REGION_LABELS[region]}",
+        f"rules-{primary.region}",
+        f"What the threshold decides: mean ± sd by rule, {REGION_LABELS[primary.region]}",
         ("Model", "Setup", "Metric", "n", *(rule_label(rule) for rule in numbers.rules)),
         tuple(rows),
         ("Oracle rules saw the truth of the test volumes. They are upper bounds, not results.", _UNDEFINED),
@@ -133,7 +153,7 @@ def pooled_table(numbers: Numbers, choice: Choice) -> Table:
         )
     return Table(
         f"pooled-{choice.region}",
-        f"All test volumes pooled into one, {REGION_LABELS[choice.region]}. Threshold: {rule_label(choice.rule)}",
+        f"All test volumes pooled into one. {said(choice)}",
         ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in (*CUT_METRICS, *RANKING))),
         tuple(rows),
         ("Pooled AUROC, F1-max and AP come from histograms; two numbers are bounds on the exact value.",),
@@ -155,13 +175,13 @@ def lesion_table(numbers: Numbers, choice: Choice) -> Table:
     dropped = ", ".join(f"{size:g}" for size in sorted(sizes))
     return Table(
         "lesions",
-        f"Lesions as objects. Threshold: {rule_label(choice.rule)}",
+        f"Lesions as objects. {said(choice)}",
         ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in LESION_METRICS), *(f"FROC at {r:g}" for r in rates)),
         tuple(rows),
         (
             "A lesion is found when one voxel overlaps. FROC at r: pooled lesion sensitivity at r false findings per "
-            f"volume, over all thresholds. Findings below {dropped} mm3 are dropped first. 2D Dice: mean over the slices "
-            "with lesion, then over volumes. AP needs no threshold.",
+            f"volume, over all thresholds. Findings below {dropped} mm3 are dropped first. 2D Dice: mean over "
+            f"{SLICE_LABELS[choice.slices]}, then over volumes. AP needs no threshold.",
         ),
         labels=2,
     )
@@ -176,7 +196,7 @@ def long_records(numbers: Numbers) -> list[dict[str, str]]:
                 if metric.startswith("lesion_") and region != result.files.cases[0]["froc"]["region"]:
                     continue  # lesions are matched in one region only
                 for rule in [""] if metric in RANKING else result.rules:
-                    choice = Choice(rule or numbers.run.choices()[0].rule, region)
+                    choice = replace(numbers.choice(region), rule=rule) if rule else numbers.choice(region)
                     s = numbers.summary(result, metric, choice)
                     if s.n or s.undefined:
                         found.append(_record(result, region, rule, metric, s))

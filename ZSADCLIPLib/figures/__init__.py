@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from ..tables import Numbers
 from .boxes import dice_boxes
+from .distance import dice_over_distance, lesions_over_distance
 from .drawing import Drawing, save, style
+from .froc import froc_curves
+from .gap import gap_bars
+from .learning import learning_curves
+from .qualitative import KINDS, qualitative
+from .rules import ranking, thresholds
+from .slices import slices_and_volumes
 
 __all__ = ["FIGURES", "Drawing", "draw_all", "save", "style"]
 
-FIGURES = {"fig1-dice": dice_boxes}
+FIGURES = {
+    "fig1-dice": dice_boxes,
+    "fig2-slices": slices_and_volumes,
+    "fig3-distance": dice_over_distance,
+    "gap": gap_bars,
+    "thresholds": thresholds,
+    "ranking": ranking,
+    "froc": froc_curves,
+    **{f"qualitative-{kind}": partial(qualitative, kind=kind) for kind in KINDS},
+    "learning": learning_curves,
+    "appendix-b-lesions": lesions_over_distance,
+}
 
 
 def draw_all(numbers: Numbers) -> list[Drawing]:

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..rows import METHOD_LABELS, SETUP_LABELS
-from ..tables import Numbers, rule_label
+from ..tables import Numbers, said
 from .drawing import SETUP_COLOURS, Drawing, canvas
 
 
@@ -47,8 +47,8 @@ def dice_boxes(numbers: Numbers) -> Drawing:
     return Drawing(
         "fig1-dice",
         "Figure 1. 3D Dice of the test volumes",
-        f"Boxes: quartiles and median; whiskers reach the last value within 1.5 IQR; points: test volumes; diamond: mean. "
-        f"All voxels. Threshold: {rule_label(choice.rule)}.",
+        "Boxes: quartiles and median; whiskers reach the last value within 1.5 IQR; points: test volumes; diamond: mean. "
+        + said(choice),
         f"Box plot of 3D Dice by model and setup. The highest mean is {numbers.summary(best, 'dice', choice).mean:.2f}, "
         f"{best.row.label}.",
         figure,

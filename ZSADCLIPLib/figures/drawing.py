@@ -11,9 +11,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from ..io import atomic_path, write_csv
-from ..rows import METHOD_LABELS, SETUP_LABELS
+from ..rows import SETUP_LABELS
 from ..typeset import plain
 
 DPI = 150
@@ -92,6 +93,7 @@ def save(drawing: Drawing, folder: Path) -> dict[str, Path]:
     paths = {suffix: folder / f"{drawing.name}.{suffix}" for suffix in ("png", "svg", "csv")}
     with atomic_path(paths["png"]) as temporary:
         drawing.figure.savefig(temporary, format="png", dpi=DPI, metadata={"Software": None})
+    drawing.figure.set_layout_engine("none")  # laid out once, so that both files show the same
     with atomic_path(paths["svg"]) as temporary:
         metadata = {"Date": None, "Creator": None, "Title": drawing.title}
         drawing.figure.savefig(temporary, format="svg", metadata=metadata)
@@ -100,9 +102,14 @@ def save(drawing: Drawing, folder: Path) -> dict[str, Path]:
     return paths
 
 
-def row_name(row) -> str:
-    """Such as "AdaCLIP Finetune"."""
-    return f"{METHOD_LABELS[row.method]} {SETUP_LABELS[row.setup]}"
+def setup_legend(figure: Figure, setups: list[str], *further) -> None:
+    """A legend above the axes: the setups that occur, in their own order, and further handles."""
+    handles = [
+        Line2D([], [], color=SETUP_COLOURS[s], marker=SETUP_MARKERS[s], ms=5, label=SETUP_LABELS[s])
+        for s in SETUP_LABELS
+        if s in setups
+    ]
+    figure.legend(handles=[*handles, *further], loc="outside upper center", ncols=len(handles) + len(further))
 
 
 def say_nothing(axis: Axes, text: str) -> None:

@@ -1,0 +1,96 @@
+"""This run beside the paper's own Table 1, when the user has copied it into a CSV; the project holds none of its values."""
+
+from __future__ import annotations
+
+import csv
+from math import isfinite, nan
+from pathlib import Path
+
+from .errors import InputError
+from .results import METRIC_LABELS, PAPER_METRICS
+from .rows import ROWS
+from .tables import Numbers, said
+from .typeset import Interval, MeanSd, Table
+
+PaperTable = dict[tuple[str, str], MeanSd]
+"""(row id, metric) -> the paper's mean and standard deviation."""
+
+
+def read_paper_table(path: str | Path) -> PaperTable:
+    """Read a CSV with the columns row, metric, mean and, if known, sd.
+
+    Row ids are those of `rows.ROWS`, metrics those of `results.PAPER_METRICS`, values from 0 to 1. Raises InputError
+    naming the line for anything else.
+    """
+    path = Path(path)
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, skipinitialspace=True)
+            columns = [(name or "").strip().lower() for name in reader.fieldnames or []]
+            reader.fieldnames = columns
+            lines = [(reader.line_num, row) for row in reader]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"cannot read the paper's table {path}: {error}") from error
+    if not {"row", "metric", "mean"} <= set(columns):
+        raise InputError(
+            f"the paper's table {path} has the columns {columns}; expected row, metric, mean and perhaps sd"
+        )
+    found: PaperTable = {}
+    for number, line in lines:
+        cell = {key: (value or "").strip() for key, value in line.items() if isinstance(key, str)}
+        where = f"line {number} of the paper's table {path}"
+        key = (cell["row"].lower(), cell["metric"].lower())
+        if key[0] not in {row.id for row in ROWS}:
+            raise InputError(f"{where}: unknown row {cell['row']!r}; expected one of {', '.join(r.id for r in ROWS)}")
+        if key[1] not in PAPER_METRICS:
+            raise InputError(f"{where}: unknown metric {cell['metric']!r}; expected one of {', '.join(PAPER_METRICS)}")
+        if key in found:
+            raise InputError(f"{where}: {key[0]} {key[1]} occurs a second time; keep one")
+        found[key] = MeanSd(_value(cell["mean"], where), _value(cell["sd"], where) if cell.get("sd") else nan)
+    if not found:
+        raise InputError(f"the paper's table {path} has no line below its header")
+    return found
+
+
+def comparison_table(numbers: Numbers, paper: PaperTable) -> Table:
+    """Rows and metrics that both have: the paper's value, this run's, and the difference with its interval."""
+    choice = numbers.run.choices()[0]
+    rows = []
+    for result in numbers.run.results:
+        for metric in PAPER_METRICS:
+            theirs = paper.get((result.row.id, metric))
+            if theirs is None:
+                continue
+            s = numbers.summary(result, metric, choice)
+            rows.append(
+                (
+                    result.row.label,
+                    METRIC_LABELS[metric],
+                    theirs,
+                    MeanSd(s.mean, s.sd) if s.n else None,
+                    s.n,
+                    s.mean - theirs.mean if s.n else None,
+                    Interval(s.ci_low - theirs.mean, s.ci_high - theirs.mean) if s.n else None,
+                )
+            )
+    return Table(
+        "comparison",
+        f"This run and the paper's Table 1. This run: {said(choice)}",
+        ("Row", "Metric", "Paper", "This run", "n", "Difference", "95 % CI"),
+        tuple(rows),
+        (
+            "The paper's values come from the file the user gave. Its threshold rule is not stated, and its data are not "
+            "these unless the same volumes were used. Interval: bootstrap of this run's mean only.",
+        ),
+        labels=2,
+    )
+
+
+def _value(text: str, where: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not (isfinite(value) and 0 <= value <= 1):
+        raise InputError(f"{where}: {text!r} is no number from 0 to 1")
+    return value

@@ -1,0 +1,195 @@
+"""Along the brain: Figure 3 (2D Dice over the distance from its centre) and Appendix B (the lesions themselves)."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..bins import bin_of, centres, slice_bins
+from ..results import Result
+from ..rows import METHOD_LABELS
+from ..tables import SLICE_LABELS, Numbers, said
+from .drawing import (
+    BLUE,
+    GREY,
+    SETUP_COLOURS,
+    SETUP_MARKERS,
+    VERMILION,
+    YELLOW,
+    Drawing,
+    canvas,
+    say_nothing,
+    setup_legend,
+)
+from .slices import METHODS
+
+AXIS = "distance from the brain's centre\n(−1 lowest, +1 highest slice)"
+
+
+def binned(result: Result, choice, count: int) -> list[dict]:
+    """The numbers of each bin: slices with lesion, subjects, mean 2D Dice over slices and over subjects."""
+    return [
+        {
+            "distance": found.distance,
+            "lesion_slices": len(found.values),
+            "subjects": len(found.dice),
+            "mean_2d_over_slices": found.over_slices,
+            "mean_2d_over_subjects": found.over_subjects,
+        }
+        for found in slice_bins([result], choice, count)
+    ]
+
+
+def dice_over_distance(numbers: Numbers) -> Drawing:
+    """The paper's Fig. 3: a panel a model, a line a setup, bars for the number of slices with lesion."""
+    choice = numbers.run.choices()[0]
+    figure, axes = canvas(10.0, 3.6, 1, len(METHODS), sharey=True)
+    data, setups, peaks, middles = [], [], [], centres(numbers.bins)
+    for axis, method in zip(axes[0], METHODS, strict=True):
+        axis.set_title(f"{METHOD_LABELS[method]} (n = {numbers.cases})")
+        axis.set_xlabel(AXIS)
+        results = [r for r in numbers.run.results if r.row.method == method]
+        if not results:
+            say_nothing(axis, "not in this run")
+            continue
+        counts = axis.twinx()
+        axis.set_zorder(counts.get_zorder() + 1)
+        axis.patch.set_visible(False)
+        for result in results:
+            found = binned(result, choice, numbers.bins)
+            bars = [b["lesion_slices"] for b in found]
+            if result is results[0]:
+                counts.bar(
+                    middles, bars, width=1.8 / numbers.bins, color=YELLOW, alpha=0.6, edgecolor="#b8a800", linewidth=0.5
+                )
+                counts.set_ylim(0, max(1, max(bars)) * 1.15)
+            setup = result.row.setup
+            line = [b["mean_2d_over_slices"] for b in found]
+            axis.plot(
+                middles,
+                line,
+                color=SETUP_COLOURS[setup],
+                marker=SETUP_MARKERS[setup],
+                ms=4,
+                lw=1.6,
+                mec="white",
+                mew=0.4,
+            )
+            setups.append(setup)
+            if np.isfinite(line).any():
+                peaks.append(f"{result.row.label} {middles[int(np.nanargmax(line))]:+.2f}")
+            data += [{"row": result.row.id, **b} for b in found]
+        counts.grid(False)
+        counts.spines["right"].set_visible(True)
+        if method == METHODS[-1]:
+            counts.set_ylabel(SLICE_LABELS[choice.slices])
+        axis.set_ylim(0, 1.03)
+        axis.set_xlim(-1.03, 1.03)
+    axes[0][0].set_ylabel("mean 2D Dice")
+    setup_legend(
+        figure,
+        setups,
+        Patch(facecolor=YELLOW, alpha=0.6, edgecolor="#b8a800", label=f"{SLICE_LABELS[choice.slices]} (right axis)"),
+    )
+    return Drawing(
+        "fig3-distance",
+        "Figure 3. 2D Dice along the brain",
+        f"Mean 2D Dice over {SLICE_LABELS[choice.slices]} in {numbers.bins} bins of the normalised distance from the brain's "
+        f"centre, upwards positive; a gap where a bin has no such slice. n = {numbers.cases} test volumes. {said(choice)} The "
+        "CSV also weights subjects equally.",
+        f"Lines of mean 2D Dice over the distance from the brain's centre. Peaks: {', '.join(peaks) or 'none'}.",
+        figure,
+        data,
+    )
+
+
+def lesions_over_distance(numbers: Numbers) -> Drawing:
+    """Appendix B, our reading: lesion area and how it varies, subjects, and where in the plane lesions lie, per bin."""
+    result = max(numbers.run.results, key=lambda r: len(r.files.cases))
+    bins: list[list[tuple]] = [[] for _ in range(numbers.bins)]
+    for case in result.files.cases:
+        columns, (row_mm, column_mm, _) = case["slices"], case["spacing_mm"]
+        for b, area, row, across in zip(
+            bin_of(np.array(columns["distance"]), numbers.bins),
+            columns["lesion"],
+            columns["lesion_row_mm"],
+            columns["lesion_column_mm"],
+            strict=True,
+        ):
+            if area and b >= 0:
+                bins[b].append((case["subject"], area * row_mm * column_mm, row, across))
+    data = [_lesion_bin(*pair) for pair in zip(centres(numbers.bins), bins, strict=True)]
+    figure, [[areas, places]] = canvas(9.0, 3.6, 1, 2)
+    shown = [d for d in data if d["slices"]]
+    x = [d["distance"] for d in shown]
+    areas.fill_between(
+        x, [d["area_q1_mm2"] for d in shown], [d["area_q3_mm2"] for d in shown], color=BLUE, alpha=0.2, lw=0
+    )
+    areas.plot(x, [d["area_mean_mm2"] for d in shown], "o-", color=BLUE, ms=4)
+    areas.plot(x, [d["area_sd_mm2"] for d in shown], "s--", color=VERMILION, ms=4)
+    areas.set_ylabel("lesion area per slice (mm²)")
+    top = areas.get_ylim()[1]
+    areas.set_ylim(0, top * 1.12)
+    for d in shown:
+        areas.text(d["distance"], top * 1.1, d["subjects"], ha="center", va="top", fontsize=6.5, color=GREY)
+    areas.legend(
+        handles=[
+            Line2D([], [], color=BLUE, marker="o", ms=4, label="mean"),
+            Patch(facecolor=BLUE, alpha=0.2, label="quartiles"),
+            Line2D([], [], color=VERMILION, marker="s", ls="--", ms=4, label="standard deviation"),
+        ],
+        loc="upper left",
+        bbox_to_anchor=(0, 0.93),
+    )
+    for key, label, colour, marker, shift in (
+        ("column", "left to right", BLUE, "o", -0.012),
+        ("row", "front to back", VERMILION, "s", 0.012),
+    ):
+        places.errorbar(
+            np.add(x, shift),
+            [d[f"{key}_mean_mm"] for d in shown],
+            [np.nan_to_num(d[f"{key}_sd_mm"]) for d in shown],
+            fmt=marker + "-",
+            color=colour,
+            ms=4,
+            lw=1.2,
+            elinewidth=0.8,
+            capsize=2,
+            label=label,
+        )
+    places.set_ylabel("lesion centroid from the\nbrain's centre (mm), mean ± sd")
+    places.legend(loc="best")
+    for axis in (areas, places):
+        axis.set_xlabel(AXIS)
+        axis.set_xlim(-1.03, 1.03)
+        axis.set_title(f"n = {len(result.files.cases)}, {sum(d['slices'] for d in data)} slices with lesion")
+    return Drawing(
+        "appendix-b-lesions",
+        "Appendix B (our reading). Lesions along the brain",
+        f"The content of the paper's appendix is not known to us. Left: area of the lesions in a slice, over slices with "
+        f"lesion; grey numbers: subjects in the bin. Right: centroid of the lesions in a slice, positive to the right edge "
+        f"of the picture (the patient's left) and to the back. Truth only, no threshold; n = {len(result.files.cases)} test "
+        "volumes.",
+        "Lesion area and in-plane position of lesions over the distance from the brain's centre.",
+        figure,
+        data,
+    )
+
+
+def _lesion_bin(distance: float, found: list[tuple]) -> dict:
+    record = {"distance": distance, "slices": len(found), "subjects": len({f[0] for f in found})}
+    if not found:
+        return record
+    area, row, column = (np.array([f[i] for f in found], float) for i in (1, 2, 3))
+    record |= dict(
+        zip(
+            ("area_q1_mm2", "area_median_mm2", "area_q3_mm2"),
+            np.quantile(area, (0.25, 0.5, 0.75)).tolist(),
+            strict=True,
+        )
+    )
+    for name, values, unit in (("area", area, "mm2"), ("row", row, "mm"), ("column", column, "mm")):
+        record[f"{name}_mean_{unit}"] = float(values.mean())
+        record[f"{name}_sd_{unit}"] = float(values.std(ddof=1)) if values.size > 1 else np.nan
+    return record

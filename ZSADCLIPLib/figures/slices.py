@@ -1,0 +1,105 @@
+"""Figure 2: per subject the 2D Dice of the slices and the 3D Dice of the volume."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..results import Result
+from ..rows import METHOD_LABELS, SETUP_LABELS
+from ..tables import SLICE_LABELS, Numbers, said
+from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
+
+METHODS = ("adaclip", "anomalyclip", "vand")  # the paper leaves AnoVL out
+SETUPS = ("industrial", "finetune", "brats", "pmc")
+
+
+def slices_and_volumes(numbers: Numbers) -> Drawing:
+    """The paper's Fig. 2: 12 panels, subjects from the smallest to the largest lesion volume."""
+    choice = numbers.run.choices()[0]
+    known = {(r.row.method, r.row.setup): r for r in numbers.run.results}
+    setups = [*SETUPS, *(["biomedclip"] if any(setup == "biomedclip" for _, setup in known) else [])]
+    figure, axes = canvas(2.6 * len(setups), 6.6, len(METHODS), len(setups), sharey=True)
+    data, below, compared = [], 0, 0
+    for row, method in zip(axes, METHODS, strict=True):
+        for axis, setup in zip(row, setups, strict=True):
+            axis.set_title(f"{METHOD_LABELS[method]} {SETUP_LABELS[setup]}")
+            axis.set_ylim(-0.03, 1.03)
+            result = known.get((method, setup))
+            if result is None:
+                say_nothing(axis, "not in this run")
+                continue
+            found = _subjects(result, choice)
+            _panel(axis, found)
+            data += [{"row": result.row.id, **{k: s[k] for k in s if k != "slices"}, **_quartiles(s)} for s in found]
+            pairs = [(s["mean_2d"], s["dice_3d"]) for s in found if not np.isnan(s["mean_2d"] + s["dice_3d"])]
+            below += sum(volume < flat for flat, volume in pairs)
+            compared += len(pairs)
+        row[0].set_ylabel("Dice")
+    for axis in axes[-1]:
+        axis.set_xlabel(f"test volume, by lesion volume (n = {numbers.cases})")
+    box = Patch(
+        facecolor=BLUE, alpha=0.45, edgecolor=BLUE, label=f"2D Dice of {SLICE_LABELS[choice.slices]}: quartiles, 5-95 %"
+    )
+    cross = Line2D([], [], marker="x", color=VERMILION, linestyle="", ms=7, mew=2, label="3D Dice of the volume")
+    figure.legend(handles=[box, cross], loc="outside upper center", ncols=2)
+    return Drawing(
+        "fig2-slices",
+        "Figure 2. 2D Dice of slices and 3D Dice of volumes",
+        f"One column a test volume, the smallest lesion volume on the left, n = {numbers.cases}. Box: quartiles and median "
+        f"of the 2D Dice of {SLICE_LABELS[choice.slices]}; whiskers: 5th and 95th percentile; cross: 3D Dice. "
+        f"{said(choice)} The 3D Dice lies below the mean 2D Dice in {below} of {compared} volumes.",
+        f"Panels of models by setups; in {below} of {compared} test volumes the 3D Dice lies below the mean 2D Dice.",
+        figure,
+        data,
+    )
+
+
+def _subjects(result: Result, choice) -> list[dict]:
+    volumes = result.values("dice", choice)
+    found = []
+    for case, slices, volume in zip(result.files.cases, result.slice_dice(choice), volumes, strict=True):
+        kept = slices[~np.isnan(slices)]
+        found.append(
+            {
+                "case": case["case"],
+                "subject": case["subject"],
+                "lesion_ml": case["lesion_ml"],
+                "slices": kept,
+                "slices_with_lesion": kept.size,
+                "mean_2d": float(kept.mean()) if kept.size else np.nan,
+                "dice_3d": float(volume),
+            }
+        )
+    return sorted(found, key=lambda s: (s["lesion_ml"], s["case"]))
+
+
+def _quartiles(subject: dict) -> dict:
+    if not subject["slices"].size:
+        return {}
+    names = ("p5_2d", "q1_2d", "median_2d", "q3_2d", "p95_2d")
+    return dict(zip(names, np.quantile(subject["slices"], (0.05, 0.25, 0.5, 0.75, 0.95)).tolist(), strict=True))
+
+
+def _panel(axis, found: list[dict]) -> None:
+    places = [i for i, s in enumerate(found, start=1) if s["slices"].size]
+    if places:
+        axis.boxplot(
+            [s["slices"] for s in found if s["slices"].size],
+            positions=places,
+            widths=0.6,
+            whis=(5, 95),
+            showfliers=False,
+            patch_artist=True,
+            manage_ticks=False,
+            boxprops={"facecolor": BLUE, "alpha": 0.45, "edgecolor": BLUE, "linewidth": 0.8},
+            medianprops={"color": BLUE, "linewidth": 1.4},
+            whiskerprops={"color": BLUE, "linewidth": 0.8},
+            capprops={"color": BLUE, "linewidth": 0.8},
+        )
+    axis.plot(range(1, len(found) + 1), [s["dice_3d"] for s in found], "x", color=VERMILION, ms=6, mew=1.8, zorder=4)
+    axis.set_xlim(0.3, len(found) + 0.7)
+    axis.grid(axis="x", visible=False)
+    step = max(1, -(-len(found) // 8))
+    axis.set_xticks(range(1, len(found) + 1, step))

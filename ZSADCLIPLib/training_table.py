@@ -1,0 +1,62 @@
+"""Table 2: how each model was trained, from the manifests; what it cost, from the clocks, stands in a table of its own."""
+
+from __future__ import annotations
+
+from .results import Run
+from .typeset import Table
+
+_SETTINGS = {
+    "Epochs": "epochs",
+    "Batch": "batch_size",
+    "Learning rate": "learning_rate",
+    "Optimiser": "optimizer",
+    "Seed": "seed",
+    "Subjects": "subjects",
+    "Slices": "slices",
+    "Slices seen": "slices_seen",
+}
+
+
+def training_table(run: Run) -> Table:
+    """Table 2: backbone, trainable parameters and settings of each row; untrained rows have dashes."""
+    rows = []
+    for result in run.results:
+        manifest = result.files.manifest
+        training = manifest.get("training") or {}
+        rows.append(
+            (
+                result.row.label,
+                (manifest.get("backbone") or {}).get("name"),
+                (manifest.get("method") or {}).get("trainable_parameters"),
+                *(_plain(training.get(key)) for key in _SETTINGS.values()),
+            )
+        )
+    return Table(
+        "table2-training",
+        "Table 2. Training settings",
+        ("Row", "Backbone", "Trainable parameters", *_SETTINGS),
+        tuple(rows),
+        ("CLIP's own weights are frozen. A dash: the row trains nothing itself.",),
+    )
+
+
+def runtime_table(run: Run) -> Table:
+    """Times and memory of each row as runtime.json has them; they differ from run to run."""
+    keys = list(dict.fromkeys(key for result in run.results for key in result.files.runtime))
+    rows = tuple((result.row.label, *(_plain(result.files.runtime.get(key)) for key in keys)) for result in run.results)
+    return Table(
+        "runtime",
+        "Time and memory",
+        ("Row", *(key.replace("_", " ") for key in keys)),
+        rows,
+        ("Measured on the machine of the run; the only table that differs between two runs of the same settings.",),
+        digits=1,
+    )
+
+
+def _plain(value: object) -> str | int | float | None:
+    if value is None or isinstance(value, (str, int)):
+        return value
+    if isinstance(value, float):
+        return f"{value:g}" if abs(value) < 0.1 else value
+    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else ", ".join(map(str, value))
