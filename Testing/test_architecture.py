@@ -15,13 +15,15 @@ LEVELS = [
     ["io", "itk_io", "nifti_io", "cases", "slicing", "intensity", "metrics", "curves", "sketch", "findings", "pictures"]
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
-    + ["labels", "splits", "results", "rowfiles"],
+    + ["labels", "splits", "results", "rowfiles"]
+    + ["scaling", "settings", "profiles", "augment", "material", "cohort"],
     ["typeset", "tables", "training_table", "comparison", "bins", "decomposition", "figures"]
     + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],
-    ["checkpoint", "detector", "train"],
-    ["detect_job"],
+    ["checkpoint", "detector", "features", "train"],
+    ["scoring", "row_tasks", "plan", "pool", "benchmark"],
+    ["detect_job", "benchmark_job"],
     ["jobs"],
     ["child"],
     ["__main__"],
