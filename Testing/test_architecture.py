@@ -11,21 +11,21 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "ZSADCLIPLib"
 FILES = sorted(ENGINE.rglob("*.py"))
 LEVELS = [
-    ["errors", "progress", "suffixes", "volume"],
+    ["errors", "progress", "suffixes", "volume", "atomic", "lock", "privacy"],
     ["io", "itk_io", "nifti_io", "cases", "slicing", "intensity", "metrics", "curves", "sketch", "findings", "pictures"]
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
-    + ["labels", "splits", "results", "rowfiles"]
-    + ["scaling", "settings", "profiles", "augment", "material", "cohort"],
+    + ["labels", "splits", "results", "rowfiles"],
     ["typeset", "tables", "training_table", "comparison", "bins", "decomposition", "figures"]
     + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],
-    ["checkpoint", "detector", "features", "train"],
-    ["scoring", "row_tasks", "plan", "pool", "benchmark"],
-    ["detect_job", "benchmark_job"],
+    ["checkpoint", "detector", "train"],
+    ["executor", "pool", "cluster", "batch", "table"],
+    ["detect_case"],
+    ["detect_job"],
     ["jobs"],
-    ["child"],
+    ["child", "worker"],
     ["__main__"],
 ]
 TORCH_FREE = [name for level in LEVELS[:3] for name in level if (ENGINE / f"{name}.py").is_file()]

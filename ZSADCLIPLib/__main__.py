@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
+import threading
 
 from . import __version__
 from .adapters import METHODS
 from .backbones import BACKBONES
 from .errors import UsageError, ZSADCLIPError
+from .executor import EXECUTORS
+from .privacy import redact
 from .progress import Cancelled
 
 
@@ -69,6 +74,28 @@ def _detect_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--dry-run", action="store_true", help="show what would be done")
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--no-pictures", dest="pictures", action="store_false")
+    p.add_argument(
+        "--keep-identifiers",
+        action="store_true",
+        help="let names of folders and DICOM series into ids and messages",
+    )
+    add_execution(p)
+
+
+def add_execution(p: argparse.ArgumentParser) -> None:
+    """The options of `executor.Execution`."""
+    g = p.add_argument_group("many cases")
+    g.add_argument("--executor", choices=EXECUTORS, default="local", help="worker processes here, or a Dask cluster")
+    g.add_argument("--workers", type=int, default=0, metavar="N", help="worker processes (0: this process alone)")
+    g.add_argument("--threads", type=int, default=0, metavar="N", help="CPU threads a worker (0: cores / workers)")
+    g.add_argument("--time-out", type=float, metavar="SECONDS", help="longest time for a case")
+    g.add_argument("--retries", type=int, default=1, metavar="N", help="new tries of a case whose worker died")
+    g.add_argument(
+        "--patience", type=float, default=60.0, metavar="SECONDS", help="wait this long for a share that is gone"
+    )
+    g.add_argument("--shard", metavar="I/N", help="only every N-th case from the I-th on, for job arrays")
+    g.add_argument("--scheduler", metavar="ADDRESS|FILE", help="running Dask scheduler, or its scheduler file")
+    g.add_argument("--cluster", metavar="FILE.toml", help="settings of a batch system: slurm, pbs, sge or lsf")
 
 
 def _parse_settings(pairs: list[str]) -> dict:
@@ -133,6 +160,10 @@ def _run_detect(arguments: argparse.Namespace) -> int:
     if not result.get("dry_run"):
         kept = f", {result['skipped']} kept" if result["skipped"] else ""
         print(f"{result['cases']} cases, {result['failed']} failed{kept}; results in {result['output']}")
+        if result["failed"]:
+            more = " ..." if result["failed"] > len(result["failed_ids"]) else ""
+            print(f"failed: {', '.join(result['failed_ids'])}{more}")
+            print("The same command with --skip-existing tries only these again; summary.csv says why they failed.")
         print("Research use only, not for diagnosis.")
     return int(result["failed"] > 0)
 
@@ -182,6 +213,7 @@ def _run_phantom(arguments: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     try:
+        _end_like_an_interrupt()
         chosen = parser().parse_args(arguments)
         if chosen.command == "run":
             from .child import run
@@ -197,6 +229,18 @@ def main(arguments: list[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled):
         print("zsadclip: interrupted; finished cases are complete, nothing else was written", file=sys.stderr)
         return 130
+    except Exception as error:
+        if os.environ.get("ZSADCLIP_TRACEBACK") == "1":
+            raise
+        detail = redact(f"{type(error).__name__}: {error}")
+        print(f"zsadclip: unexpected {detail} (ZSADCLIP_TRACEBACK=1 shows where)", file=sys.stderr)
+        return 1
+
+
+def _end_like_an_interrupt() -> None:
+    """Batch systems end jobs with SIGTERM: stop then as at Ctrl-C, with nothing half-written."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,9 @@ class Case:
     mask: Path | None = None
 
 
-def expand_inputs(inputs: Sequence[str | os.PathLike] | str | os.PathLike) -> list[Case]:
+def expand_inputs(
+    inputs: Sequence[str | os.PathLike] | str | os.PathLike, keep_identifiers: bool = False
+) -> list[Case]:
     """The cases that files, folders, globs and manifests name, in the order given and sorted within each.
 
     A folder gives the volumes in it and below it; a folder of DICOM files is one case; results written next to their

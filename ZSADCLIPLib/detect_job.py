@@ -4,15 +4,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
-from .errors import UsageError, WeightsError, ZSADCLIPError
-from .progress import Cancelled, Progress, Report, part, quiet, silent
+from . import __version__, detect_case
+from .atomic import clear_temporaries, content_hash
+from .errors import OutputError, UsageError, WeightsError
+from .executor import EXECUTION_FIELDS, Execution, execute
+from .lock import folder_lock
+from .progress import Progress, Report, quiet, silent
+
+# What a result does not depend on; a folder of weights is only where they are.
+NOT_SETTINGS = {
+    "inputs",
+    "output",
+    "skip_existing",
+    "dry_run",
+    "device",
+    "batch_size",
+    "weights_dir",
+    "keep_identifiers",
+}
+UNWRITABLE = 3  # cases in a row that cannot be written end a run
+ENDINGS = ("_anomaly", "_mask", "")
 
 
 @dataclass(frozen=True)
-class Detect:
+class Detect(Execution):
     """Score volumes and write their maps, masks, findings and pictures.
 
     inputs         files, folders, globs, or one manifest CSV (id,image[,mask]).
@@ -20,7 +41,9 @@ class Detect:
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
     settings       further config fields of the method, such as {"upsample": "centres"}.
+    skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
+    keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
     """
 
     inputs: tuple[str, ...]
@@ -52,35 +75,72 @@ class Detect:
     seed: int = 0
     pictures: bool = True
     compress: bool = True
+    keep_identifiers: bool = False
+
+    kind: ClassVar[str] = "detect"
 
     def run(self, progress: Progress = silent, report: Report = quiet) -> dict:
         """Run all cases; a bad one is reported and the others go on.
 
-        Returns {"cases", "failed", "skipped", "output"}. Raises ZSADCLIPError before any work when the settings cannot
-        work, and whatever `progress` raises.
+        Returns {"cases", "failed", "skipped", "output"}, and the first failed ids in "failed_ids" where some failed.
+        Raises ZSADCLIPError before any work when the settings cannot work, OutputError when results cannot be written or
+        another run holds the output folder, and whatever `progress` raises.
         """
-        from .io import expand_inputs, write_csv
+        from .io import expand_inputs
+        from .table import Table, write_summary
 
-        cases = expand_inputs(self.inputs)
-        batch = self._batch()
+        self.check_execution()
+        self._batch()
+        cases = expand_inputs(self.inputs, self.keep_identifiers)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
+        first, step = self.part()
+        mine = cases[first::step]
         if self.dry_run:
-            for case in cases:
-                report({"event": "case", "id": case.id, "status": "planned", "image": Path(case.image).name})
-            return {"cases": len(cases), "failed": 0, "skipped": 0, "output": self.output, "dry_run": True}
-        pending = [case for case in cases if not (self.skip_existing and self._finished(case))]
-        rows = {case.id: self._stored(case) for case in cases if case not in pending}
-        if pending:
-            progress(0.0, "loading the model")
-            detector = self.detector(batch)
-            for i, case in enumerate(pending):
-                inner = part(progress, i / len(pending), (i + 1) / len(pending))
-                rows[case.id] = self._one(detector, case, lambda f, t, n=case.id, p=inner: p(f, f"{n}: {t}"))
-                report({"event": "case", **rows[case.id]})
-        write_csv(Path(self.output) / "summary.csv", [rows[case.id] for case in cases])
-        failed = sum(row["status"] == "failed" for row in rows.values())
-        return {"cases": len(cases), "failed": failed, "skipped": len(cases) - len(pending), "output": self.output}
+            for case in mine:
+                image = case.id if case.image.is_dir() and not self.keep_identifiers else case.image.name
+                report({"event": "case", "id": case.id, "status": "planned", "image": image})
+            return {"cases": len(mine), "failed": 0, "skipped": 0, "output": self.output, "dry_run": True}
+        ids = {"summary", *(case.id for case in mine)}
+
+        def is_ours(stem: str) -> bool:
+            return any(stem.removesuffix(end) in ids for end in ENDINGS)
+
+        with folder_lock(self.output, self.shard), Table(len(mine)) as table:
+            clear_temporaries(self.output, is_ours)
+            try:
+                execute(self, [self._item(case) for case in mine], self._settler(table, report), progress)
+            finally:
+                clear_temporaries(self.output, is_ours)
+            write_summary(Path(self.output), [case.id for case in cases], (first, step), table)
+            result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
+            return result | ({"failed_ids": table.failed_ids} if table.failed else {})
+
+    def load(self, slot: int):
+        """The detector, for `executor.execute`."""
+        return self.detector(slot)
+
+    def one(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
+        """Work on one case, for `executor.execute`."""
+        return detect_case.one(self, state, item, progress)
+
+    def _settler(self, table, report: Report) -> Callable[[int, dict], None]:
+        unwritable = 0
+
+        def settle(n: int, row: dict) -> None:
+            nonlocal unwritable
+            table.kept += bool(row.pop("kept", False))
+            unwritable = unwritable + 1 if row.pop("unwritable", False) else 0
+            table.put(n, row)
+            report({"event": "case", **row})
+            if unwritable == UNWRITABLE:
+                raise OutputError(f"nothing can be written any more ({row['error']}); finished cases are kept")
+
+        return settle
+
+    def _item(self, case) -> dict:
+        mask = str(case.mask) if case.mask else None
+        return {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key}
 
     def _batch(self) -> int | None:
         if self.batch_size == "auto":
@@ -89,8 +149,8 @@ class Detect:
             raise UsageError(f"batch size {self.batch_size!r}: expected auto or a whole number from 1")
         return int(self.batch_size)
 
-    def detector(self, batch: int | None = None):
-        """The detector these settings describe, models loaded."""
+    def detector(self, slot: int = 0):
+        """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
         from .adapters import METHODS
         from .backbones import BACKBONES, load_backbone
         from .checkpoint import load_adapter, read_info
@@ -106,7 +166,7 @@ class Detect:
         activation = (
             self.activation or (info and info.backbone.get("activation")) or method.activation.get(self.backbone)
         )
-        device = choose_device(self.device)
+        device = choose_device(self.device, slot)
         backbone = load_backbone(
             self.backbone,
             self.weights,
@@ -129,7 +189,7 @@ class Detect:
             plane=self.plane,
             intensity=self.intensity,
             window=tuple(self.window) if self.window else None,
-            batch_size=batch,
+            batch_size=self._batch(),
             threshold=self.threshold,
             min_size_mm3=self.min_size_mm3,
             background=self.background,
@@ -153,82 +213,28 @@ class Detect:
             for rows in torch.from_numpy(slices).split(detector.batch_size):
                 detector.adapter.remember(detector.backbone, detector.backbone.preprocess(rows))
 
-    def _paths(self, case) -> dict[str, Path]:
+    def paths(self, case_id: str) -> dict[str, Path]:
+        """Where the results of a case go: map, mask, json and, with pictures, png."""
         folder, suffix = Path(self.output), ".nii.gz" if self.compress else ".nii"
-        names = {"map": f"_anomaly{suffix}", "mask": f"_mask{suffix}", "json": ".json", "png": ".png"}
-        return {key: folder / f"{case.id}{name}" for key, name in names.items()}
+        names = {"map": f"_anomaly{suffix}", "mask": f"_mask{suffix}", "json": ".json"}
+        names |= {"png": ".png"} if self.pictures else {}
+        return {key: folder / f"{case_id}{name}" for key, name in names.items()}
 
-    @property
+    @cached_property
     def key(self) -> str:
-        """Sixteen hex digits of the settings that a result depends on."""
-        ignored = ("inputs", "output", "skip_existing", "dry_run", "device", "batch_size")
-        data = {k: v for k, v in asdict(self).items() if k not in ignored}
+        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, the version."""
+        ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
+        data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": __version__}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
-    def _finished(self, case) -> bool:
-        paths = self._paths(case)
-        needed = [paths["map"], paths["mask"], *([paths["png"]] if self.pictures else [])]
-        try:
-            done = json.loads(paths["json"].read_text())
-        except (OSError, ValueError):
-            return False
-        return done.get("settings") == self.key and all(path.is_file() for path in needed)
 
-    def _stored(self, case) -> dict:
-        return json.loads(self._paths(case)["json"].read_text())["summary"]
-
-    def _one(self, detector, case, progress: Progress) -> dict:
-        try:
-            return self._detect(detector, case, progress)
-        except Cancelled:
-            raise
-        except ZSADCLIPError as error:
-            return {"id": case.id, "status": "failed", "error": f"{type(error).__name__}: {error}"}
-        except (OSError, MemoryError, RuntimeError) as error:
-            return {"id": case.id, "status": "failed", "error": f"{type(error).__name__}: {error or 'out of memory'}"}
-
-    def _detect(self, detector, case, progress: Progress) -> dict:
-        from .io import read_mask, read_volume, write_json, write_volume
-
-        volume = read_volume(case.image)
-        truth = read_mask(case.mask, volume).array > 0 if case.mask else None
-        brain = read_mask(self.brain_mask, volume).array > 0 if self.brain_mask else None
-        found = detector.detect(volume, brain, part(progress, 0.02, 0.9))
-        paths = self._paths(case)
-        row = {
-            "id": case.id,
-            "status": "done",
-            "error": "",
-            "volume_score": found.volume_score,
-            "threshold": found.threshold,
-            "threshold_rule": found.threshold_rule,
-            "findings": len(found.findings),
-            "volume_mm3": sum(f.volume_mm3 for f in found.findings),
-        }
-        if truth is not None:
-            row |= _against(found, truth)
-        progress(0.92, "writing")
-        write_volume(paths["map"], found.map, "float32")
-        write_volume(paths["mask"], found.mask, "uint8")
-        if self.pictures:
-            from .adapters import METHODS
-            from .pictures import montage_of
-
-            montage_of(
-                paths["png"], found, truth, title=f"{case.id}: {METHODS[self.method].label} on {detector.backbone.name}"
-            )
-        # The JSON comes last: its presence says that the case is complete.
-        write_json(paths["json"], {"id": case.id, "settings": self.key, "summary": row, **found.to_dict()})
-        progress(1.0, "done")
-        return row
-
-
-def _against(found, truth) -> dict:
-    """Voxel metrics of a detection over the whole volume, undefined ones empty."""
-    from .curves import curve
-    from .metrics import confusion, scores
-
-    overlap, ranking = scores(confusion(found.mask.array > 0, truth)), curve(found.map.array, truth)
-    values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}
-    values |= {"auroc": ranking.auroc, "average_precision": ranking.average_precision, "f1_max": ranking.f1_max}
-    return {k: float(v) if v == v else None for k, v in values.items()}
+def _by_content(value: object) -> object:
+    """A setting with the digest of a file in the place of its name."""
+    if isinstance(value, (tuple, list)):
+        return [_by_content(each) for each in value]
+    if not isinstance(value, str):
+        return value
+    try:
+        return content_hash(value) if Path(value).is_file() else value
+    except (OSError, ValueError):
+        return value

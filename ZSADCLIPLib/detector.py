@@ -269,8 +269,13 @@ def default_batch_size(backbone, image_size: int) -> int:
     return int(np.clip(free // 3 // bytes_each, 1, 64))
 
 
-def choose_device(name: str) -> str:
-    """The device behind "auto", "cuda", "cuda:1", "mps" or "cpu"; raises WeightsError for one that is not there."""
+def choose_device(name: str, slot: int = 0) -> str:
+    """The device behind "auto", "cuda", "cuda:1", "mps" or "cpu"; raises WeightsError for one that is not there.
+
+    Workers, told apart by `slot`, take the GPUs of a machine in turn with "auto" and "cuda".
+    """
+    if name in ("auto", "cuda") and torch.cuda.device_count() > 1:
+        return f"cuda:{slot % torch.cuda.device_count()}"
     if name == "auto":
         if torch.cuda.is_available():
             return "cuda"

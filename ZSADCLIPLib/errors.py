@@ -19,3 +19,7 @@ class WeightsError(ZSADCLIPError):
 
 class DependencyError(ZSADCLIPError):
     """An optional package is needed; the message names the extra that brings it."""
+
+
+class OutputError(ZSADCLIPError):
+    """Results cannot be written: the disk is full, the folder is read-only or gone, or another run is at work there."""

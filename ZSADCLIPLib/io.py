@@ -5,15 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import os
-import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from . import itk_io, nifti_io
+from .atomic import atomic_path
 from .cases import Case, expand_inputs
 from .errors import InputError, UsageError
 from .suffixes import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
@@ -87,30 +86,6 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
         write(temporary, volume.with_array(array))
 
 
-@contextmanager
-def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
-    """Give a temporary path beside `path`, with its suffix, that takes its place when the block ends without an error.
-
-    Folders on the way are made. On an error nothing is left behind and what was at `path` stays. Raises UsageError if
-    the folder cannot be made.
-    """
-    path = Path(path)
-    stem, suffix = split_suffix(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}; choose another one") from error
-    temporary = path.with_name(f".{stem[:40]}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner only
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_text(path: str | os.PathLike, text: str) -> None:
     """Write UTF-8 text with "\\n" line ends, complete or not at all."""
     with atomic_path(path) as temporary:
@@ -123,20 +98,17 @@ def write_json(path: str | os.PathLike, data: object) -> None:
 
 
 def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str] | None = None) -> None:
-    """Write rows as CSV with a header, complete or not at all; columns by first appearance unless given."""
-    rows = list(rows)
+    """Write rows as CSV with a header, complete or not at all; columns by first appearance unless given.
+
+    With `columns` the rows are written as they come, however many there are.
+    """
     if columns is None:
+        rows = list(rows)
         columns = list(dict.fromkeys(key for row in rows for key in row))
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-
-
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def _read(path: Path) -> Volume:

@@ -1,0 +1,177 @@
+"""Cases spread over processes, shards and a Dask cluster: the same bytes, and whatever dies costs one case at most."""
+
+import csv
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+from small_models import VIT
+
+from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.errors import OutputError, UsageError, WeightsError, ZSADCLIPError
+from ZSADCLIPLib.io import write_volume
+from ZSADCLIPLib.lock import folder_lock
+from ZSADCLIPLib.progress import Cancelled
+from ZSADCLIPLib.volume import Volume
+
+FAULTS = Path(__file__).parent / "faults"
+NAMES = [f"c{n}" for n in range(5)]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five small volumes, a tiny model, and the results of a plain run over them in `here`."""
+    folder, rng = tmp_path_factory.mktemp("many"), np.random.default_rng(3)
+    (folder / "tiny.json").write_text(json.dumps(VIT))
+    for name in NAMES:
+        array = np.zeros((20, 24, 5), np.int16)
+        array[3:-3, 3:-3, 1:-1] = rng.integers(50, 500, (14, 18, 3))
+        write_volume(folder / "in" / f"{name}.nii", Volume(array, np.eye(4)))
+    assert detect(folder, folder / "here").run()["failed"] == 0
+    return folder
+
+
+def detect(data, out, *inputs, **changes):
+    values = dict(backbone=str(data / "tiny.json"), weights="random", checkpoint="vand:random", image_size=64)
+    inputs = inputs or (data / "in",)
+    return Detect(tuple(map(str, inputs)), str(out), **values | {"device": "cpu"} | changes)
+
+
+@pytest.fixture
+def with_faults(data, monkeypatch):
+    """Volumes that kill or stop the process that reads them, besides the good ones; gives all inputs."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAULTS), *sys.path]))
+    for name in ("poison", "hang"):
+        (data / f"{name}.nii").write_bytes((data / "in" / "c0.nii").read_bytes())
+    return [data / "in", data / "poison.nii", data / "hang.nii"]
+
+
+def bytes_of(folder, but=("shards", "summary.csv")):
+    return {p.name: p.read_bytes() for p in folder.iterdir() if p.name not in but}
+
+
+def rows(out):
+    with open(out / "summary.csv", newline="") as stream:
+        return {row["id"]: row for row in csv.DictReader(stream)}
+
+
+def no_worker_is_left():
+    return not [p for p in psutil.Process().children(recursive=True) if "ZSADCLIPLib.worker" in " ".join(p.cmdline())]
+
+
+def test_worker_processes_survive_what_kills_and_stops_them(data, with_faults, tmp_path):
+    result = detect(data, tmp_path, *with_faults, workers=2, time_out=6).run()
+    assert (result["cases"], result["failed"], result["failed_ids"]) == (7, 2, result["failed_ids"])
+    found = rows(tmp_path)
+    assert list(found) == [*NAMES, "poison", "hang"]
+    assert found["poison"]["error"].startswith("WorkerDied") and found["hang"]["error"].startswith("TimeOut")
+    assert bytes_of(tmp_path) == bytes_of(data / "here") and no_worker_is_left()
+
+
+def test_a_dask_cluster_gives_the_same_bytes(data, with_faults, tmp_path):
+    result = detect(data, tmp_path, *with_faults[:2], executor="dask", workers=2).run()
+    assert (result["cases"], result["failed_ids"]) == (6, ["poison"])
+    assert rows(tmp_path)["poison"]["error"].startswith("WorkerDied")
+    assert bytes_of(tmp_path) == bytes_of(data / "here")
+
+
+def test_shards_make_the_same_whole(data, tmp_path):
+    assert detect(data, tmp_path, shard="2/2").run()["cases"] == 2
+    assert not (tmp_path / "summary.csv").exists()
+    assert detect(data, tmp_path, shard="1/2").run()["cases"] == 3
+    assert bytes_of(tmp_path, ["shards"]) == bytes_of(data / "here", ["shards"])
+    assert detect(data, tmp_path, shard="7/9").run()["cases"] == 0
+
+
+def test_cancelling_stops_all_workers(data, tmp_path):
+    def progress(fraction, text):
+        if "1 of" in text:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        detect(data, tmp_path, workers=2).run(progress)
+    assert no_worker_is_left() and not (tmp_path / "summary.csv").exists()
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".")]
+    assert detect(data, tmp_path, skip_existing=True).run()["skipped"] >= 1
+    assert bytes_of(tmp_path, []) == bytes_of(data / "here", [])
+
+
+def test_an_error_of_the_model_ends_the_run(data, tmp_path):
+    (tmp_path / "wrong.pth").write_bytes(b"nothing")
+    with pytest.raises(WeightsError, match="wrong.pth"):
+        detect(data, tmp_path / "out", workers=1, checkpoint=str(tmp_path / "wrong.pth")).run()
+
+
+def test_a_finished_run_needs_no_model(data, tmp_path):
+    kept = detect(data, data / "here", skip_existing=True)
+    key = kept.key
+    object.__setattr__(kept, "load", lambda slot: pytest.fail("the model was loaded"))
+    assert kept.run() == {"cases": 5, "failed": 0, "skipped": 5, "output": str(data / "here")}
+    assert key == detect(data, "elsewhere", workers=3, threads=1, device="cuda", executor="dask").key
+    assert key != detect(data, "elsewhere", plane="coronal").key
+
+
+@pytest.mark.parametrize("damage", ["map", "mask", "png", "json", "input", "gone"])
+def test_damaged_results_are_made_again(data, tmp_path, damage):
+    source = tmp_path / "c0.nii"
+    source.write_bytes((data / "in" / "c0.nii").read_bytes())
+    first = detect(data, tmp_path / "out", source)
+    first.run()
+    paths = first.paths("c0")
+    before = {key: path.read_bytes() for key, path in paths.items()}
+    if damage == "input":
+        source.write_bytes((data / "in" / "c1.nii").read_bytes())
+    elif damage == "gone":
+        paths["mask"].unlink()
+    else:  # one byte, the length and the time stay
+        times = paths[damage].stat()
+        content = bytearray(before[damage])
+        content[len(content) // 2] ^= 1
+        paths[damage].write_bytes(content)
+        os.utime(paths[damage], ns=(times.st_atime_ns, times.st_mtime_ns))
+    result = detect(data, tmp_path / "out", source, skip_existing=True).run()
+    # A flipped bit in the JSON may leave it readable; then its row and digests decide.
+    assert result["skipped"] == 0 or damage == "json"
+    after = {key: path.read_bytes() for key, path in paths.items()}
+    assert (after == before) == (damage != "input") or damage == "json"
+
+
+def test_one_run_at_a_time_on_an_output_folder(data, tmp_path):
+    with folder_lock(tmp_path), pytest.raises(OutputError, match="another run .process"):
+        detect(data, tmp_path).run()
+    with folder_lock(tmp_path, "1/2"):
+        assert detect(data, tmp_path, shard="2/2").run()["cases"] == 2
+        with pytest.raises(OutputError, match="another run"):
+            detect(data, tmp_path, shard="1/2").run()
+        with pytest.raises(OutputError, match="another run"):
+            detect(data, tmp_path).run()
+    assert detect(data, tmp_path, skip_existing=True).run()["skipped"] == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"executor": "cloud"}, "choose one of local, dask"),
+        ({"workers": -1}, "workers -1"),
+        ({"time_out": 0}, "more than 0"),
+        ({"shard": "3/2"}, "I/N"),
+        ({"shard": "0/2"}, "I/N"),
+        ({"scheduler": "tcp://x"}, "belongs to --executor dask"),
+        ({"executor": "dask", "scheduler": "a", "cluster": "b"}, "not both"),
+    ],
+)
+def test_wrong_settings(data, tmp_path, changes, words):
+    with pytest.raises(UsageError, match=words):
+        detect(data, tmp_path / "out", **changes).run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_workers_that_cannot_start_are_not_tried_for_ever(data, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("import os, sys\nif '-m' in sys.orig_argv: os._exit(9)\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    with pytest.raises(ZSADCLIPError, match="before the model is loaded .exit code 9"):
+        detect(data, tmp_path / "out", workers=1, retries=5).run()

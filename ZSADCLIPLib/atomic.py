@@ -1,0 +1,117 @@
+"""Files that are complete or absent, whatever happens to the process or the disk meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from .errors import OutputError, UsageError
+from .suffixes import split_suffix
+
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?:\.nii\.gz|\.[^.]*)?")
+LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
+BLOCK = 1 << 20
+ADVICE = {
+    errno.ENOSPC: "free some space, or choose another folder",
+    errno.EDQUOT: "your quota is used up: free some space, or choose another folder",
+    errno.EROFS: "the folder is read-only: choose another one",
+    errno.EACCES: "you may not write there: choose another folder",
+    errno.ENOENT: "the folder is gone: is its share still connected?",
+}
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
+    """Give a temporary path beside `path`, with its suffix, that takes its place when the block ends without an error.
+
+    Folders on the way are made. Content and name are flushed to the disk. On an error nothing is left behind and what was
+    at `path` stays. Raises UsageError if the folder cannot be made and OutputError where the system cannot write.
+    """
+    path = Path(path)
+    stem, suffix = split_suffix(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {path.parent}: {error.strerror}; choose another one") from error
+    short = stem.encode()[:LONGEST_STEM].decode(errors="ignore")
+    temporary = path.with_name(f".{short}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner only
+        os.replace(temporary, path)
+        _flush_names(path.parent)
+    except OSError as error:
+        advice = ADVICE.get(error.errno, "check the disk, then run again")
+        raise OutputError(f"cannot write {path.name}: {error.strerror or error}; {advice}") from error
+    finally:
+        _remove(temporary)
+
+
+def clear_temporaries(folder: str | os.PathLike, ours: Callable[[str], bool]) -> int:
+    """Remove what writers that were killed left in `folder`, where `ours(stem of the wanted file)`; returns how many."""
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return 0
+    found = [name for name in names if (match := TEMPORARY.fullmatch(name)) and ours(match["stem"])]
+    for name in found:
+        _remove(Path(folder, name))
+    return len(found)
+
+
+def seal(paths: Iterable[Path]) -> dict[str, dict]:
+    """What identifies files: {name: {"bytes": length, "sha256": 64 hex digits}}."""
+    return {path.name: {"bytes": path.stat().st_size, "sha256": content_hash(path)} for path in paths}
+
+
+def is_intact(folder: str | os.PathLike, sealed: Mapping[str, Mapping]) -> bool:
+    """True when every sealed file is in `folder` with its length and content."""
+    try:
+        return all(Path(folder, name).stat().st_size == seal["bytes"] for name, seal in sealed.items()) and all(
+            content_hash(Path(folder, name)) == seal["sha256"] for name, seal in sealed.items()
+        )
+    except (OSError, KeyError, TypeError, ValueError):
+        return False
+
+
+def content_hash(path: str | os.PathLike) -> str:
+    """SHA-256 of a file, or of the files in a folder in the order of their hashes, so that names do not matter."""
+    path, digest = Path(path), hashlib.sha256()
+    if path.is_dir():
+        for each in sorted(content_hash(file) for file in path.iterdir() if file.is_file()):
+            digest.update(each.encode())
+        return digest.hexdigest()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _flush_names(folder: Path) -> None:
+    """Make a rename last through a power cut; some file systems cannot, and need not."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return
+    with suppress(OSError):
+        os.fsync(handle)
+    os.close(handle)
+
+
+def _remove(path: Path) -> None:
+    with suppress(OSError):  # the disk or the share is gone; the next run clears it
+        path.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask

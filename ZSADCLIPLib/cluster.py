@@ -1,0 +1,208 @@
+"""Cases on a Dask cluster: a running scheduler, a batch system, or worker processes of this machine.
+
+Workers keep one model a process, take one case at a time, write the results themselves to the shared output folder and
+return small rows. At most two cases a worker are with the scheduler at any time, so its memory does not grow either.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from .errors import DependencyError, UsageError, ZSADCLIPError
+from .executor import DIED, LATE, Execution, Settle, cores, failed, set_threads
+from .progress import Cancelled, Progress
+
+GPU = "GPU"
+HEARTBEAT = 0.5
+CONNECT_SECONDS = 30
+_ONE = threading.Lock()
+_LOADED: dict[str, object] = {}
+
+
+class _TimeOut(Cancelled):
+    pass
+
+
+def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+    """Work on `items` on the cluster; see `executor.execute`."""
+    if not items:
+        return
+    _dask()
+    bare = replace(job, inputs=()) if hasattr(job, "inputs") else job
+    with tempfile.TemporaryDirectory(prefix="zsadclip-") as scratch, _client(job, scratch) as client:
+        Run(bare, items, settle, progress, client).run()
+
+
+class Run:
+    """The state of one run on a cluster."""
+
+    def __init__(self, job: Execution, items: Sequence[dict], settle: Settle, progress: Progress, client):
+        self.job, self.items, self.settle, self.progress, self.client = job, items, settle, progress, client
+        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
+        self.futures: dict[int, object] = {}
+        self.waiting = iter(range(len(items)))
+        self.again: list[int] = []
+        self.done, self.lost_since = 0, None
+
+    def run(self) -> None:
+        """Until every item has a row; running cases are given up when `progress` raises."""
+        try:
+            while self.done < len(self.items):
+                self._submit()
+                self.progress(self.done / len(self.items), f"case {self.done} of {len(self.items)}")
+                with suppress(queue.Empty):
+                    self._hear(*self.inbox.get(timeout=HEARTBEAT))
+                self._check_scheduler()
+        finally:
+            for future in self.futures.values():
+                future.cancel()
+
+    def _submit(self) -> None:
+        if self.client.status != "running":
+            return
+        workers = self.client.scheduler_info(n_workers=-1)["workers"]
+        needs = {GPU: 1} if any(GPU in worker.get("resources", {}) for worker in workers.values()) else {}
+        while len(self.futures) < 2 * max(1, len(workers)):
+            n = self.again.pop() if self.again else next(self.waiting, None)
+            if n is None:
+                return
+            future = self.client.submit(
+                _work, self.job, self.items[n], pure=False, resources=needs, key=f"{self.job.kind}-{n}-{time.time_ns()}"
+            )
+            self.futures[n] = future
+            future.add_done_callback(lambda future, n=n: self.inbox.put((n, future)))
+
+    def _hear(self, n: int, future) -> None:
+        if self.futures.get(n) is not future:
+            return
+        del self.futures[n]
+        if future.status == "finished":
+            row = future.result()
+        elif future.status == "error":
+            row = self._explain(n, future.exception())
+        else:
+            self.again.append(n)  # the scheduler went away with it
+            return
+        self.done += 1
+        self.settle(n, row)
+
+    def _explain(self, n: int, error: BaseException) -> dict:
+        from distributed.scheduler import KilledWorker
+
+        if isinstance(error, ZSADCLIPError):
+            raise error
+        if isinstance(error, KilledWorker):
+            return failed(self.items[n], f"WorkerDied: {DIED}")
+        return failed(self.items[n], f"Unexpected: {type(error).__name__}: {error}")
+
+    def _check_scheduler(self) -> None:
+        if self.client.status == "running":
+            self.lost_since = None
+            return
+        self.lost_since = self.lost_since or time.monotonic()
+        if time.monotonic() - self.lost_since > self.job.patience or self.client.status == "closed":
+            raise ZSADCLIPError(
+                "the Dask scheduler is gone; finished cases are kept: start it again, then the same command with "
+                "--skip-existing does the rest"
+            )
+
+
+def _work(job: Execution, item: dict) -> dict:
+    """One item on a worker, whose model is loaded once and kept while the job stays the same."""
+    with _ONE:
+        deadline = None
+
+        def state():
+            nonlocal deadline
+            if job.key not in _LOADED:
+                _LOADED.clear()
+                set_threads(job.threads)
+                _LOADED[job.key] = job.load(0)
+            deadline = time.monotonic() + job.time_out if job.time_out else None
+            return _LOADED[job.key]
+
+        def progress(fraction: float, text: str) -> None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise _TimeOut
+
+        # A case that hangs inside a library cannot be asked to stop: its process ends, and the nanny starts another.
+        last = threading.Timer(2 * job.time_out + 60, os._exit, (1,)) if job.time_out else None
+        if last:
+            last.start()
+        try:
+            return job.one(state, item, progress)
+        except _TimeOut:
+            return failed(item, f"TimeOut: {LATE.format(job.time_out)}")
+        finally:
+            if last:
+                last.cancel()
+
+
+@contextmanager
+def _client(job: Execution, scratch: str) -> Iterator:
+    import dask
+    from distributed import Client, LocalCluster
+
+    threads = job.threads or (max(1, cores() // max(1, job.workers)) if not job.scheduler else 1)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    settings = {
+        "distributed.scheduler.allowed-failures": job.retries,
+        "distributed.nanny.pre-spawn-environ": dict.fromkeys(names, threads),
+        "temporary-directory": scratch,
+    }
+    with dask.config.set(settings):
+        cluster = None
+        if job.cluster:
+            from .batch import start_cluster
+
+            cluster = start_cluster(job.cluster, job.workers, threads)
+        elif not job.scheduler:
+            number = max(1, job.workers)
+            cluster = LocalCluster(
+                n_workers=number,
+                threads_per_worker=1,
+                processes=True,
+                dashboard_address=None,
+                memory_limit=0,
+                silence_logs=40,
+            )
+        try:
+            client = _connect(Client, cluster, job.scheduler)
+            try:
+                yield client
+            finally:
+                with suppress(Exception):
+                    client.close(timeout=5)
+        finally:
+            if cluster is not None:
+                with suppress(Exception):
+                    cluster.close(timeout=10)
+
+
+def _connect(client, cluster, scheduler: str | None):
+    if cluster is not None:
+        return client(cluster, set_as_default=False)
+    try:
+        if Path(scheduler).is_file():
+            return client(scheduler_file=scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+        return client(scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
+    except (OSError, ValueError, TimeoutError) as error:
+        raise UsageError(
+            f"no Dask scheduler answers at {scheduler} ({type(error).__name__}); give an address such as "
+            "tcp://host:8786, or the file that 'dask scheduler --scheduler-file FILE' wrote"
+        ) from error
+
+
+def _dask() -> None:
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise DependencyError("--executor dask needs Dask: pip install 'zsadclip[cluster]'") from error

@@ -1,0 +1,158 @@
+"""One case of the Detect job: read, score, write, and seal, so that a later run can tell that it is complete."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from .atomic import content_hash, is_intact, seal
+from .cases import Case
+from .errors import OutputError, ZSADCLIPError
+from .executor import failed
+from .lock import is_held
+from .privacy import redact
+from .progress import Cancelled, Progress, part
+
+LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
+SPARE_BYTES = 1 << 20
+BYTES_A_VOXEL = 5  # of map and mask, uncompressed
+
+
+def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dict:
+    """The row of a case, its files written; a failed case gives a failed row.
+
+    A share that is gone is waited for, `job.patience` seconds. Rows say in "kept" that nothing had to be done, and in
+    "unwritable" that other cases would fail in the same way. Raises what `state` and `progress` raise.
+    """
+    case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None)
+    if job.skip_existing and (row := stored(job, case, item["settings"])) is not None:
+        return {**row, "kept": True}
+    detector, began, pause = state(), time.monotonic(), 0.5
+    while True:
+        try:
+            return _detect(job, detector, case, item["settings"], progress)
+        except Cancelled:
+            raise
+        except Exception as error:
+            if is_lost(error, case.image, job.output) and time.monotonic() - began < job.patience:
+                progress(0.0, "waiting for a share that is gone")
+                time.sleep(pause)
+                pause = min(2 * pause, 10.0)
+                continue
+            kind = type(error).__name__ if isinstance(error, (ZSADCLIPError, OSError, MemoryError)) else "Unexpected"
+            detail = str(error) or "out of memory"
+            if kind == "Unexpected":
+                detail = f"{type(error).__name__}: {detail}"
+            row = failed(item, f"{kind}: {_discreet(job, case, detail)}")
+            return {**row, "unwritable": True} if isinstance(error, OutputError) else row
+
+
+def _discreet(job, case: Case, text: str) -> str:
+    if job.keep_identifiers:
+        return text
+    secret = case.image.resolve().name if case.image.is_dir() else ""
+    return redact(text, (case.image, case.mask, job.brain_mask, job.output), secret, case.id)
+
+
+def is_lost(error: BaseException | None, image: Path, output: str | os.PathLike) -> bool:
+    """True when an error comes from a share that went away with the input or the output."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in LOST:
+            return True
+        error = error.__cause__ or error.__context__
+    try:
+        # A share that is gone leaves its empty mount point; a file that was removed leaves its neighbours.
+        return not is_held(output) or not image.parent.is_dir() or not any(os.scandir(image.parent))
+    except OSError:
+        return True
+
+
+def stored(job, case: Case, settings: str) -> dict | None:
+    """The row of a finished case: same settings, same input, every file with its length and content; else None."""
+    paths = job.paths(case.id)
+    wanted = {path.name for path in paths.values()} - {paths["json"].name}
+    try:
+        done = json.loads(paths["json"].read_text(encoding="utf-8"))
+        same = done["settings"] == settings and set(done["files"]) == wanted and done["inputs"] == _inputs(case)
+        row = done["summary"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return row if same and isinstance(row, dict) and is_intact(job.output, done["files"]) else None
+
+
+def _inputs(case: Case) -> dict[str, str]:
+    """SHA-256 of the image and of the truth, so that a replaced file is noticed."""
+    return {key: content_hash(path) for key, path in (("image", case.image), ("mask", case.mask)) if path}
+
+
+def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dict:
+    from .io import read_mask, read_volume, write_json, write_volume
+
+    if not is_held(job.output):
+        raise OutputError(f"the output folder {job.output} is gone; is its share still connected?")
+    volume = read_volume(case.image)
+    _check_space(job.output, volume.array.size)
+    truth = read_mask(case.mask, volume).array > 0 if case.mask else None
+    brain = read_mask(job.brain_mask, volume).array > 0 if job.brain_mask else None
+    inputs = _inputs(case)
+    found = detector.detect(volume, brain, part(progress, 0.02, 0.9))
+    paths = job.paths(case.id)
+    row = {
+        "id": case.id,
+        "status": "done",
+        "error": "",
+        "volume_score": found.volume_score,
+        "threshold": found.threshold,
+        "threshold_rule": found.threshold_rule,
+        "findings": len(found.findings),
+        "volume_mm3": sum(f.volume_mm3 for f in found.findings),
+    }
+    if truth is not None:
+        row |= _against(found, truth)
+    progress(0.92, "writing")
+    if not is_held(job.output):
+        raise OutputError(f"the output folder {job.output} is gone; is its share still connected?")
+    paths["json"].unlink(missing_ok=True)  # from here on the old result is not complete any more
+    write_volume(paths["map"], found.map, "float32")
+    write_volume(paths["mask"], found.mask, "uint8")
+    if "png" in paths:
+        from .adapters import METHODS
+        from .pictures import montage_of
+
+        title = f"{case.id}: {METHODS[job.method].label} on {detector.backbone.name}"
+        montage_of(paths["png"], found, truth, title=title)
+    files = seal(path for key, path in paths.items() if key != "json")
+    # The JSON comes last: its presence says that the case is complete.
+    data = {"id": case.id, "settings": settings, "inputs": inputs, "files": files, "summary": row, **found.to_dict()}
+    write_json(paths["json"], data)
+    progress(1.0, "done")
+    return row
+
+
+def _check_space(folder: str | os.PathLike, voxels: int) -> None:
+    """Raise OutputError before any work when the results of a volume cannot fit."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return
+    needed = SPARE_BYTES + BYTES_A_VOXEL * voxels
+    if free < needed:
+        raise OutputError(
+            f"the disk of {folder} has {free / 1e6:.0f} MB left and a case may need {needed / 1e6:.0f} MB; free some space"
+        )
+
+
+def _against(found, truth) -> dict:
+    """Voxel metrics of a detection over the whole volume, undefined ones empty."""
+    from .curves import curve
+    from .metrics import confusion, scores
+
+    overlap, ranking = scores(confusion(found.mask.array > 0, truth)), curve(found.map.array, truth)
+    values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}
+    values |= {"auroc": ranking.auroc, "average_precision": ranking.average_precision, "f1_max": ranking.f1_max}
+    return {k: float(v) if v == v else None for k, v in values.items()}

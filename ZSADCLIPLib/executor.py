@@ -1,0 +1,123 @@
+"""Where the cases of a job are worked on: in this process, in worker processes, or on a Dask cluster.
+
+A job that can be spread over processes is an `Execution` with three methods: `load(slot)` returns what is needed once a
+process (the model); `one(state, item, progress)` works on one JSON-able item {"id", ...}, with `state()` returning what was
+loaded, writes its own files and returns a small row {"id", "status", "error", ...}, without raising for a bad item; `key` is
+a digest of its settings. An error that `one` does raise ends the run.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import ClassVar
+
+from .errors import UsageError
+from .progress import Progress, part
+
+Settle = Callable[[int, dict], None]
+"""Called once for every item with its position and its row, in the order of finishing."""
+EXECUTORS = ("local", "dask")
+DIED = "the worker process died each time on this case; it may need more memory than there is, or crash a library"
+LATE = "the case took longer than the time-out of {:g} s; give more time, or look at the file"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How the cases of a job are spread. Files have the same bytes however that is.
+
+    executor    "local" or "dask".
+    workers     processes; 0 is this process without others (local) or the number the cluster has (dask).
+    threads     of the CPU a worker; 0 is all cores divided by the workers of this machine.
+    time_out    seconds a case may take, None without limit; needs a worker process.
+    retries     further tries of a case whose worker process died.
+    patience    seconds to wait for a network share that is gone.
+    shard       "I/N" works on every N-th case, beginning with the I-th, for job arrays.
+    scheduler   address of a running Dask scheduler, or its scheduler file.
+    cluster     TOML (or JSON) file with the settings of a batch system, see docs/scaling.md.
+    """
+
+    executor: str = "local"
+    workers: int = 0
+    threads: int = 0
+    time_out: float | None = None
+    retries: int = 1
+    patience: float = 60.0
+    shard: str | None = None
+    scheduler: str | None = None
+    cluster: str | None = None
+
+    kind: ClassVar[str] = ""
+
+    def check_execution(self) -> None:
+        """Raise UsageError for values that are not allowed."""
+        if self.executor not in EXECUTORS:
+            raise UsageError(f"executor {self.executor!r} is unknown; choose one of {', '.join(EXECUTORS)}")
+        for name in ("workers", "threads", "retries", "patience"):
+            if getattr(self, name) < 0:
+                raise UsageError(f"{name} {getattr(self, name)}: expected 0 or more")
+        if self.time_out is not None and not self.time_out > 0:
+            raise UsageError(f"time-out {self.time_out} s: expected more than 0")
+        if self.executor == "local" and (self.scheduler or self.cluster):
+            raise UsageError("a scheduler or a cluster belongs to --executor dask")
+        if self.scheduler and self.cluster:
+            raise UsageError("give a running scheduler or the settings of a cluster, not both")
+        self.part()
+
+    def part(self) -> tuple[int, int]:
+        """(position from 0, number) of the shard, (0, 1) for a whole run."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        if not match or not 1 <= int(match[1]) <= int(match[2]):
+            raise UsageError(f"shard {self.shard!r}: expected I/N with 1 <= I <= N, such as 3/8")
+        return int(match[1]) - 1, int(match[2])
+
+
+EXECUTION_FIELDS = tuple(Execution.__dataclass_fields__)
+
+
+def execute(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+    """Work on all items; raises what loading the model raises, and whatever `progress` raises after stopping the work."""
+    if job.executor == "dask":
+        from .cluster import run
+
+        run(job, items, settle, progress)
+    elif job.workers or job.time_out:
+        from .pool import run
+
+        run(job, items, settle, progress)
+    else:
+        _run_here(job, items, settle, progress)
+
+
+def _run_here(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+    @cache
+    def state():
+        set_threads(job.threads)
+        return job.load(0)
+
+    for n, item in enumerate(items):
+        settle(n, job.one(state, item, part(progress, n / len(items), (n + 1) / len(items))))
+
+
+def failed(item: dict, error: str) -> dict:
+    """The row of an item that could not be finished."""
+    return {"id": item["id"], "status": "failed", "error": error}
+
+
+def set_threads(number: int) -> None:
+    """Let torch use `number` CPU threads; 0 changes nothing."""
+    if number:
+        import torch
+
+        torch.set_num_threads(number)
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1

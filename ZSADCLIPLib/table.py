@@ -1,0 +1,89 @@
+"""The rows of a run in the order of its cases, kept on disk so that memory does not grow with their number."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from .io import write_csv
+
+COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
+COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max")
+REMEMBERED = 20  # failed ids
+
+
+class Table:
+    """One row for each of `length` cases, put in any order, read in theirs."""
+
+    def __init__(self, length: int):
+        self._at = array("q", [-1]) * length
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        self.columns: set[str] = set()
+        self.failed = self.kept = 0
+        self.failed_ids: list[str] = []
+
+    def put(self, n: int, row: dict) -> None:
+        """Store the row of case `n`."""
+        self._at[n] = self._file.seek(0, 2)
+        self._file.write(json.dumps(row).encode() + b"\n")
+        self.columns |= set(row)
+        if row["status"] == "failed":
+            self.failed += 1
+            self.failed_ids += [row["id"]] if len(self.failed_ids) < REMEMBERED else []
+
+    def rows(self) -> Iterator[dict]:
+        """All rows that were put, in the order of the cases."""
+        for at in self._at:
+            if at >= 0:
+                self._file.seek(at)
+                yield json.loads(self._file.readline())
+
+    def write(self, path: Path) -> None:
+        """Write the rows as CSV, complete or not at all."""
+        known = [name for name in COLUMNS if name in self.columns]
+        write_csv(path, self.rows(), known)
+
+    def __enter__(self) -> Table:
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._file.close()
+
+
+def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], table: Table) -> None:
+    """Write OUTPUT/summary.csv; a shard writes OUTPUT/shards/I-of-N.csv, and the last one to finish the summary of all.
+
+    `ids` are those of the whole run, of which shard (i, n) has every n-th from i on.
+    """
+    i, n = shard
+    if n == 1:
+        table.write(output / "summary.csv")
+        return
+    table.write(_part(output, i, n))
+    with Table(len(ids)) as whole:
+        for k in range(n):
+            if not _read_part(_part(output, k, n), ids[k::n], whole, k, n):
+                return
+        whole.write(output / "summary.csv")
+
+
+def _part(output: Path, i: int, n: int) -> Path:
+    return output / "shards" / f"{i + 1}-of-{n}.csv"
+
+
+def _read_part(path: Path, ids: Sequence[str], whole: Table, first: int, step: int) -> bool:
+    """Put the rows of another shard into `whole`; False where it has not finished, or worked on other cases."""
+    try:
+        with open(path, encoding="utf-8", newline="") as file:
+            found = list(csv.DictReader(file))
+    except OSError:
+        return False
+    if [row.get("id") for row in found] != list(ids):
+        return False
+    for n, row in enumerate(found):
+        whole.put(first + n * step, row)
+    return True

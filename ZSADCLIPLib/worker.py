@@ -1,0 +1,82 @@
+"""A worker process: reads a job and then items as JSON lines, writes rows; ends when its parent does."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+from functools import cache
+
+from .errors import ZSADCLIPError
+from .executor import set_threads
+from .jobs import job_from_dict
+from .progress import Cancelled
+
+EVERY = 0.2  # seconds between two progress messages
+GRACE = 10.0  # seconds for the batch in hand when the parent is gone
+
+
+def main() -> int:
+    """Serve until standard input is closed; 0, or 1 after an error that ends the run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt goes to the whole group; the parent decides
+    # Libraries may print; the protocol keeps the real standard output for itself.
+    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    inbox: queue.SimpleQueue = queue.SimpleQueue()
+    gone = threading.Event()
+
+    def emit(message: dict) -> None:
+        try:
+            out.write(json.dumps(message) + "\n")
+            out.flush()
+        except (BrokenPipeError, ValueError) as error:
+            raise Cancelled("the parent is gone") from error
+
+    def listen() -> None:
+        for line in sys.stdin:
+            inbox.put(json.loads(line))
+        gone.set()
+        inbox.put(None)
+        time.sleep(GRACE)
+        os._exit(1)
+
+    threading.Thread(target=listen, daemon=True).start()
+    last = 0.0
+
+    def progress(fraction: float, text: str) -> None:
+        nonlocal last
+        if gone.is_set():
+            raise Cancelled("the parent is gone")
+        if time.monotonic() - last > EVERY:
+            last = time.monotonic()
+            emit({"fraction": fraction})
+
+    try:
+        hello = inbox.get()
+        if hello is None:
+            return 0
+        job = job_from_dict(hello["job"])
+
+        @cache
+        def state():
+            set_threads(hello["threads"])
+            loaded = job.load(hello["slot"])
+            emit({"loaded": True})
+            return loaded
+
+        while (message := inbox.get()) is not None:
+            emit({"row": job.one(state, message["item"], progress)})
+        return 0
+    except Cancelled:
+        return 0
+    except ZSADCLIPError as error:
+        emit({"fatal": {"kind": type(error).__name__, "message": str(error)}})
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
