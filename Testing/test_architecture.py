@@ -15,15 +15,16 @@ LEVELS = [
     ["io", "itk_io", "nifti_io", "cases", "slicing", "intensity", "metrics", "curves", "sketch", "findings", "pictures"]
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
-    + ["labels", "splits", "results", "rowfiles"],
+    + ["labels", "splits", "results", "rowfiles"]
+    + ["scaling", "settings", "profiles", "augment", "material", "cohort"],
     ["typeset", "tables", "training_table", "comparison", "bins", "decomposition", "figures"]
     + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],
-    ["checkpoint", "detector", "train"],
-    ["executor", "pool", "cluster", "batch", "table"],
-    ["detect_case"],
-    ["detect_job"],
+    ["checkpoint", "detector", "features", "train"],
+    ["executor", "processes", "cluster", "batch", "table"],
+    ["scoring", "row_tasks", "plan", "pool", "benchmark", "detect_case"],
+    ["detect_job", "benchmark_job"],
     ["jobs"],
     ["child", "worker"],
     ["__main__"],

@@ -7,7 +7,8 @@ from small_models import backbone
 
 from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.train import FeatureCache, Schedule, SliceSet, fit
+from ZSADCLIPLib.features import FeatureCache
+from ZSADCLIPLib.train import Schedule, SliceSet, fit
 
 METHODS = ("vand", "anomalyclip", "adaclip")
 
@@ -50,7 +51,7 @@ def test_cached_training_equals_uncached(method, cache, data, tmp_path):
 
 def test_half_precision_cache_is_close_and_half_the_size(data):
     adapter = load_adapter("vand:random", backbone())
-    full, half = (FeatureCache(adapter, backbone(), data, half=h) for h in (False, True))
+    full, half = (FeatureCache(adapter, backbone(), data.images, half=h) for h in (False, True))
     assert full.size_bytes == 2 * half.size_bytes
     half.fill(3)
     rows = np.array([4, 1])

@@ -86,7 +86,7 @@ def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | 
 
 def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None = None) -> None:
     """Write an adapter (complete or not at all) with what is needed to load it again."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from .io import atomic_path
 
@@ -100,7 +100,15 @@ def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None
     }
     tensors = {k: v.detach().float().cpu().contiguous() for k, v in adapter.state_dict().items()}
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata=meta)
+        temporary.write_bytes(_ordered(save(tensors, metadata=meta)))
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with its header in alphabetical order: the library writes it in a random one."""
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + data[8 + length :]
 
 
 def load_adapter(source: str | Path, backbone, overrides: Mapping | None = None, allow_mismatch: bool = False):

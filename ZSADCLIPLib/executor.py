@@ -85,7 +85,7 @@ def execute(job: Execution, items: Sequence[dict], settle: Settle, progress: Pro
 
         run(job, items, settle, progress)
     elif job.workers or job.time_out:
-        from .pool import run
+        from .processes import run
 
         run(job, items, settle, progress)
     else:

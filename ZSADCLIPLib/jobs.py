@@ -6,10 +6,11 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from .benchmark_job import Benchmark
 from .detect_job import Detect
 from .errors import InputError, UsageError
 
-JOBS = {"detect": Detect}
+JOBS = {"detect": Detect, "benchmark": Benchmark}
 
 
 def job_from_dict(data: dict):

@@ -1,184 +1,153 @@
-"""Worker processes on this machine: cases are handed out one by one, and a process that dies costs a retry of its case.
-
-Workers are `python -m ZSADCLIPLib.worker` and speak JSON lines, so nothing is pickled and no library state is inherited.
-"""
+"""Independent tasks in this process or in several: progress and cancelling go through, a failed task stops nobody else."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
 import os
 import queue
-import subprocess
-import sys
 import threading
-import time
-from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import asdict
-from pathlib import Path
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 
-from . import errors
-from .executor import DIED, LATE, Execution, Settle, cores, failed
-from .progress import Progress
-
-LOAD_SECONDS = 900.0  # a model that takes longer to load than this and the time-out will not come
-STILLBORN = 3
-HEARTBEAT = 0.2
-GRACE = 5.0
+from .errors import ZSADCLIPError
+from .progress import Cancelled, Progress, part
 
 
-class Worker:
-    """One process and the item it works on; its messages arrive in `inbox` as (worker, message), None when it ended."""
+@dataclass(frozen=True)
+class Task:
+    """A module-level `function(*arguments, progress=...)` with plain arguments; `cost` weighs it in the progress."""
 
-    def __init__(self, slot: int, hello: dict, environment: dict, inbox: queue.SimpleQueue):
-        pipe = subprocess.PIPE
-        command = [sys.executable, "-m", "ZSADCLIPLib.worker"]
-        self.slot, self.item, self.loaded, self.fraction, self.deadline = slot, None, False, 0.0, None
-        self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, encoding="utf-8")
-        threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
-        self.send(hello)
+    name: str
+    function: Callable
+    arguments: tuple
+    cost: float = 1.0
 
-    def send(self, message: dict) -> None:
-        with suppress(OSError, ValueError):  # one that is dead is heard as such
-            self.process.stdin.write(json.dumps(message) + "\n")
-            self.process.stdin.flush()
 
-    def _listen(self, inbox: queue.SimpleQueue) -> None:
-        for line in self.process.stdout:
-            try:
-                inbox.put((self, json.loads(line)))
-            except ValueError:
-                break  # killed in the middle of a line
-        inbox.put((self, None))
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: its value, or the error as one line."""
 
-    def stop(self) -> None:
-        with suppress(OSError):
-            self.process.stdin.close()
+    task: Task
+    value: object = None
+    error: str = ""
 
 
 class Pool:
-    """The state of one run over worker processes."""
+    """Runs tasks, `workers` at once: 1 in this process, more in processes of their own.
 
-    def __init__(self, job: Execution, items: Sequence[dict], settle: Settle, progress: Progress):
-        self.job, self.items, self.settle, self.progress = job, items, settle, progress
-        self.number = min(max(1, job.workers), len(items))
-        self.inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self.workers: list[Worker] = []
-        self.fresh, self.again = iter(range(len(items))), deque()
-        self.deaths: dict[int, int] = {}
-        self.done = self.stillborn = 0
-        threads = job.threads or max(1, cores() // self.number)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        here = str(Path(__file__).resolve().parent.parent)
-        path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-        self.environment = {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path}
-        described = {"job": job.kind, **asdict(job)}
-        described |= {"inputs": []} if "inputs" in described else {}  # they may be many, and the items say it all
-        self.hello = {"job": described, "threads": threads}
+    Every process computes with one thread, so that sums come out bit by bit the same whatever the number of workers. A
+    worker ends with its parent. Use as a context manager.
+    """
 
-    def run(self) -> None:
-        """Until every item has a row."""
-        self.progress(0.0, f"starting {self.number} worker{'s' if self.number > 1 else ''}")
-        try:
-            for slot in range(self.number):
-                self._start(slot)
-            while self.done < len(self.items):
-                self._hear()
-                self._kill_late()
-                running = sum(worker.fraction for worker in self.workers if worker.item is not None)
-                self.progress((self.done + running) / len(self.items), f"case {self.done} of {len(self.items)}")
-        finally:
-            self._stop()
-
-    def _start(self, slot: int) -> None:
-        worker = Worker(slot, {**self.hello, "slot": slot}, self.environment, self.inbox)
-        self.workers.append(worker)
-        self._hand_out(worker)
-
-    def _hand_out(self, worker: Worker) -> None:
-        worker.item = self.again.popleft() if self.again else next(self.fresh, None)
-        worker.fraction = 0.0
-        if worker.item is None:
-            worker.stop()
-            return
-        self._set_deadline(worker)
-        worker.send({"item": self.items[worker.item]})
-
-    def _set_deadline(self, worker: Worker) -> None:
-        if self.job.time_out:
-            spare = 0.0 if worker.loaded else LOAD_SECONDS
-            worker.deadline = time.monotonic() + self.job.time_out + spare
-
-    def _hear(self) -> None:
-        try:
-            worker, message = self.inbox.get(timeout=HEARTBEAT)
-        except queue.Empty:
-            return
-        if message is None:
-            self._bury(worker)
-        elif "fatal" in message:
-            kind = getattr(errors, message["fatal"]["kind"], errors.ZSADCLIPError)
-            raise kind(message["fatal"]["message"])
-        elif "row" in message and worker.item is not None:
-            item, worker.item = worker.item, None
-            self._finish(item, message["row"])
-            self._hand_out(worker)
-        elif "loaded" in message:
-            worker.loaded, self.stillborn = True, 0
-            self._set_deadline(worker)
-        else:
-            worker.fraction = message.get("fraction", worker.fraction)
-
-    def _bury(self, worker: Worker) -> None:
-        """A worker ended: at the end of the work, or by dying, and then somebody else takes over."""
-        self.workers.remove(worker)
-        code = worker.process.wait()
-        if worker.item is None:
-            return
-        self.stillborn += not worker.loaded
-        if self.stillborn >= STILLBORN:
-            raise errors.ZSADCLIPError(
-                f"worker processes end before the model is loaded (exit code {code}); there may be too little memory for "
-                f"{self.number} of them: use fewer --workers"
+    def __init__(self, workers: int = 1):
+        self.workers, self._executor, self._threads = workers, None, 1
+        if workers > 1:
+            context = multiprocessing.get_context("spawn")
+            self._events, self._cancelled = context.Queue(), context.Event()
+            self._executor = ProcessPoolExecutor(
+                workers, context, initializer=_start_worker, initargs=(self._events, self._cancelled)
             )
-        self.deaths[worker.item] = self.deaths.get(worker.item, 0) + 1
-        if self.deaths[worker.item] > self.job.retries:
-            self._finish(worker.item, failed(self.items[worker.item], f"WorkerDied: {DIED}"))
-        else:
-            self.again.append(worker.item)
-        if self.done < len(self.items):
-            self._start(worker.slot)
 
-    def _kill_late(self) -> None:
-        now = time.monotonic()
-        for worker in self.workers:
-            if worker.item is not None and worker.deadline is not None and now > worker.deadline:
-                item, worker.item = worker.item, None
-                worker.process.kill()
-                self._finish(item, failed(self.items[item], f"TimeOut: {LATE.format(self.job.time_out)}"))
-                if self.done < len(self.items):
-                    self._start(worker.slot)
-                return  # the list has changed; the next one is due in a moment
+    def __enter__(self) -> Pool:
+        if self._executor is None:
+            import torch
 
-    def _finish(self, item: int, row: dict) -> None:
-        self.done += 1
-        self.settle(item, row)
+            self._threads = torch.get_num_threads()
+            torch.set_num_threads(1)
+        return self
 
-    def _stop(self) -> None:
-        """Ask all to stop, give them a moment to leave nothing half-written, then end them."""
-        for worker in self.workers:
-            worker.stop()
-        patience = time.monotonic() + GRACE
-        for worker in self.workers:
-            try:
-                worker.process.wait(max(0.0, patience - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+    def __exit__(self, *error) -> None:
+        if self._executor is None:
+            import torch
+
+            torch.set_num_threads(self._threads)
+            return
+        self._cancelled.set()
+        self._executor.shutdown(wait=True, cancel_futures=True)
+
+    def run(self, tasks: list[Task], progress: Progress) -> Iterator[Outcome]:
+        """Outcomes as they come. Raises what `progress` raises, after the running tasks have stopped."""
+        total = sum(task.cost for task in tasks) or 1.0
+        if self._executor is None:
+            done = 0.0
+            for task in tasks:
+                yield self._here(task, part(progress, done / total, (done + task.cost) / total))
+                done += task.cost
+            return
+        yield from self._there(tasks, total, progress)
+
+    def _here(self, task: Task, progress: Progress) -> Outcome:
+        try:
+            return Outcome(task, task.function(*task.arguments, progress=_named(task, progress)))
+        except (ZSADCLIPError, OSError, MemoryError, RuntimeError) as error:
+            return Outcome(task, error=_line(error))
+
+    def _there(self, tasks: list[Task], total: float, progress: Progress) -> Iterator[Outcome]:
+        waiting = {self._executor.submit(_run, i, task): task for i, task in enumerate(tasks)}
+        share = dict.fromkeys(range(len(tasks)), 0.0)
+        number = {id(task): i for i, task in enumerate(tasks)}
+        while waiting:
+            finished, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
+            text = ""
+            while True:
+                try:
+                    i, fraction, text = self._events.get_nowait()
+                except queue.Empty:
+                    break
+                if i in share:
+                    share[i] = fraction
+            for future in finished:
+                task = waiting.pop(future)
+                share[number[id(task)]] = 1.0
+                try:
+                    yield Outcome(task, future.result())
+                except Cancelled:
+                    raise
+                except BrokenProcessPool:
+                    raise
+                except Exception as error:
+                    yield Outcome(task, error=_line(error))
+            progress(sum(share[i] * task.cost for i, task in enumerate(tasks)) / total, text)
 
 
-def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    """Work on `items` in worker processes; see `executor.execute`."""
-    if items:
-        Pool(job, items, settle, progress).run()
+def _named(task: Task, progress: Progress) -> Progress:
+    return lambda fraction, text: progress(fraction, f"{task.name}: {text}")
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error or 'out of memory'}"
+
+
+_worker: dict = {}
+
+
+def _start_worker(events, cancelled) -> None:
+    import torch
+
+    torch.set_num_threads(1)
+    _worker.update(events=events, cancelled=cancelled)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _run(number: int, task: Task):
+    def progress(fraction: float, text: str) -> None:
+        if _worker["cancelled"].is_set():
+            raise Cancelled("asked to stop")
+        _worker["events"].put((number, fraction, f"{task.name}: {text}"))
+
+    try:
+        return task.function(*task.arguments, progress=progress)
+    except (ZSADCLIPError, Cancelled):
+        raise
+    except Exception:
+        traceback.print_exc()  # the parent sees one line, the log the rest
+        raise

@@ -53,14 +53,20 @@ def write_case(
         raise UsageError(f"the case id {case_id!r} cannot be a file name; use letters, digits, '.', '_' and '-'")
     folder = Path(folder)
     if sketches:
-        arrays = {"range": np.array([next(iter(sketches.values())).lo, next(iter(sketches.values())).hi])}
-        for region, sketch in sketches.items():
-            arrays[f"{region}_positives"] = sketch.positives.astype(np.uint32)
-            arrays[f"{region}_negatives"] = sketch.negatives.astype(np.uint32)
-        _write_arrays(folder / "sketches" / f"{case_id}.npz", arrays)
+        write_sketches(folder / "sketches" / f"{case_id}.npz", sketches)
     if panel:
         _write_arrays(folder / "panels" / f"{case_id}.npz", panel)
     write_json(folder / "cases" / f"{case_id}.json", {"case": case_id, "subject": subject, **evaluation})
+
+
+def write_sketches(path: str | Path, sketches: Mapping[str, ScoreSketch]) -> None:
+    """Write sketches of one range by name, complete or not at all; `read_sketch` reads one of them."""
+    first = next(iter(sketches.values()))
+    arrays = {"range": np.array([first.lo, first.hi])}
+    for name, sketch in sketches.items():
+        arrays[f"{name}_positives"] = sketch.positives.astype(np.uint32)
+        arrays[f"{name}_negatives"] = sketch.negatives.astype(np.uint32)
+    _write_arrays(Path(path), arrays)
 
 
 def make_panel(image: np.ndarray, scores: np.ndarray, truth: np.ndarray, brain: np.ndarray) -> dict[str, np.ndarray]:
@@ -116,7 +122,7 @@ class RowFiles:
 
     def sketches(self, region: str) -> list[ScoreSketch] | None:
         """One sketch per case in the order of `cases`, None unless every case has one."""
-        return [_read_sketch(path, region) for path in self._sketch_paths()] if self.sketched else None
+        return [read_sketch(path, region) for path in self._sketch_paths()] if self.sketched else None
 
     def _sketch_paths(self) -> list[Path]:
         return [self.folder / "sketches" / f"{case['case']}.npz" for case in self.cases]
@@ -176,7 +182,8 @@ def _arrays(path: Path, names: Iterable[str] = ()) -> dict[str, np.ndarray]:
         raise InputError(f"cannot read {path}: {error}; delete the folder of the row and run again") from error
 
 
-def _read_sketch(path: Path, region: str) -> ScoreSketch:
+def read_sketch(path: Path, region: str) -> ScoreSketch:
+    """One sketch of a file of `write_sketches`; raises InputError when the file is damaged."""
     data = _arrays(path, ("range", f"{region}_positives", f"{region}_negatives"))
     sketch = ScoreSketch(*data["range"].tolist(), bins=data[f"{region}_positives"].size)
     sketch.positives += data[f"{region}_positives"]

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from .adapters.base import Adapter
+from .augment import augmented
 from .backbones.base import Backbone
 from .curves import CurveAccumulator
 from .errors import InputError, UsageError
+from .features import FeatureCache
 from .io import atomic_path
 from .progress import Progress, part, silent
+from .settings import AUGMENTATIONS, CACHES
+
+PRECISIONS = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -43,71 +49,34 @@ class SliceSet:
         return self.masks.any(axis=(1, 2)).astype(np.int64)
 
 
-class FeatureCache:
-    """Frozen features of every slice, computed once.
-
-    Kept in memory, or memory-mapped in `folder`; as float32 or `half` float16. `size_bytes` is known before anything is
-    written. Images are not stored again: AdaCLIP's prompted pass takes them from the slice set.
-    """
-
-    def __init__(
-        self, adapter: Adapter, backbone: Backbone, data: SliceSet, folder: Path | None = None, half: bool = False
-    ):
-        self._adapter, self._backbone, self._data = adapter, backbone, data
-        self._dtype = np.float16 if half else np.float32
-        self._folder, self._arrays = folder, {}
-        first = self._compute(np.arange(1))
-        self._shapes = {key: tuple(value.shape[1:]) for key, value in first.items()}
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(self._data) * int(np.prod(s)) * np.dtype(self._dtype).itemsize for s in self._shapes.values())
-
-    def images(self, rows: np.ndarray) -> Tensor:
-        return self._backbone.preprocess(torch.from_numpy(self._data.images[rows]))
-
-    def _compute(self, rows: np.ndarray) -> dict[str, Tensor]:
-        features = self._adapter.features(self._backbone, self.images(rows))
-        return {key: value for key, value in features.items() if key != "images"}
-
-    def fill(self, batch_size: int, progress: Progress = silent) -> None:
-        """Compute all features in batches."""
-        for key, shape in self._shapes.items():
-            if self._folder is None:
-                self._arrays[key] = np.empty((len(self._data), *shape), self._dtype)
-            else:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                path = self._folder / f"{key}.npy"
-                self._arrays[key] = np.lib.format.open_memmap(path, "w+", self._dtype, (len(self._data), *shape))
-        for start in range(0, len(self._data), batch_size):
-            rows = np.arange(start, min(start + batch_size, len(self._data)))
-            for key, value in self._compute(rows).items():
-                self._arrays[key][rows] = value.cpu().numpy()
-            progress(start / len(self._data), f"features of slice {start} of {len(self._data)}")
-
-    def __call__(self, rows: np.ndarray) -> dict[str, Tensor]:
-        """Features of some slices, as the adapter's own `features` would give them."""
-        device = self._backbone.device
-        if not self._arrays:
-            out = self._compute(rows)
-        else:
-            out = {
-                key: torch.from_numpy(array[rows].astype(np.float32)).to(device) for key, array in self._arrays.items()
-            }
-        if self._adapter.method == "adaclip":
-            out["images"] = self.images(rows)
-        return out
-
-
 @dataclass(frozen=True)
 class Schedule:
-    """How long and in what order: `epochs` and `batch_size` None = the method's defaults; `seed` orders the slices."""
+    """How long, in what order and how: None = the method's defaults.
+
+    seed       orders the slices and draws the augmentation.
+    cache      "memory", "disk" (memory-mapped, beside the log or in `features`), "disk-half" (float16) or "none".
+    augment    see `augment`; anything but "none" computes features anew in every epoch.
+    precision  "float32", or "bfloat16" / "float16" by autocast (float16 on a GPU only).
+    """
 
     epochs: int | None = None
     batch_size: int | None = None
     seed: int = 111
     cache: str = "memory"
-    """"memory", "disk" (beside the log, memory-mapped), "disk-half" (float16) or "none" (recompute every epoch)."""
+    augment: str = "none"
+    precision: str = "float32"
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("cache", self.cache, CACHES),
+            ("augmentation", self.augment, AUGMENTATIONS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
+        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} {value}: expected a whole number from 1")
 
 
 def fit(
@@ -117,56 +86,105 @@ def fit(
     schedule: Schedule = Schedule(),  # noqa: B008 (frozen)
     folder: str | Path | None = None,
     progress: Progress = silent,
+    features: str | Path | None = None,
 ) -> list[dict]:
     """Train `adapter` in place and return one row {"epoch", "total", parts, "seconds"} an epoch.
 
     With `folder`, training.csv and last.pt are written after every epoch, and a run that finds them goes on where the
-    last one stopped, with the same result as an undisturbed one. Raises UsageError for training-free methods and for a
-    folder that holds another schedule.
+    last one stopped, with the same result as an undisturbed one. `features` is a folder for the cache on disk that
+    trainings on the same slices may share. Raises UsageError for training-free methods, for a folder that holds another
+    schedule, and for float16 without a GPU.
     """
     if not adapter.trainable:
         raise UsageError(f"{adapter.method} is training-free; choose vand, anomalyclip or adaclip")
+    if schedule.precision == "float16" and backbone.device.type == "cpu":
+        raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16")
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None
+    scaler = torch.amp.GradScaler(backbone.device.type, enabled=schedule.precision == "float16")
     optimizer, rows = adapter.optimizer(), []
-    identity = f"{adapter.describe()} {backbone.fingerprint} {batch_size} {schedule.seed} {len(data)}"
+    identity = {"adapter": adapter.describe(), "backbone": backbone.fingerprint, "batch_size": batch_size}
+    identity |= {
+        "seed": schedule.seed,
+        "slices": len(data),
+        "augment": schedule.augment,
+        "precision": schedule.precision,
+    }
+    identity = json.dumps(identity, sort_keys=True)
     if folder and (folder / "last.pt").is_file():
-        rows = _resume(folder / "last.pt", adapter, optimizer, identity)
-    on_disk = folder / "features" if folder and schedule.cache.startswith("disk") else None
-    features = FeatureCache(adapter, backbone, data, on_disk, half=schedule.cache == "disk-half")
-    if schedule.cache != "none" and len(rows) < epochs:
-        progress(0.0, f"features of {len(data)} slices: {features.size_bytes / 1e6:.0f} MB")
-        features.fill(batch_size, part(progress, 0.0, 0.3))
+        rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity)
+    cached = schedule.cache != "none" and schedule.augment == "none"
+    place = Path(features) if features else folder and folder / "features"
+    half = schedule.cache == "disk-half"
+    # A shared folder is keyed by whoever shares it; adapters that differ in nothing the features depend on may use one.
+    label = (
+        backbone.fingerprint if features else f"{backbone.fingerprint} {json.dumps(adapter.describe(), sort_keys=True)}"
+    )
+    frozen = FeatureCache(
+        adapter, backbone, data.images, place if cached and schedule.cache.startswith("disk") else None, half, label
+    )
+    if cached and len(rows) < epochs:
+        progress(0.0, f"features of {len(data)} slices: {frozen.size_bytes / 1e6:.0f} MB")
+        frozen.fill(batch_size, part(progress, 0.0, 0.3))
+    run = _Run(adapter, backbone, data, frozen, optimizer, scaler, batch_size, schedule)
     adapter.train()
-    for epoch in range(len(rows), epochs):
-        row = _epoch(adapter, backbone, data, features, optimizer, batch_size, schedule.seed + epoch)
+    began, first = time.monotonic(), len(rows)
+    for epoch in range(first, epochs):
+        row = run.epoch(schedule.seed + epoch, part(progress, *(0.3 + 0.7 * (epoch + i) / epochs for i in (0, 1))))
         rows.append({"epoch": epoch + 1, **row})
         if folder:
-            _save(folder, adapter, optimizer, identity, rows)
-        progress(0.3 + 0.7 * (epoch + 1) / epochs, f"epoch {epoch + 1} of {epochs}: loss {row['total']:.4f}")
+            _save(folder, adapter, optimizer, scaler, identity, rows)
+            _tensorboard(folder, rows[-1])
+        left = (time.monotonic() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
+        text = f"epoch {epoch + 1} of {epochs}: loss {row['total']:.4f}, {_clock(left)} left"
+        progress(0.3 + 0.7 * (epoch + 1) / epochs, text)
     adapter.eval()
     return rows
 
 
-def _epoch(adapter, backbone, data: SliceSet, features, optimizer, batch_size: int, seed: int) -> dict:
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(seed)).numpy()
-    sums, started = {}, time.monotonic()
-    labels = data.labels
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        masks = torch.from_numpy(data.masks[rows]).to(backbone.device).float()
-        loss = adapter.objective(backbone, features(rows), masks, torch.from_numpy(labels[rows]).to(backbone.device))
-        optimizer.zero_grad()
-        loss["total"].backward()
-        optimizer.step()
-        for key, value in loss.items():
-            sums[key] = sums.get(key, 0.0) + float(value.detach()) * len(rows)
-    return {**{key: value / len(order) for key, value in sums.items()}, "seconds": round(time.monotonic() - started, 2)}
+class _Run:
+    """What one epoch needs."""
+
+    def __init__(self, adapter, backbone, data, frozen, optimizer, scaler, batch_size, schedule):
+        self.adapter, self.backbone, self.data, self.frozen = adapter, backbone, data, frozen
+        self.optimizer, self.scaler, self.batch_size, self.schedule = optimizer, scaler, batch_size, schedule
+        self.labels = data.labels
+
+    def epoch(self, seed: int, progress: Progress) -> dict:
+        order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(seed)).numpy()
+        rng = np.random.default_rng([seed, 1])
+        sums, started = {}, time.monotonic()
+        for start in range(0, len(order), self.batch_size):
+            progress(start / len(order), f"slice {start} of {len(order)}")
+            rows = order[start : start + self.batch_size]
+            loss = self._loss(rows, rng)
+            self.optimizer.zero_grad()
+            self.scaler.scale(loss["total"]).backward()
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            for key, value in loss.items():
+                sums[key] = sums.get(key, 0.0) + float(value.detach()) * len(rows)
+        seconds = round(time.monotonic() - started, 2)
+        return {**{key: value / len(order) for key, value in sums.items()}, "seconds": seconds}
+
+    def _loss(self, rows: np.ndarray, rng: np.random.Generator) -> dict:
+        device, kind = self.backbone.device, self.schedule.precision
+        labels, masks = self.labels[rows], self.data.masks[rows]
+        with torch.autocast(device.type, getattr(torch, kind), enabled=kind != "float32"):
+            if self.schedule.augment == "none":
+                features = self.frozen(rows)
+            else:
+                images, masks = augmented(self.data.images, self.data.masks, rows, self.schedule.augment, rng)
+                labels = masks.any(axis=(1, 2)).astype(np.int64)
+                features = self.adapter.features(self.backbone, self.backbone.preprocess(torch.from_numpy(images)))
+            targets = torch.from_numpy(np.ascontiguousarray(masks)).to(device).float()
+            return self.adapter.objective(self.backbone, features, targets, torch.from_numpy(labels).to(device))
 
 
-def _save(folder: Path, adapter, optimizer, identity: str, rows: list[dict]) -> None:
-    state = {"adapter": adapter.state_dict(), "optimizer": optimizer.state_dict(), "identity": identity, "rows": rows}
+def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[dict]) -> None:
+    state = {"adapter": adapter.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
+    state |= {"identity": identity, "rows": rows}
     with atomic_path(folder / "last.pt") as temporary:
         torch.save(state, temporary)
     with atomic_path(folder / "training.csv") as temporary, open(temporary, "w", newline="") as stream:
@@ -175,13 +193,29 @@ def _save(folder: Path, adapter, optimizer, identity: str, rows: list[dict]) -> 
         writer.writerows(rows)
 
 
-def _resume(path: Path, adapter, optimizer, identity: str) -> list[dict]:
+def _resume(path: Path, adapter, optimizer, scaler, identity: str) -> list[dict]:
     state = torch.load(path, map_location="cpu", weights_only=True)
     if state["identity"] != identity:
         raise UsageError(f"{path} belongs to another method, backbone, data set or schedule; choose an empty folder")
     adapter.load_state_dict(state["adapter"])
     optimizer.load_state_dict(state["optimizer"])
+    scaler.load_state_dict(state["scaler"])
     return state["rows"]
+
+
+def _tensorboard(folder: Path, row: dict) -> None:
+    """The epoch's losses for TensorBoard, where that happens to be installed; training.csv has them anyway."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return
+    from torch.utils.tensorboard import SummaryWriter
+
+    with SummaryWriter(str(folder / "tensorboard")) as writer:
+        for key in set(row) - {"epoch"}:
+            writer.add_scalar(key, row[key], row["epoch"])
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
 def pooled_threshold(detector, volumes) -> float:

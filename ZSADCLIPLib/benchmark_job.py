@@ -1,0 +1,102 @@
+"""The job behind `zsadclip benchmark`: from data, or embedded brains, to rows, tables, figures and report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from .errors import InputError, UsageError
+from .progress import Progress, Report, part, quiet, silent
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Run the paper's experiment.
+
+    output       folder of the run; a run that finds its own finished steps there goes on.
+    profile      mini, ci, paper, or a JSON file with a base profile and changed keys.
+    data         folder or manifest CSV; None: the profile's embedded synthetic brains.
+    rows         row ids; or `methods` and `setups` to limit the 13; all of them and the baseline when nothing is given.
+    paper_table  CSV with the paper's own Table 1, for a comparing column.
+    workers      processes at once; their number changes no result.
+    """
+
+    output: str
+    profile: str = "mini"
+    data: str | None = None
+    rows: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    setups: tuple[str, ...] = ()
+    paper_table: str | None = None
+    weights_dir: str | None = None
+    device: str = "auto"
+    precision: str = "float32"
+    workers: int = 1
+    dry_run: bool = False
+
+    def run(self, progress: Progress = silent, report: Report = quiet) -> dict:
+        """Run what is not finished and write all outputs.
+
+        Returns {"rows", "kept", "failed", "seconds", "output", "files"}. Raises ZSADCLIPError before any work when the
+        settings cannot work, and whatever `progress` raises.
+        """
+        from .profiles import load_profile
+        from .rows import select_rows
+
+        if self.workers < 1:
+            raise UsageError(f"workers {self.workers}: expected a whole number from 1")
+        profile = load_profile(self.profile)
+        rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
+        if self.dry_run:
+            from .estimate import estimate
+
+            return {**estimate(profile, rows, self.data, self.weights_dir), "dry_run": True, "output": self.output}
+        if self.paper_table and not Path(self.paper_table).is_file():
+            raise InputError(f"there is no file {self.paper_table}; check the name")
+        return self._execute(profile, rows, progress, report)
+
+    def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
+        from .benchmark import run_plan
+        from .cohort import FileHashes, read_cohort
+        from .plan import Machine, make_plan
+
+        out = Path(self.output)
+        hashes = FileHashes(out / "hashes.json")
+        machine = Machine(self.device, self.precision, self.weights_dir)
+        data = self.data or self._synthetic(profile, part(progress, 0.0, 0.04))
+        if self.data is None:
+            profile = replace(profile, split=replace(profile.split, file=str(Path(data) / "split.json")))
+        cohort = read_cohort(profile, data, hashes, part(progress, 0.04, 0.05))
+        plan = make_plan(profile, rows, cohort, out, machine, hashes)
+        hashes.save()
+        result = run_plan(plan, self.workers, part(progress, 0.05, 0.97), report)
+        files = {}
+        if result["failed"] < result["rows"]:
+            from .report import write_outputs
+
+            progress(0.97, "tables, figures and report")
+            paper = Path(self.paper_table) if self.paper_table else None
+            files = {name: str(path) for name, path in write_outputs(out, paper).items()}
+        progress(1.0, "done")
+        return {**result, "output": self.output, "files": files}
+
+    def _synthetic(self, profile, progress: Progress) -> str:
+        """The embedded brains of the profile, made below OUT/data unless they are there."""
+        from .cohort import make_synthetic, synthetic_plan, write_synthetic_split
+        from .pool import Pool, Task
+
+        if profile.data.train_cases < 1 or profile.data.test_cases < 1:
+            raise UsageError(
+                f"profile {profile.name} works on real data: give --data a BraTS-MET folder or a manifest CSV"
+            )
+        folder = Path(self.output) / "data"
+        tasks = [
+            Task(str(case["seed"]), make_synthetic, (str(folder), profile.data.channel, case))
+            for case in synthetic_plan(profile)
+        ]
+        with Pool(self.workers) as pool:
+            for outcome in pool.run(tasks, progress):
+                if outcome.error:
+                    raise InputError(f"the embedded brain {outcome.task.name} could not be made: {outcome.error}")
+        write_synthetic_split(folder / "split.json", profile)
+        return str(folder)

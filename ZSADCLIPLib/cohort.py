@@ -1,0 +1,142 @@
+"""Who trains and who tests: a data set of the user's, or embedded brains made on the spot, split by subject and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .dataset import Record, find_records
+from .errors import InputError
+from .io import write_json, write_volume
+from .progress import Progress, silent
+from .settings import Profile
+from .splits import Split, apply_split, make_split, read_split, shuffled, split_of
+
+TRAIN_SEED, TEST_SEED = 2000, 5000
+OTHER_ANATOMY = 3  # every third synthetic test brain has the anatomy that no training brain has
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Records with their side of the split, the split, a content hash for each record id, and what could not be used."""
+
+    records: tuple[Record, ...]
+    split: Split
+    hashes: dict[str, str]
+    problems: tuple[str, ...] = ()
+
+    def side(self, name: str) -> tuple[Record, ...]:
+        """The records of "train" or "test", by id."""
+        return tuple(record for record in self.records if record.split == name)
+
+    def training(self, limit: int | None, seed: int, last: bool = False) -> tuple[Record, ...]:
+        """Training records of `limit` subjects (all with None), the first or `last` ones of the seeded order."""
+        order = shuffled((record.subject for record in self.side("train")), seed)
+        chosen = set(order if limit is None else order[-limit:] if last else order[:limit])
+        return tuple(record for record in self.side("train") if record.subject in chosen)
+
+    def digest(self, records: tuple[Record, ...]) -> str:
+        """One hash of some records' ids and contents."""
+        text = json.dumps(sorted((record.id, self.hashes[record.id]) for record in records))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+class FileHashes:
+    """SHA-256 of files, remembered in a JSON file by path, size and time of change."""
+
+    def __init__(self, store: Path):
+        self._store = store
+        try:
+            self._known = json.loads(store.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            self._known = {}
+
+    def __call__(self, path: str | Path) -> str:
+        """The hash of a file; raises InputError when it cannot be read."""
+        path = Path(path).resolve()
+        try:
+            stat = path.stat()
+            entry = self._known.get(str(path))
+            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
+                with open(path, "rb") as file:
+                    digest = hashlib.sha256()
+                    while block := file.read(1 << 20):
+                        digest.update(block)
+                self._known[str(path)] = entry = [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error}") from error
+        return entry[2]
+
+    def save(self) -> None:
+        """Write the remembered hashes."""
+        write_json(self._store, self._known)
+
+
+def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress: Progress = silent) -> Cohort:
+    """The cases of a folder or manifest, split by the manifest's column, the profile's split file, or its seed.
+
+    Raises InputError when there is no usable case on a side, and what `dataset` and `splits` raise.
+    """
+    problems: list[str] = []
+    rule = profile.data.label_rule
+    records = find_records(data, profile.data.channel, rule, problems)
+    if not records:
+        raise InputError(f"{data} holds no usable case: {problems[0] if problems else 'it is empty'}")
+    if profile.split.file:
+        split = read_split(profile.split.file)
+    elif any(record.split for record in records):
+        split = split_of(records)
+    else:
+        split = make_split((record.subject for record in records), profile.split.fraction, profile.split.seed)
+    records = apply_split(records, split)
+    found = {}
+    for i, record in enumerate(records):
+        progress(i / len(records), f"hash of case {i + 1} of {len(records)}")
+        files = [hashes(path) for path in (record.image, record.mask) if path is not None]
+        found[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
+    hashes.save()
+    cohort = Cohort(tuple(records), split, found, tuple(problems))
+    for side in ("train", "test"):
+        if not cohort.side(side):
+            raise InputError(f"{data} has no case to {side} on; the split names none")
+    return cohort
+
+
+def synthetic_plan(profile: Profile) -> list[dict]:
+    """The embedded brains of a profile, as arguments of `make_synthetic`."""
+    train = [{"seed": TRAIN_SEED + i, "anatomy": "colin27"} for i in range(profile.data.train_cases)]
+    other = [i % OTHER_ANATOMY == OTHER_ANATOMY - 1 for i in range(profile.data.test_cases)]
+    test = [{"seed": TEST_SEED + i, "anatomy": "mni152" if odd else "colin27"} for i, odd in enumerate(other)]
+    return [{**case, "split": "train"} for case in train] + [{**case, "split": "test"} for case in test]
+
+
+def synthetic_name(seed: int) -> str:
+    """The case id of a seed, in BraTS-MET's pattern."""
+    return f"BraTS-MET-{seed:05d}-000"
+
+
+def make_synthetic(folder: str, channel: str, case: dict, progress: Progress = silent) -> dict:
+    """Write one brain and its mask below `folder` unless both are there."""
+    from .phantom import make_case
+
+    name = synthetic_name(case["seed"])
+    paths = [Path(folder) / name / f"{name}-{kind}.nii.gz" for kind in (channel, "seg")]
+    if not all(path.is_file() for path in paths):
+        made = make_case(case["seed"], channels=(channel,), anatomy=case["anatomy"], name=name)
+        for path, volume in zip(paths, (made.volumes[channel], made.seg), strict=True):
+            write_volume(path, volume)
+    progress(1.0, name)
+    return {"case": name}
+
+
+def write_synthetic_split(path: Path, profile: Profile) -> None:
+    """The split of the embedded brains: training and test seeds never meet."""
+    plan = synthetic_plan(profile)
+    names = {
+        side: tuple(synthetic_name(c["seed"]).rsplit("-", 1)[0] for c in plan if c["split"] == side)
+        for side in ("train", "test")
+    }
+    split = Split(**names)
+    write_json(path, {**asdict(split), "sha256": split.sha256})

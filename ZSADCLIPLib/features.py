@@ -1,0 +1,123 @@
+"""Frozen features of training slices, computed once: in memory, or memory-mapped in a folder that runs can share."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import uuid
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .adapters.base import Adapter
+from .backbones.base import Backbone
+from .io import write_json
+from .progress import Progress, silent
+
+
+class FeatureCache:
+    """Features of every slice as the adapter's own `features` gives them, float32 or `half` float16.
+
+    `size_bytes` is known before anything is written. `folder` gets one .npy an array and complete.json; a folder that is
+    complete and of the same `identity` is used as it is. Images are not stored: AdaCLIP's prompted pass takes them from
+    `images` (N, S, S) uint8.
+    """
+
+    def __init__(
+        self,
+        adapter: Adapter,
+        backbone: Backbone,
+        images: np.ndarray,
+        folder: Path | None = None,
+        half: bool = False,
+        identity: str = "",
+    ):
+        self._adapter, self._backbone, self._images = adapter, backbone, images
+        self._dtype = np.float16 if half else np.float32
+        self._folder, self._identity, self._arrays = folder, identity, {}
+        first = self._compute(np.arange(1))
+        self._shapes = {key: tuple(value.shape[1:]) for key, value in first.items()}
+
+    @property
+    def size_bytes(self) -> int:
+        return sum(len(self._images) * int(np.prod(s)) * np.dtype(self._dtype).itemsize for s in self._shapes.values())
+
+    def images(self, rows: np.ndarray) -> Tensor:
+        """Normalised images of some slices."""
+        return self._backbone.preprocess(torch.from_numpy(np.ascontiguousarray(self._images[rows])))
+
+    def _compute(self, rows: np.ndarray) -> dict[str, Tensor]:
+        features = self._adapter.features(self._backbone, self.images(rows))
+        return {key: value for key, value in features.items() if key != "images"}
+
+    def fill(self, batch_size: int, progress: Progress = silent) -> None:
+        """Compute all features in batches, or open a complete folder."""
+        if self._folder is not None and self._open():
+            return
+        working = None
+        if self._folder is not None:
+            # Written beside and renamed when complete: several trainings may fill one folder at once.
+            working = self._folder.with_name(f".{self._folder.name}.{uuid.uuid4().hex[:8]}")
+            working.mkdir(parents=True)
+        try:
+            arrays = {key: self._empty(working, key, shape) for key, shape in self._shapes.items()}
+            for start in range(0, len(self._images), batch_size):
+                rows = np.arange(start, min(start + batch_size, len(self._images)))
+                for key, value in self._compute(rows).items():
+                    arrays[key][rows] = value.cpu().numpy()
+                progress(start / len(self._images), f"features of slice {start} of {len(self._images)}")
+            self._arrays = arrays
+            if working is not None:
+                self._publish(working)
+        finally:
+            if working is not None:
+                shutil.rmtree(working, ignore_errors=True)
+
+    def _empty(self, working: Path | None, key: str, shape: tuple[int, ...]) -> np.ndarray:
+        shape = (len(self._images), *shape)
+        if working is None:
+            return np.empty(shape, self._dtype)
+        return np.lib.format.open_memmap(working / f"{key}.npy", "w+", self._dtype, shape)
+
+    def _publish(self, working: Path) -> None:
+        for array in self._arrays.values():
+            array.flush()
+        self._arrays = {}
+        write_json(working / "complete.json", self._label())
+        if self._folder.exists() and not self._open():
+            shutil.rmtree(self._folder)  # of other settings, or never finished
+        if not self._folder.exists():
+            try:
+                os.rename(working, self._folder)
+            except OSError:
+                if not self._folder.exists():
+                    raise
+        if not self._open():
+            raise RuntimeError(f"{self._folder} was replaced by features of other settings; give each its own folder")
+
+    def _label(self) -> dict:
+        return {"identity": self._identity, "slices": len(self._images), "dtype": np.dtype(self._dtype).name}
+
+    def _open(self) -> bool:
+        try:
+            label = json.loads((self._folder / "complete.json").read_text(encoding="utf-8"))
+            if label != self._label():
+                return False
+            self._arrays = {key: np.load(self._folder / f"{key}.npy", mmap_mode="r") for key in self._shapes}
+        except (OSError, ValueError):
+            return False
+        return True
+
+    def __call__(self, rows: np.ndarray) -> dict[str, Tensor]:
+        """Features of some slices, as the adapter's own `features` would give them."""
+        device = self._backbone.device
+        if not self._arrays:
+            out = self._compute(rows)
+        else:
+            out = {k: torch.from_numpy(array[rows].astype(np.float32)).to(device) for k, array in self._arrays.items()}
+        if self._adapter.method == "adaclip":
+            out["images"] = self.images(rows)
+        return out

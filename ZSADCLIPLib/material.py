@@ -1,0 +1,143 @@
+"""Slices to train on and to score, cut from labelled cases in one way for all rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import Record, read_case
+from .errors import InputError
+from .intensity import to_uint8
+from .io import atomic_path, write_json
+from .progress import Progress, silent
+from .settings import slice_rule
+from .slicing import Fit, SliceStack, slice_volume
+
+
+@dataclass(frozen=True, eq=False)
+class CaseSlices:
+    """One case as axial slices from inferior to superior: 8-bit image and masks (N, R, C), and their grid.
+
+    `spacing` is (row, column, slice) in mm, the slice distance multiplied by `every`; `stack` is the whole volume's.
+    """
+
+    record: Record
+    image: np.ndarray
+    truth: np.ndarray
+    ignore: np.ndarray
+    brain: np.ndarray
+    intensities: np.ndarray
+    spacing: tuple[float, float, float]
+    stack: SliceStack
+
+
+def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
+    """Read a case with the profile sections `data` and `slices` (as dictionaries); raises InputError as `read_case`.
+
+    Contrast is set over the whole volume before every k-th slice is taken.
+    """
+    case = read_case(record, data["target"], tuple(data["ignore"]))
+    stack = slice_volume(case.image)
+    every = slices["every"]
+    kept = slice((min(every, len(stack.array)) - 1) // 2, None, every)
+    image = to_uint8(stack.array, slices["intensity"])
+    masks = [np.ascontiguousarray(stack.arrange(mask)[kept]) for mask in (case.truth, case.ignore, case.brain)]
+    spacing = (*stack.spacing[:2], stack.spacing[2] * every)
+    return CaseSlices(record, np.ascontiguousarray(image[kept]), *masks, stack.array[kept], spacing, stack)
+
+
+def fit_of(case: CaseSlices, size: int, method: str = "vand") -> Fit:
+    """How a case's slices fill the model's square; AnoVL's authors resize bilinearly, the others bicubically."""
+    return Fit(case.image.shape[1:], case.spacing[:2], size, "bilinear" if method == "anovl" else "bicubic")
+
+
+def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
+    """Indices of the slices that train, ascending, by `settings.slice_rule`; the draw depends on seed and case only."""
+    kind, count = slice_rule(rule)
+    brain, lesion = (mask.any(axis=(1, 2)) for mask in (case.brain & (case.image > 0), case.truth))
+    if kind == "all":
+        return np.arange(len(case.image))
+    if kind == "brain":
+        return np.flatnonzero(brain)
+    digest = hashlib.sha256(f"{seed}:{case.record.id}".encode()).digest()
+    others = np.flatnonzero(brain & ~lesion)
+    drawn = np.random.default_rng(list(digest[:8])).permutation(others)[:count]
+    return np.sort(np.concatenate([np.flatnonzero(lesion), drawn]))
+
+
+def build_brain_slices(folder: str, records: list[dict], spec: dict, progress: Progress = silent) -> dict:
+    """Write the training slices of some cases into `folder`, case by case, unless they are there.
+
+    `spec` holds the sections data and slices, and rule and seed of the choice. Returns {"slices", "lesion"} counts.
+    """
+
+    def pieces():
+        for i, record in enumerate(map(record_from, records)):
+            progress(i / len(records), f"slices of case {i + 1} of {len(records)}")
+            case = read_slices(record, spec["data"], spec["slices"])
+            rows = chosen_slices(case, spec["rule"], spec["seed"])
+            fit, size = fit_of(case, spec["slices"]["image_size"]), spec["slices"]["image_size"]
+            masks = Fit(fit.shape, fit.spacing, size, "bilinear").apply(case.truth[rows].astype(np.uint8) * 255) > 127
+            yield fit.apply(case.image[rows]), masks
+
+    return _build(Path(folder), pieces, spec["slices"]["image_size"])
+
+
+def build_industrial_slices(folder: str, images: int, seed: int, size: int, progress: Progress = silent) -> dict:
+    """Write synthetic industrial images, three quarters of them with a defect, unless they are there."""
+    from .industrial import make_image
+
+    def pieces():
+        for i in range(images):
+            progress(i / images, f"industrial image {i + 1} of {images}")
+            image, mask, _, _ = make_image(seed + i, defect=i % 4 > 0)
+            square = [Fit(image.shape, (1.0, 1.0), size, how) for how in ("bicubic", "bilinear")]
+            yield square[0].apply(image[None]), square[1].apply(mask[None].astype(np.uint8) * 255) > 127
+
+    return _build(Path(folder), pieces, size)
+
+
+def _build(folder: Path, pieces, size: int) -> dict:
+    """Stream pieces to images.bin and masks.bin; info.json comes last and says that they are complete."""
+    info = folder / "info.json"
+    if info.is_file():
+        return json.loads(info.read_text(encoding="utf-8"))
+    count = lesion = 0
+    with atomic_path(folder / "images.bin") as images, atomic_path(folder / "masks.bin") as masks:
+        with open(images, "wb") as first, open(masks, "wb") as second:
+            for image, mask in pieces():
+                image.tofile(first)
+                mask.tofile(second)
+                count, lesion = count + len(image), lesion + int(mask.any(axis=(1, 2)).sum())
+        if not count:
+            raise InputError("there is no slice to train on: the chosen cases have no brain or lesion slices")
+    found = {"slices": count, "lesion": lesion, "size": size}
+    write_json(info, found)
+    return found
+
+
+def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 and masks bool (N, S, S) of a folder, memory-mapped; with `limit` a seeded subset, copied."""
+    folder = Path(folder)
+    info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
+    shape = (info["slices"], info["size"], info["size"])
+    arrays = [np.memmap(folder / f"{n}.bin", t, "r", shape=shape) for n, t in (("images", "u1"), ("masks", "?"))]
+    if limit is None or limit >= len(arrays[0]):
+        return arrays[0], arrays[1]
+    rows = np.sort(np.random.default_rng(seed).permutation(len(arrays[0]))[:limit])
+    return np.asarray(arrays[0][rows]), np.asarray(arrays[1][rows])
+
+
+def record_to(record: Record) -> dict:
+    """A record as JSON."""
+    values = {k: getattr(record, k) for k in Record.__dataclass_fields__}
+    return {**values, "image": str(record.image), "mask": str(record.mask) if record.mask else None}
+
+
+def record_from(data: dict) -> Record:
+    """A record from JSON."""
+    return Record(**{**data, "image": Path(data["image"]), "mask": Path(data["mask"]) if data["mask"] else None})

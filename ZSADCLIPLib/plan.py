@@ -1,0 +1,294 @@
+"""A benchmark run enumerated: rows with their keys and folders, trainings, and tasks; nothing is computed here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from .adapters.registry import METHODS
+from .backbones.registry import BACKBONES
+from .backbones.weights import cache_dir, find_file, locate
+from .cohort import Cohort, FileHashes
+from .errors import UsageError, WeightsError
+from .material import record_to
+from .rowfiles import content_key, row_folder
+from .rows import Row
+from .settings import Model, Profile
+
+CODE = 1  # raised whenever the numbers of a row would change for the same settings
+EMBEDDED = Path(__file__).resolve().parent / "data"
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where a run computes; its numbers do not depend on it beyond rounding."""
+
+    device: str = "auto"
+    precision: str = "float32"
+    weights_dir: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Specifications as plain data: rows in table order, adapter trainings by folder, slice sets by folder."""
+
+    out: Path
+    profile: Profile
+    cohort: Cohort
+    rows: tuple[dict, ...]
+    industrial: tuple[dict, ...]
+    brain: tuple[dict, ...]
+    slice_sets: dict[str, tuple]
+
+    def groups(self, rows: list[dict]) -> list[list[dict]]:
+        """Rows that share a backbone and method, whose frozen features one pass gives."""
+        found: dict[str, list[dict]] = {}
+        for spec in rows:
+            found.setdefault(content_key({"method": spec["method"], "backbone": spec["backbone"]}), []).append(spec)
+        return list(found.values())
+
+
+def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str:
+    """What tells the weights of a model apart, without loading it: a file hash, an open_clip tag, or "random:SEED".
+
+    Raises WeightsError when the files are missing.
+    """
+    if model.weights is not None:
+        if str(model.weights).startswith("random"):
+            return str(model.weights)
+        path = Path(model.weights)
+        if path.exists():
+            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            return content_key({p.name: hashes(p) for p in files})
+        return f"open_clip:{model.weights}"
+    info = BACKBONES.get(model.name) if isinstance(model.name, str) else None
+    if info is None:
+        raise WeightsError(f"the backbone {model.name!r} needs weights: an open_clip tag, a file, or random:SEED")
+    files = {"": EMBEDDED / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
+    return content_key({name: hashes(path) for name, path in files.items()})
+
+
+def make_plan(
+    profile: Profile, rows: tuple[Row, ...], cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes
+) -> Plan:
+    """Everything a run will do; raises UsageError or WeightsError for what cannot work, before any of it starts."""
+    maker = _Maker(profile, cohort, out, machine, hashes)
+    specs = tuple(maker.row(row) for row in rows)
+    return Plan(
+        out,
+        profile,
+        cohort,
+        specs,
+        tuple(maker.industrial.values()),
+        tuple(maker.brain.values()),
+        maker.slice_sets,
+    )
+
+
+class _Maker:
+    def __init__(self, profile: Profile, cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes):
+        self.profile, self.cohort, self.out, self.machine, self.hashes = profile, cohort, out, machine, hashes
+        self.industrial: dict[str, dict] = {}
+        self.brain: dict[str, dict] = {}
+        self.slice_sets: dict[str, tuple] = {}
+        self._test = cohort.digest(cohort.side("test"))
+
+    def row(self, row: Row) -> dict:
+        """The specification of a row; adapters and slices it needs are added to the plan."""
+        profile = self.profile
+        limit, seed = profile.threshold.max_subjects, profile.split.seed
+        held = self.cohort.training(limit, seed, last=True)
+        settings = {
+            "row": row.id,
+            "code": CODE,
+            "split": self.cohort.split.sha256[:16],
+            "test_data": self._test,
+            "threshold_data": self.cohort.digest(held),
+            "data": self._reading(),
+            "slices": asdict(profile.slices),
+            "score": asdict(profile.score) if row.backbone else None,
+            "rules": profile.threshold.rules,
+            "region": profile.metrics.region,
+            "min_component_mm3": profile.metrics.min_component_mm3,
+            "froc_levels": profile.metrics.froc_levels,
+            "keep": asdict(profile.keep),
+            "backbone": None,
+            "adapter": None,
+        }
+        spec = {
+            "row": row.id,
+            "method": row.method,
+            "setup": row.setup,
+            "trained_on": row.trained_on,
+            "backbone": None,
+            "overrides": {},
+            "source": None,
+            "start_label": row.start,
+            "data": settings["data"],
+            "slices": settings["slices"],
+            "score": asdict(profile.score),
+            "threshold": {
+                "rule": profile.threshold.rule,
+                "rules": list(profile.threshold.rules),
+                "cases": [record.id for record in held],
+            },
+            "metrics": asdict(profile.metrics),
+            "keep": asdict(profile.keep),
+        }
+        if row.backbone is not None:
+            self._model(row, settings, spec)
+        spec["key"] = content_key(_plain(settings))
+        spec["folder"] = str(row_folder(self.out, row.id, _plain(settings)))
+        spec["settings"] = _plain(settings)
+        if row.trained_on is not None:
+            training = {**spec.pop("_training"), "folder": spec["folder"]}
+            self.brain[spec["folder"]] = training
+            spec["source"] = str(Path(spec["folder"]) / "adapter.safetensors")
+        return spec
+
+    def _model(self, row: Row, settings: dict, spec: dict) -> None:
+        profile, chosen = self.profile, self.profile.method(row.method)
+        start = self._start(row) if row.start == "industrial" else None
+        model = profile.backbone(row.backbone, row.method)
+        spec["backbone"] = self._backbone(model, row.method)
+        spec["overrides"] = self._overrides(row.method)
+        settings["backbone"] = {
+            "name": model.name,
+            "weights_id": weights_id(model, self.machine.weights_dir, self.hashes),
+            "activation": spec["backbone"]["activation"],
+            "precision": self.machine.precision,
+        }
+        spec["source"] = start["source"] if start else row.method
+        settings["adapter"] = {"overrides": spec["overrides"], "start": start and start["id"]}
+        spec["start_label"] = start["label"] if start else row.start
+        if row.trained_on is None:
+            return
+        records = self.cohort.training(chosen.max_subjects, profile.split.seed)
+        place = self._slices({"brain": self.cohort.digest(records)}, "build_brain_slices", records)
+        settings["adapter"]["training"] = {
+            "settings": chosen.settings,
+            "schedule": self._schedule(row.method),
+            "data": self.cohort.digest(records),
+            "slices": profile.train.slices,
+            "max_slices": chosen.max_slices,
+        }
+        spec["_training"] = self._training(row.method, spec["backbone"], place, len({r.subject for r in records})) | {
+            "start": start["source"] if start else f"{row.method}:random:{profile.train.seed}",
+            "start_label": spec["start_label"],
+            "domain": "brain",
+        }
+
+    def _backbone(self, model: Model, method: str) -> dict:
+        return {
+            "name": model.name,
+            "weights": model.weights,
+            "activation": model.activation or METHODS[method].activation.get(str(model.name)),
+            "device": self.machine.device,
+            "precision": self.machine.precision,
+            "weights_dir": self.machine.weights_dir,
+        }
+
+    def _overrides(self, method: str) -> dict:
+        """Config fields of scoring; those that only training reads stay with the adapter."""
+        score, given = self.profile.score, self.profile.method(method).settings
+        overrides = {k: v for k, v in given.items() if k not in ("dice", "learning_rate")}
+        overrides["upsample"] = score.upsample
+        if score.gaussian_sigma is not None and method in ("adaclip", "anomalyclip"):
+            overrides["sigma"] = 0.0
+        return overrides
+
+    def _schedule(self, method: str) -> dict:
+        chosen, train = self.profile.method(method), self.profile.train
+        return {
+            "epochs": chosen.epochs,
+            "batch_size": chosen.batch_size,
+            "seed": train.seed,
+            "cache": train.cache,
+            "augment": train.augment,
+            "precision": train.precision,
+        }
+
+    def _training(self, method: str, backbone: dict, place: str, subjects: int) -> dict:
+        chosen = self.profile.method(method)
+        shared = {"slices": place, "limit": chosen.max_slices, "method": method, "settings": chosen.settings}
+        shared |= {"backbone": backbone, "half": self.profile.train.cache == "disk-half"}
+        return {
+            "method": method,
+            "backbone": backbone,
+            "settings": chosen.settings,
+            "schedule": self._schedule(method),
+            "slices": place,
+            "max_slices": chosen.max_slices,
+            "subjects": subjects,
+            "features": str(self.out / "features" / content_key(_plain(shared))),
+        }
+
+    def _reading(self) -> dict:
+        data = self.profile.data
+        return {"channel": data.channel, "target": data.target, "ignore": list(data.ignore)}
+
+    def _slices(self, what: dict, function: str, records: tuple) -> str:
+        profile = self.profile
+        spec = {"data": self._reading(), "slices": asdict(profile.slices)}
+        spec |= {"rule": profile.train.slices, "seed": profile.train.seed}
+        key = content_key(_plain({**what, **spec, "code": CODE}))
+        folder = str(self.out / "slices" / key)
+        self.slice_sets[folder] = (function, [record_to(record) for record in records], spec)
+        return folder
+
+    def _start(self, row: Row) -> dict:
+        """The industrial adapter of a method: the given file, or one trained on the synthetic industrial images."""
+        profile, method = self.profile, self.profile.method(row.method)
+        if method.industrial is not None:
+            path = self._published(row.method, method.industrial)
+            digest = self.hashes(path)
+            return {"source": str(path), "id": digest[:16], "label": f"{path.name} sha256 {digest[:16]}"}
+        if profile.industrial.images < 1:
+            raise UsageError(
+                f"profile {profile.name}: {row.method} has no industrial adapter: give methods.{row.method}.industrial "
+                "a file, or industrial.images a number to train one"
+            )
+        model = profile.backbone("default", row.method)
+        backbone = self._backbone(model, row.method)
+        size, images = profile.slices.image_size, asdict(profile.industrial)
+        place = str(self.out / "slices" / content_key({**images, "size": size, "code": CODE}))
+        self.slice_sets[place] = ("build_industrial_slices", images["images"], images["seed"], size)
+        identity = {
+            "code": CODE,
+            "method": row.method,
+            "backbone": weights_id(model, self.machine.weights_dir, self.hashes),
+            "activation": backbone["activation"],
+            "schedule": self._schedule(row.method),
+            "settings": method.settings,
+            "max_slices": method.max_slices,
+            "images": {**images, "size": size},
+        }
+        key = content_key(_plain(identity))
+        folder = self.out / "adapters" / f"{row.method}-{key}"
+        self.industrial[str(folder)] = self._training(row.method, backbone, place, 0) | {
+            "folder": str(folder),
+            "start": f"{row.method}:random:{profile.train.seed}",
+            "start_label": "random",
+            "domain": "industrial",
+        }
+        label = f"trained on {images['images']} synthetic industrial images, key {key}"
+        return {"source": str(folder / "adapter.safetensors"), "id": key, "label": label}
+
+    def _published(self, method: str, name: str) -> Path:
+        folders = [Path(self.machine.weights_dir)] if self.machine.weights_dir else []
+        folders.append(cache_dir())
+        path = Path(name) if os.path.isabs(name) and Path(name).is_file() else find_file(method, name, folders)
+        if path is None:
+            raise WeightsError(
+                f"the industrial adapter {name} of {METHODS[method].label} is missing: get it from the authors' page "
+                f"({METHODS[method].paper}) and put it into {folders[0] / method}, or set methods.{method}.industrial"
+            )
+        return path
+
+
+def _plain(value):
+    """Tuples as lists and dataclasses as dictionaries, as JSON gives them back."""
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value

@@ -1,0 +1,282 @@
+"""The steps of a benchmark row as functions of plain data: each writes its own files and does nothing when they are there.
+
+A row is described by a dictionary (see `plan`); a record by `material.record_to`. So any executor can run the cases of a
+row anywhere that sees the folder.
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+
+from . import __version__
+from .errors import InputError
+from .evaluate import evaluate_case, regions_of, sketch_case
+from .io import write_csv, write_json, write_volume
+from .material import read_slices, record_from
+from .progress import Progress, part, silent
+from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
+from .sketch import ScoreSketch
+from .thresholds import froc_levels, from_sketches, parse_rule
+
+
+def train_adapter(spec: dict, progress: Progress = silent) -> dict:
+    """Train the adapter of `spec` (see `plan.training_spec`) into its folder: adapter.safetensors and training.csv.
+
+    Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
+    """
+    from .checkpoint import load_adapter, save_adapter
+    from .material import open_slices
+    from .scoring import open_backbone
+    from .train import Schedule, SliceSet, fit
+
+    folder = Path(spec["folder"])
+    target = folder / "adapter.safetensors"
+    if target.is_file():
+        return {"kept": True}
+    started = time.monotonic()
+    backbone = open_backbone(spec["backbone"])
+    adapter = load_adapter(spec["start"], backbone, spec["settings"])
+    data = SliceSet(*open_slices(spec["slices"], spec["max_slices"], spec["schedule"]["seed"]))
+    working = folder / "training"
+    rows = fit(adapter, backbone, data, Schedule(**spec["schedule"]), working, progress, spec["features"])
+    batch = spec["schedule"]["batch_size"] or adapter.config.batch_size
+    training = {
+        "epochs": len(rows),
+        "batch_size": batch,
+        "learning_rate": adapter.config.learning_rate,
+        "optimizer": type(adapter.optimizer()).__name__,
+        "seed": spec["schedule"]["seed"],
+        "slices": len(data),
+        "lesion_slices": int(data.labels.sum()),
+        "slices_seen": len(rows) * len(data),
+        "subjects": spec["subjects"],
+        "domain": spec["domain"],
+        "start": spec["start_label"],
+        "augment": spec["schedule"]["augment"],
+        "precision": spec["schedule"]["precision"],
+        "loss": rows[-1]["total"],
+    }
+    write_csv(folder / "training.csv", [{k: v for k, v in row.items() if k != "seconds"} for row in rows])
+    _note(folder, "train", started, epoch_seconds=[row["seconds"] for row in rows])
+    # The log keeps its text form only: a file read back and written again must not differ.
+    with open(folder / "training.csv", encoding="utf-8", newline="") as file:
+        training["loss"] = float(list(csv.DictReader(file))[-1]["total"])
+    save_adapter(target, adapter, backbone, {"training": training, "code_version": __version__})
+    shutil.rmtree(working, ignore_errors=True)
+    return {"epochs": len(rows), "loss": training["loss"]}
+
+
+def score_training_case(specs: list[dict], record: dict, progress: Progress = silent) -> dict:
+    """Sketch the scores of one training case for rows that share a backbone: ROW/threshold/CASE.npz.
+
+    Sketches "all" and "brain" by region, and "clean", the lesion-free slices within the row's region.
+    """
+    todo = [spec for spec in specs if not _sketch_path(spec, record).is_file()]
+    if not todo:
+        return {"kept": len(specs)}
+    started = time.monotonic()
+    case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
+    for spec, scores in zip(todo, _maps(todo, case, part(progress, 0.05, 0.9)), strict=True):
+        low, high = _range(spec)
+        sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high)
+        clean = ~case.truth.any(axis=(1, 2))
+        where = regions_of(case.brain, case.ignore)[spec["metrics"]["region"]][clean]
+        sketches["clean"] = ScoreSketch(low, high).add(scores[clean][where], np.zeros(int(where.sum()), bool))
+        _note(Path(spec["folder"]), f"threshold-{record['id']}", started, shared=len(todo))
+        write_sketches(_sketch_path(spec, record), sketches)
+    return {"rows": len(todo)}
+
+
+def settle_row(spec: dict, progress: Progress = silent) -> dict:
+    """Thresholds from the training sketches and the row's manifest: threshold.json and manifest.json.
+
+    Raises InputError naming the row when no training case holds a lesion.
+    """
+    folder = Path(spec["folder"])
+    if (folder / "manifest.json").is_file() and (folder / "threshold.json").is_file():
+        return read_json(folder / "threshold.json")["rules"]
+    paths = [_sketch_path(spec, {"id": case}) for case in spec["threshold"]["cases"]]
+    region = spec["metrics"]["region"]
+    sketches, clean = [read_sketch(path, region) for path in paths], None
+    for path in paths:
+        one = read_sketch(path, "clean")
+        clean = one if clean is None else clean.merge(one)
+    thresholds = {}
+    for name in spec["threshold"]["rules"]:
+        rule = parse_rule(name)
+        if rule.source != "test":  # found from the test sketches when the tables are made
+            thresholds[name] = None if rule.source == "volume" else _from_sketches(spec, rule, sketches, clean)
+    pooled = read_sketch(paths[0], region)
+    for path in paths[1:]:
+        pooled.merge(read_sketch(path, region))
+    levels = froc_levels(pooled, spec["metrics"]["froc_levels"]) if spec["metrics"]["froc_levels"] else ()
+    write_json(
+        folder / "threshold.json",
+        {"rules": thresholds, "levels": list(levels), "region": region, "cases": spec["threshold"]["cases"]},
+    )
+    write_json(folder / "manifest.json", _manifest(spec))
+    progress(1.0, spec["row"])
+    return thresholds
+
+
+def score_case(specs: list[dict], record: dict, progress: Progress = silent) -> dict:
+    """Score and evaluate one test case for rows that share a backbone; needs their threshold.json.
+
+    Returns {"case", "rows": {row id: Dice at the primary rule or None}} of what was computed now.
+    """
+    todo = [spec for spec in specs if not _case_path(spec, record).is_file()]
+    if not todo:
+        return {"case": record["id"], "rows": {}}
+    started = time.monotonic()
+    case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
+    maps, found = _maps(todo, case, part(progress, 0.05, 0.7)), {}
+    scored = (time.monotonic() - started) / len(todo)
+    for i, (spec, scores) in enumerate(zip(todo, maps, strict=True)):
+        progress(0.7 + 0.3 * i / len(todo), f"{spec['row']}: evaluating {record['id']}")
+        began = time.monotonic()
+        found[spec["row"]] = _evaluate(spec, case, scores)
+        _note(Path(spec["folder"]), f"test-{record['id']}", began - scored)
+    return {"case": record["id"], "rows": found}
+
+
+def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
+    folder, metrics = Path(spec["folder"]), spec["metrics"]
+    chosen = read_json(folder / "threshold.json")
+    evaluation = evaluate_case(
+        scores,
+        case.truth,
+        case.brain,
+        chosen["rules"],
+        case.spacing,
+        case.ignore,
+        tuple(chosen["levels"]),
+        metrics["min_component_mm3"],
+        metrics["region"],
+    )
+    low, high = _range(spec)
+    sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high) if spec["keep"]["sketches"] else None
+    panel = make_panel(case.image, scores, case.truth, case.brain) if spec["keep"]["panels"] else None
+    if spec["keep"]["maps"]:
+        volume = case.stack.restore(scores)
+        write_volume(folder / "maps" / f"{case.record.id}.nii.gz", _volume_like(case, volume))
+    write_case(folder, case.record.id, case.record.subject, evaluation, sketches, panel)
+    counts = evaluation["rules"].get(spec["threshold"]["rule"], {}).get(metrics["region"])
+    total = 2 * counts["tp"] + counts["fp"] + counts["fn"] if counts else 0
+    return 2 * counts["tp"] / total if total else None
+
+
+def _volume_like(case, array):
+    from .io import read_volume
+
+    return read_volume(case.record.image).with_array(np.ascontiguousarray(array, dtype=np.float32))
+
+
+def close_row(spec: dict, cases: list[str], device: str = "") -> None:
+    """Gather runtime.json from the notes of all steps and declare the row finished."""
+    folder = Path(spec["folder"])
+    notes = {path.stem: read_json(path) for path in sorted((folder / "seconds").glob("*.json"))}
+    peak = max((note["peak_memory_mb"] or 0 for note in notes.values()), default=0)
+
+    def total(prefix: str) -> float:
+        return round(sum(n["seconds"] for name, n in notes.items() if name.startswith(prefix)), 2)
+
+    write_json(
+        folder / "runtime.json",
+        {
+            "train_seconds": total("train"),
+            "threshold_seconds": total("threshold-"),
+            "test_seconds": total("test-"),
+            "epoch_seconds": notes.get("train", {}).get("epoch_seconds", []),
+            "peak_memory_mb": peak or None,
+            "device": device,
+        },
+    )
+    finish_row(folder, cases)
+
+
+def _manifest(spec: dict) -> dict:
+    """Everything a row's numbers depend on; nothing that differs between two runs of the same settings."""
+    backbone = method = training = None
+    if spec["backbone"] is not None:
+        from .detector import adaptations
+        from .scoring import open_adapter
+
+        model, adapter = open_adapter(spec)
+        backbone = {**model.describe(), "weights_id": spec["settings"]["backbone"]["weights_id"]}
+        learned = sum(p.numel() for p in adapter.parameters())
+        method = {"name": spec["method"], "trainable_parameters": learned, **adapter.describe()}
+        method["adapted"] = adaptations(spec["method"], model)
+        provenance = getattr(adapter, "provenance", {})
+        training = provenance.get("training") if spec["trained_on"] else None
+        method["start"] = spec["start_label"]
+    return {
+        "row": spec["row"],
+        "key": spec["key"],
+        "schema": SCHEMA,
+        "code_version": __version__,
+        "split": spec["settings"]["split"],
+        "test_data": spec["settings"]["test_data"],
+        "backbone": backbone,
+        "method": method,
+        "training": training,
+        "threshold_rule": spec["threshold"]["rule"],
+        "threshold_cases": spec["threshold"]["cases"],
+        "slices_every": spec["slices"]["every"],
+        "settings": spec["settings"],
+    }
+
+
+def _from_sketches(spec: dict, rule, sketches, clean) -> float:
+    try:
+        return from_sketches(rule, sketches, clean)
+    except InputError as error:
+        raise InputError(f"row {spec['row']}: {error}; give threshold.max_subjects more subjects") from error
+
+
+def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray]:
+    if specs[0]["backbone"] is None:
+        from .baseline import equalised
+
+        return [equalised(case.intensities, case.brain)] * len(specs)
+    from .scoring import row_maps
+
+    return row_maps(specs, case, progress)
+
+
+def _range(spec: dict) -> tuple[float, float]:
+    if spec["backbone"] is None:
+        return 0.0, 1.0
+    from .scoring import range_of
+
+    return range_of(spec)
+
+
+def _sketch_path(spec: dict, record: dict) -> Path:
+    return Path(spec["folder"]) / "threshold" / f"{record['id']}.npz"
+
+
+def _case_path(spec: dict, record: dict) -> Path:
+    return Path(spec["folder"]) / "cases" / f"{record['id']}.json"
+
+
+def _note(folder: Path, name: str, started: float, shared: int = 1, **more) -> None:
+    """Seconds and peak memory of one step, kept apart from what must not differ between runs."""
+    seconds = round((time.monotonic() - started) / shared, 3)
+    write_json(folder / "seconds" / f"{name}.json", {"seconds": seconds, "peak_memory_mb": _peak_mb(), **more})
+
+
+def _peak_mb() -> float | None:
+    """Peak resident memory of this process in MB, None where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -1,0 +1,130 @@
+"""Maps of one case for several adapters at once: those that share a backbone see its frozen features once."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from .backbones import load_backbone
+from .checkpoint import load_adapter
+from .detector import choose_device, choose_dtype, default_batch_size
+from .errors import ZSADCLIPError
+from .intensity import blank_slices
+from .material import CaseSlices, fit_of
+from .progress import Progress, silent
+from .scaling import scale_range, scaled
+
+FEATURE_FIELDS = ("layers", "reference_layers", "vv_blocks", "pos_embed", "score_views", "kind")
+# Settings of the image score alone, which the benchmark does not use; the map does not depend on them.
+MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}
+
+
+@lru_cache(maxsize=2)
+def _backbone(text: str):
+    model = json.loads(text)
+    device = choose_device(model["device"])
+    return load_backbone(
+        model["name"],
+        model["weights"],
+        model["activation"],
+        device,
+        choose_dtype(model["precision"], device),
+        model["weights_dir"],
+    )
+
+
+def open_backbone(model: dict):
+    """The backbone of a specification {name, weights, activation, device, precision, weights_dir}, kept in this process."""
+    return _backbone(json.dumps(model, sort_keys=True))
+
+
+@lru_cache(maxsize=8)
+def _adapter(text: str):
+    spec = json.loads(text)
+    backbone = open_backbone(spec["backbone"])
+    return load_adapter(spec["source"], backbone, {**spec["overrides"], **MAP_ONLY.get(spec["method"], {})})
+
+
+def open_adapter(spec: dict):
+    """(backbone, adapter) of a row's specification, ready to score, kept in this process."""
+    wanted = {key: spec[key] for key in ("method", "backbone", "source", "overrides")}
+    return open_backbone(spec["backbone"]), _adapter(json.dumps(wanted, sort_keys=True))
+
+
+def layers_of(adapter) -> int:
+    """How many layers a raw map sums over."""
+    return len(adapter.config.layers) if adapter.method in ("vand", "anomalyclip") else 1
+
+
+def _features_key(adapter) -> tuple:
+    """What the frozen features of a method depend on, beside backbone and images."""
+    return tuple(getattr(adapter.config, name, None) for name in FEATURE_FIELDS)
+
+
+def range_of(spec: dict) -> tuple[float, float]:
+    """Bounds of a row's scaled scores, which its sketches span."""
+    if spec["backbone"] is None:
+        return 0.0, 1.0
+    backbone, adapter = open_adapter(spec)
+    low, high = adapter.display_range(backbone)
+    if adapter.method == "anovl":  # the colour scale shows half of what a cosine difference can reach
+        low, high = 2 * low - 0.5, 2 * high - 0.5
+    return scale_range(spec["score"]["scale"], (low, high), layers_of(adapter))
+
+
+def score_slices(backbone, adapters: list, images: np.ndarray, progress: Progress = silent) -> list[np.ndarray]:
+    """Raw maps float32 (N, S, S) of every adapter for uint8 slices (N, S, S); blank slices are scored once.
+
+    The adapters are of one method; a result does not depend on which ones are scored together. A batch that does not fit
+    into memory is halved. Raises ZSADCLIPError when a map is not finite.
+    """
+    blank = np.flatnonzero(blank_slices(images)) if len(images) > 1 else np.array([], int)
+    todo = np.concatenate([np.setdiff1d(np.arange(len(images)), blank), blank[:1]]).astype(int)
+    maps = [np.empty(images.shape, np.float32) for _ in adapters]
+    batch, done = default_batch_size(backbone, images.shape[-1]), 0
+    while done < len(todo):
+        progress(done / len(todo), f"slice {done} of {len(todo)}")
+        rows = todo[done : done + batch]
+        try:
+            with torch.inference_mode():
+                batched, seen = backbone.preprocess(torch.from_numpy(images[rows])), {}
+                for target, adapter in zip(maps, adapters, strict=True):
+                    key = _features_key(adapter)
+                    if key not in seen:
+                        seen[key] = adapter.features(backbone, batched)
+                    target[rows] = adapter.predict(backbone, seen[key], images.shape[-1]).maps.cpu().numpy()
+        except RuntimeError as error:
+            if "out of memory" not in str(error).lower() or batch == 1:
+                raise
+            batch //= 2
+            if backbone.device.type == "cuda":
+                torch.cuda.empty_cache()
+            continue
+        done += len(rows)
+    for target in maps:
+        target[blank[1:]] = target[blank[:1]]
+        if not np.isfinite(target).all():
+            raise ZSADCLIPError("the anomaly map has values that are not finite; precision may be too low, try float32")
+    return maps
+
+
+def row_maps(specs: list[dict], case: CaseSlices, progress: Progress = silent) -> list[np.ndarray]:
+    """The evaluated map float32 (N, R, C) of each row for a case: scored, brought back to its grid, blurred and scaled."""
+    score = specs[0]["score"]
+    opened = [open_adapter(spec) for spec in specs]
+    backbone, adapters = opened[0][0], [adapter for _, adapter in opened]
+    fit = fit_of(case, specs[0]["slices"]["image_size"], specs[0]["method"])
+    out = []
+    for adapter, maps in zip(adapters, score_slices(backbone, adapters, fit.apply(case.image), progress), strict=True):
+        maps = fit.back(maps)
+        if score["gaussian_sigma"] is not None and score["gaussian_sigma"] > 0:
+            maps = ndimage.gaussian_filter(maps, (0, score["gaussian_sigma"], score["gaussian_sigma"]))
+        maps = scaled(maps, case.brain, score["scale"], layers_of(adapter))
+        if score["background"] == "zero":
+            maps = np.where(case.brain, maps, maps.min())
+        out.append(np.ascontiguousarray(maps))
+    return out

@@ -1,0 +1,221 @@
+"""Every choice of a benchmark run that the paper leaves open, as named keys: plain frozen data."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+from .errors import UsageError
+from .intensity import MODES
+from .labels import TARGETS
+from .scaling import SCALES
+from .splits import FRACTION, SEED
+from .thresholds import PAPER_RULES, PRIMARY, parse_rule
+
+AUGMENTATIONS = ("none", "flips", "mosaic")
+CACHES = ("memory", "disk", "disk-half", "none")
+
+
+@dataclass(frozen=True)
+class Model:
+    """A backbone: its name, config file or config; its weights (None = its own); its activation (None = as trained)."""
+
+    name: str | dict = "mini"
+    weights: str | None = None
+    activation: str | None = None
+
+
+@dataclass(frozen=True)
+class Data:
+    """What is read: channel, target and label rule of `dataset`, further ignored labels.
+
+    `train_cases` and `test_cases` count the synthetic brains that are made when no data set is given, 0 = a data set is needed.
+    """
+
+    channel: str = "t2w"
+    target: str = "wt"
+    label_rule: str = "auto"
+    ignore: tuple[int, ...] = ()
+    train_cases: int = 10
+    test_cases: int = 6
+
+
+@dataclass(frozen=True)
+class SplitSettings:
+    """Seeded split by subject, or a `file` written by an earlier run."""
+
+    fraction: float = FRACTION
+    seed: int = SEED
+    file: str | None = None
+
+
+@dataclass(frozen=True)
+class Slices:
+    """How volumes become what a model sees; `every` keeps each k-th axial slice of training and test volumes alike."""
+
+    image_size: int = 240
+    intensity: str = "per-volume-percentile"
+    every: int = 1
+
+
+@dataclass(frozen=True)
+class Train:
+    """Training shared by the methods.
+
+    slices     which slices of a training volume train: "all", "brain", or "lesion+K" (lesion slices and K others).
+    augment    none, flips (flips, rotations, scale) or mosaic (four images in one, probability 0.2).
+    precision  float32, or bfloat16 / float16 by autocast on a GPU.
+    cache      of frozen features: memory, disk (memory-mapped), disk-half (float16) or none.
+    """
+
+    slices: str = "brain"
+    augment: str = "none"
+    precision: str = "float32"
+    cache: str = "disk"
+    seed: int = 111
+
+
+@dataclass(frozen=True)
+class Method:
+    """Training of one method; None = the authors' default.
+
+    `settings` are config fields of the method, such as {"dice": "batch"}. `max_subjects` and `max_slices` limit what it
+    trains on (seeded subsets). `industrial` is a published or own adapter file for the industrial start; None trains one
+    on the synthetic industrial images.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    settings: dict = field(default_factory=dict)
+    max_subjects: int | None = None
+    max_slices: int | None = None
+    industrial: str | None = None
+
+
+@dataclass(frozen=True)
+class Industrial:
+    """The industrial domain: `images` synthetic ones, three quarters with a defect; or published files only (0)."""
+
+    images: int = 160
+    seed: int = 200_000
+
+
+@dataclass(frozen=True)
+class Score:
+    """From a raw map to the evaluated one: scale (see `scaling`), in-plane blur in pixels (None = the method's own),
+    upsampling, and what lies outside the brain (keep or zero)."""
+
+    scale: str = "layers"
+    gaussian_sigma: float | None = None
+    upsample: str = "faithful"
+    background: str = "keep"
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """The primary rule, all rules that become columns, and how many training subjects thresholds are taken from."""
+
+    rule: str = PRIMARY
+    rules: tuple[str, ...] = PAPER_RULES
+    max_subjects: int | None = None
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """How cases are counted: region (all or brain) of the primary table, lesions, undefined values, slices, distance bins."""
+
+    region: str = "all"
+    aggregate: str = "volume-mean"
+    undefined: str = "nan"
+    slice_policy: str = "lesion"
+    min_component_mm3: float = 0.0
+    froc_levels: int = 24
+    bins: int = 20
+
+
+@dataclass(frozen=True)
+class Keep:
+    """What a row keeps beside its numbers: qualitative panels, sketches of all scores, whole maps."""
+
+    panels: bool = True
+    sketches: bool = True
+    maps: bool = False
+
+
+@dataclass(frozen=True)
+class Profile:
+    """All settings of a benchmark run.
+
+    `backbones` maps default, pmc, biomedclip, or a method's name (its own default), to a Model.
+    """
+
+    name: str
+    backbones: dict[str, Model]
+    methods: dict[str, Method]
+    data: Data = field(default_factory=Data)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    slices: Slices = field(default_factory=Slices)
+    train: Train = field(default_factory=Train)
+    industrial: Industrial = field(default_factory=Industrial)
+    score: Score = field(default_factory=Score)
+    threshold: Thresholds = field(default_factory=Thresholds)
+    metrics: Metrics = field(default_factory=Metrics)
+    keep: Keep = field(default_factory=Keep)
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("data.target", self.data.target, TARGETS),
+            ("slices.intensity", self.slices.intensity, tuple(m for m in MODES if m != "window")),
+            ("train.augment", self.train.augment, AUGMENTATIONS),
+            ("train.precision", self.train.precision, ("float32", "bfloat16", "float16")),
+            ("train.cache", self.train.cache, CACHES),
+            ("score.scale", self.score.scale, SCALES),
+            ("score.upsample", self.score.upsample, ("faithful", "half-pixel", "corners", "centres")),
+            ("score.background", self.score.background, ("keep", "zero")),
+            ("metrics.region", self.metrics.region, ("all", "brain")),
+            ("metrics.aggregate", self.metrics.aggregate, ("volume-mean", "pooled")),
+            ("metrics.undefined", self.metrics.undefined, ("nan", "brats", "strict")),
+            ("metrics.slice_policy", self.metrics.slice_policy, ("lesion", "lesion-or-prediction", "all")),
+        ):
+            if value not in allowed:
+                raise UsageError(f"profile {self.name}: {name} is {value!r}; choose one of {', '.join(allowed)}")
+        for name, value in (("slices.every", self.slices.every), ("slices.image_size", self.slices.image_size)):
+            if value < 1:
+                raise UsageError(f"profile {self.name}: {name} is {value}; expected 1 or more")
+        slice_rule(self.train.slices)
+        for rule in (self.threshold.rule, *self.threshold.rules):
+            parse_rule(rule)
+        if self.threshold.rule not in self.threshold.rules:
+            raise UsageError(
+                f"profile {self.name}: threshold.rule {self.threshold.rule!r} is not among threshold.rules; add it there"
+            )
+        if "default" not in self.backbones:
+            raise UsageError(f"profile {self.name}: backbones lacks default; give at least that one")
+        if self.keep.maps and self.slices.every != 1:
+            raise UsageError(f"profile {self.name}: keep.maps needs slices.every 1, so that maps fit their volumes")
+
+    def backbone(self, role: str, method: str) -> Model:
+        """The model of a row's role; the role default may be a method's own. Raises UsageError when the role is not set."""
+        model = self.backbones.get(method) if role == "default" else None
+        model = model or self.backbones.get(role)
+        if model is None:
+            raise UsageError(
+                f"profile {self.name} has no backbone for {role}; add backbones.{role} or leave the row out"
+            )
+        return model
+
+    def method(self, name: str) -> Method:
+        """A method's training settings, the authors' defaults where the profile says nothing."""
+        return self.methods.get(name, Method())
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+def slice_rule(text: str) -> tuple[str, int]:
+    """("all", 0), ("brain", 0) or ("lesion", K) from "all", "brain" or "lesion+K"; raises UsageError otherwise."""
+    kind, plus, count = text.partition("+")
+    if kind in ("all", "brain") and not plus:
+        return kind, 0
+    if kind == "lesion" and count.isdigit():
+        return kind, int(count)
+    raise UsageError(f"train.slices is {text!r}; expected all, brain or lesion+K with a whole number K")
