@@ -1,4 +1,4 @@
-"""The command line: `zsadclip detect`, `models`, `phantom`, `run`."""
+"""The command line: `zsadclip detect`, `models`, `phantom`, `report`, `run`."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ def parser() -> argparse.ArgumentParser:
     phantom.add_argument("--healthy", action="store_true", help="without lesions")
     phantom.add_argument("--channels", nargs="+", default=["t2w"], metavar="CHANNEL", help="t2w t1n t1c t2f")
     phantom.add_argument("--domain", choices=["brain", "industrial"], default="brain")
+    report = commands.add_parser(
+        "report", help="tables, figures and report of a benchmark folder, from its finished rows"
+    )
+    report.add_argument("out", metavar="OUT", help="folder of the benchmark")
+    report.add_argument("--paper-table", metavar="CSV", help="the paper's own values: row,metric,mean[,sd]")
     run = commands.add_parser("run", help="run a job file as a child process (JSON lines)")
     run.add_argument("job", metavar="JOB.json")
     return top
@@ -210,6 +215,14 @@ def _run_phantom(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _run_report(arguments: argparse.Namespace) -> int:
+    from .report import write_outputs
+
+    for path in write_outputs(arguments.out, arguments.paper_table).values():
+        print(path)
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     try:
@@ -219,7 +232,8 @@ def main(arguments: list[str] | None = None) -> int:
             from .child import run
 
             return run(chosen.job)
-        return {"detect": _run_detect, "models": _run_models, "phantom": _run_phantom}[chosen.command](chosen)
+        commands = {"detect": _run_detect, "models": _run_models, "phantom": _run_phantom, "report": _run_report}
+        return commands[chosen.command](chosen)
     except UsageError as error:
         print(f"zsadclip: {error}", file=sys.stderr)
         return 2

@@ -92,7 +92,7 @@ def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, dr
         "Slices and volumes": figures("fig2", "gap"),
         "Along the brain": figures("fig3", "appendix-b"),
         "Lesions": figures("froc") + table("lesions"),
-        "Pooled": "".join(table(f"pooled-{r}", True) for r in (region, other)),
+        "Pooled": "".join(table(f"pooled-{r}", numbers.run.info.get("aggregate") != "pooled") for r in (region, other)),
         "Pictures": figures("qualitative"),
         "Claims of the paper": f'<div class="words">{typeset.html(claims)}</div>',
         "Training": table("table2-training") + _table(times) + figures("learning"),
@@ -120,6 +120,11 @@ def _introduction(numbers: Numbers) -> str:
             "masks of its training volumes as words of anatomy, never as anomalies. The numbers show that the code works. "
             "They say nothing about patients, and nothing about the paper's claims on real data."
         )
+    every = int(run.info.get("slices_every") or 1)
+    if every > 1:
+        notes.append(f"One axial slice in {every} was scored; volumes and 3D metrics count those slices only.")
+    if run.info.get("problems"):
+        notes.append(f"{len(run.info['problems'])} cases of the data set could not be used; they are listed under Run.")
     notes += missing_rows(run)
     return "".join(f"<p>{escape(note)}</p>" for note in notes)
 

@@ -179,13 +179,12 @@ class Run:
     def choices(self) -> tuple[Choice, Choice]:
         """The primary rule over the primary region and over the other one.
 
-        info["rule"] and the keys region, undefined and slice_policy of info["metrics"] say how; defaults as in `Choice`.
+        run.json's rule, region, undefined and slice_policy say how; defaults as in `Choice`.
         """
-        metrics = self.info.get("metrics") or {}
-        rule, undefined = self.info.get("rule", Choice.rule), metrics.get("undefined", Choice.undefined)
-        slices = metrics.get("slice_policy", Choice.slices)
-        regions = sorted(("all", "brain"), key=lambda region: region != metrics.get("region", Choice.region))
-        return tuple(Choice(rule, region, undefined, slices) for region in regions)
+        keys = {"rule": "rule", "undefined": "undefined", "slices": "slice_policy"}
+        given = {field: self.info[key] for field, key in keys.items() if key in self.info}
+        regions = sorted(("all", "brain"), key=lambda region: region != self.info.get("region", Choice.region))
+        return tuple(Choice(region=region, **given) for region in regions)
 
 
 def read_run(out: str | Path) -> Run:

@@ -52,7 +52,7 @@ class Numbers:
     @property
     def bins(self) -> int:
         """How many bins the distance along the brain has."""
-        return int((self.run.info.get("metrics") or {}).get("bins", BINS))
+        return int(self.run.info.get("bins", BINS))
 
     def choice(self, region: str) -> Choice:
         """The primary choice, over this region."""

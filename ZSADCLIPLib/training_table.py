@@ -11,6 +11,9 @@ _SETTINGS = {
     "Learning rate": "learning_rate",
     "Optimiser": "optimizer",
     "Seed": "seed",
+    "Precision": "precision",
+    "Augmentation": "augment",
+    "Domain": "domain",
     "Subjects": "subjects",
     "Slices": "slices",
     "Slices seen": "slices_seen",
@@ -36,13 +39,19 @@ def training_table(run: Run) -> Table:
         "Table 2. Training settings",
         ("Row", "Backbone", "Trainable parameters", *_SETTINGS),
         tuple(rows),
-        ("CLIP's own weights are frozen. A dash: the row trains nothing itself.",),
+        (
+            "CLIP's own weights are frozen. A dash: the row trains nothing itself. Slices seen: epochs times slices. Seed: of "
+            "the order of the slices; all else in the rows' manifests.",
+        ),
     )
 
 
 def runtime_table(run: Run) -> Table:
     """Times and memory of each row as runtime.json has them; they differ from run to run."""
-    keys = list(dict.fromkeys(key for result in run.results for key in result.files.runtime))
+    found = ((key, value) for result in run.results for key, value in result.files.runtime.items())
+    keys = list(
+        dict.fromkeys(key for key, value in found if not isinstance(value, (list, dict)) and value not in ("", None))
+    )
     rows = tuple((result.row.label, *(_plain(result.files.runtime.get(key)) for key in keys)) for result in run.results)
     return Table(
         "runtime",
@@ -55,8 +64,6 @@ def runtime_table(run: Run) -> Table:
 
 
 def _plain(value: object) -> str | int | float | None:
-    if value is None or isinstance(value, (str, int)):
-        return value
-    if isinstance(value, float):
-        return f"{value:g}" if abs(value) < 0.1 else value
-    return ", ".join(f"{k} {v}" for k, v in value.items()) if isinstance(value, dict) else ", ".join(map(str, value))
+    if isinstance(value, float) and 0 < abs(value) < 0.1:
+        return f"{value:g}"  # a learning rate of 0.001 would print as 0.0
+    return value if value is None or isinstance(value, (str, int, float)) else str(value)

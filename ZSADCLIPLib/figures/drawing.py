@@ -81,9 +81,11 @@ def style() -> Iterator[None]:
         yield
 
 
-def canvas(width: float, height: float, rows: int = 1, columns: int = 1, **options) -> tuple[Figure, list[list[Axes]]]:
+def canvas(
+    width: float, height: float, rows: int = 1, columns: int = 1, layout: str = "constrained", **options
+) -> tuple[Figure, list[list[Axes]]]:
     """A figure of this size in inches with a grid of axes, independent of any screen."""
-    figure = Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 

@@ -11,6 +11,7 @@ from .drawing import Drawing, canvas
 
 TRUTH, CUT = "#76ff03", "#00e5ff"  # as in the pictures of single detections
 COLUMNS = 5
+TITLE, FOOT = 0.45, 0.4  # inches
 KINDS = ("largest", "median", "smallest")
 
 
@@ -25,7 +26,11 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
     tiles = len(shown) + 1
     rows = -(-tiles // COLUMNS)
     height = 2.0 * first["image"].shape[0] / first["image"].shape[1]
-    figure, axes = canvas(2.0 * COLUMNS, rows * (height + 0.42) + 0.55, rows, COLUMNS)
+    total = rows * (height + TITLE) + FOOT
+    figure, axes = canvas(2.0 * COLUMNS, total, rows, COLUMNS, layout="none")  # equal tiles need no solver
+    figure.subplots_adjust(
+        left=0.005, right=0.995, bottom=FOOT / total, top=1 - TITLE / total, wspace=0.03, hspace=TITLE / height
+    )
     places = [axis for row in axes for axis in row]
     for axis in places:
         axis.set_axis_off()
@@ -67,7 +72,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
             Line2D([], [], color="#4caf00", lw=2, label="truth"),
             Line2D([], [], color="#00b8cc", lw=2, ls="--", label="prediction"),
         ],
-        loc="outside lower center",
+        loc="lower center",
         ncols=2,
     )
     return Drawing(
