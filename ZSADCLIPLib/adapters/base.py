@@ -89,13 +89,13 @@ def quarters(backbone: Backbone) -> tuple[int, ...]:
 
 
 def sentence_embeddings(backbone: Backbone, prompts: PromptSet, name: str) -> tuple[Tensor, Tensor]:
-    """Embeddings of the normal (n, C) and abnormal (m, C) sentences, not normalised, kept in the backbone's cache."""
+    """Embeddings of the normal (n, C) and abnormal (m, C) sentences, not normalised, cached in memory and on disk."""
     key = ("sentences", prompts, name)
     if key not in backbone.cache:
         with torch.inference_mode(False), torch.no_grad():
-            backbone.cache[key] = tuple(
-                backbone.encode_text(backbone.text.tokenize(g)) for g in prompts.sentences(name)
-            )
+            groups = prompts.sentences(name)
+            every = backbone.encode_sentences([sentence for group in groups for sentence in group])
+            backbone.cache[key] = every[: len(groups[0])], every[len(groups[0]) :]
     return backbone.cache[key]
 
 

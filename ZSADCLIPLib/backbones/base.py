@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .blocks import Edit
 from .text import Prompts, TextTower
+from .textcache import key_of, recall, remember
 from .vit import ImageFeatures
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -91,6 +92,16 @@ class Backbone:
     def encode_text(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
         """Token ids (n, context) -> embeddings (n, C) in float32, not normalised."""
         return self.text.encode(tokens.to(self.device), self._cast(edit), embeddings).float()
+
+    def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
+        """Embeddings (n, C) of sentences in float32, not normalised, through the cache on disk (`textcache`)."""
+        text = self.text
+        key = key_of(self.fingerprint, self.activation, str(self.dtype), text.signature(sentences))
+        features = recall(key, (len(sentences), self.embed_dim))
+        if features is None:
+            features = self.encode_text(text.tokenize(sentences))
+            remember(key, features)
+        return features.to(self.device)
 
     def encode_prompted(self, tokens: Tensor, prompts: Prompts, depth: int) -> Tensor:
         """Sentences (n, context) with image-dependent prompt rows -> (B, n, C) in float32; see the text towers."""

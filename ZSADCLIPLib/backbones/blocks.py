@@ -34,7 +34,8 @@ class BlockParts:
 
 def parts_of(block: nn.Module) -> BlockParts:
     """The pieces of an open_clip or timm block; raises WeightsError for block types with extra machinery."""
-    if type(block).__name__ == "ResidualAttentionBlock" and isinstance(block.ls_1, nn.Identity):
+    known = type(block).__name__ in ("ResidualAttentionBlock", "PlainBlock")
+    if known and isinstance(getattr(block, "ls_1", nn.Identity()), nn.Identity):
         attn = block.attn
         if attn.in_proj_weight is not None:
             return BlockParts(

@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import open_clip
 import torch
 from torch import nn
 
 from ..errors import UsageError, WeightsError
 from .base import OPENAI_MEAN, OPENAI_STD, Backbone
 from .medical import build_biomedclip, build_pmc, is_bert_config, pmc_state
+from .plainclip import PlainCLIP, is_plain, packaged_config, tokenize
 from .registry import BACKBONES
 from .resnet import ResNetTower
 from .text import CausalText
@@ -90,6 +90,8 @@ def _resolve(name, weights, weights_dir) -> tuple[str, dict, Mapping | None, str
         return (name, config, *_given(weights, ""), info and info.activation)
     if info is not None and weights is None:
         return (name, config, *_named_weights(name, weights_dir), info.activation)
+    import open_clip
+
     if weights is None:
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise WeightsError(f"{name} needs weights: one of open_clip's tags ({tags}), a file, or 'random'")
@@ -107,7 +109,11 @@ def _resolve(name, weights, weights_dir) -> tuple[str, dict, Mapping | None, str
 
 
 def _is_tag(name: str, weights) -> bool:
-    return isinstance(weights, str) and weights in open_clip.list_pretrained_tags_by_model(name)
+    if not isinstance(weights, str) or weights.split(":")[0] == "random" or Path(weights).exists():
+        return False
+    import open_clip
+
+    return weights in open_clip.list_pretrained_tags_by_model(name)
 
 
 def _given(weights, missing: str) -> tuple[Mapping | None, str]:
@@ -139,7 +145,7 @@ def _named_config(name: str, info) -> dict:
         from .medical import BIOMEDCLIP, PMC_CLIP
 
         return PMC_CLIP if info.architecture == "pmc-clip" else BIOMEDCLIP
-    config = open_clip.get_model_config(name)
+    config = packaged_config(name)
     if config is None:
         raise UsageError(
             f"no backbone is called {name!r}; choose one of {', '.join(BACKBONES)}, an open_clip model name or a JSON config"
@@ -167,6 +173,14 @@ def _towers(config: dict, state: Mapping | None, activation: str, origin: str):
         return build_pmc(config, state)
     if config["text_cfg"].get("hf_model_name"):
         return build_biomedclip(config, state)
+    if state is not None and is_plain(config):
+        with torch.device("meta"):
+            model = PlainCLIP(config, activation)
+        # A state dict may belong to a model that goes on changing; what was read from a file belongs to nobody else.
+        load_strictly(model, clean_state(state), f"weights {origin}", assign=True, copy=origin == "state dict")
+        return model, VisionTower(model.visual), CausalText(model, tokenize)
+    import open_clip
+
     kind = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
     known = {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg")}
     # Attention pool heads of a ResNet are not stored in its weights, and open_clip derives them from head_width.
@@ -180,7 +194,7 @@ def _towers(config: dict, state: Mapping | None, activation: str, origin: str):
     if "heads" in config["vision_cfg"]:
         visual.attnpool.num_heads = config["vision_cfg"]["heads"]
     tower = ResNetTower(visual) if hasattr(visual, "layer4") else VisionTower(visual)
-    return model, tower, CausalText(model, open_clip.SimpleTokenizer(context_length=77))
+    return model, tower, CausalText(model, tokenize)
 
 
 def _randomise(model: nn.Module) -> None:
@@ -199,8 +213,18 @@ def clean_state(state: Mapping) -> dict:
     return state
 
 
-def load_strictly(model: nn.Module, state: Mapping, what: str, ignore: tuple[str, ...] = ()) -> None:
-    """Copy `state` into `model` as float32; raises WeightsError naming missing, unknown and misshapen keys."""
+def load_strictly(
+    model: nn.Module,
+    state: Mapping,
+    what: str,
+    ignore: tuple[str, ...] = (),
+    assign: bool = False,
+    copy: bool = False,
+) -> None:
+    """Copy `state` into `model` as float32; raises WeightsError naming missing, unknown and misshapen keys.
+
+    `assign` takes the tensors themselves (memory-mapped ones stay so), unless `copy`.
+    """
     own = model.state_dict()
     state = {k: v for k, v in state.items() if not k.startswith(ignore)} if ignore else dict(state)
     missing = sorted(k for k in set(own) - set(state) if not k.endswith("num_batches_tracked"))
@@ -218,4 +242,7 @@ def load_strictly(model: nn.Module, state: Mapping, what: str, ignore: tuple[str
     if problems:
         raise WeightsError(f"{what} do not fit this model. {'; '.join(problems)}")
     # Batch counters are bookkeeping that some files leave out; nothing else may be missing.
-    model.load_state_dict({**own, **{k: torch.as_tensor(v) for k, v in state.items()}})
+    given = {k: torch.as_tensor(v) for k, v in state.items()}
+    if assign:
+        given = {k: v.to(torch.float32, copy=copy) for k, v in given.items()}
+    model.load_state_dict({**own, **given}, assign=assign)

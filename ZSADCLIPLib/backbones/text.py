@@ -36,6 +36,10 @@ class TextTower(ABC):
             raise WeightsError("this text tower came without a tokenizer: put vocab.txt beside its weights")
         return self._tokenizer(list(sentences))
 
+    @abstractmethod
+    def signature(self, sentences: Sequence[str]) -> bytes:
+        """What the features of sentences depend on besides the weights: ids or words, and how they are read out."""
+
     def with_context(self, words: str, length: int) -> Tensor:
         """Ids (1, context) of `words` behind `length` placeholder rows at positions 1..length (learnable context).
 
@@ -104,6 +108,10 @@ class CausalText(TextTower):
         self.blocks = [parts_of(block) for block in text.transformer.resblocks]
         self.depth, self.context = len(self.blocks), text.positional_embedding.shape[0]
         self.width, self.embed_dim = text.text_projection.shape
+
+    def signature(self, sentences: Sequence[str]) -> bytes:
+        # There is only one vocabulary, so the words stand for their ids and the tokenizer need not be read.
+        return "\n".join(["causal", str(self.context), *sentences]).encode()
 
     def lengths(self, tokens: Tensor) -> Tensor:
         """Tokens up to and including end-of-text, the largest id of a row."""
@@ -188,6 +196,10 @@ class BertText(TextTower):
         self.bert, self.projection, self.embed_dim, self.context = bert, projection, embed_dim, context
         self.masked, self.pooler = masked, pooler
         self.width, self.depth, self.pad = bert.config.hidden_size, len(bert.encoder.layer), bert.config.pad_token_id
+
+    def signature(self, sentences: Sequence[str]) -> bytes:
+        ids = self.tokenize(sentences)
+        return f"bert {self.masked} {self.pooler} {tuple(ids.shape)} ".encode() + ids.numpy().tobytes()
 
     def lengths(self, tokens: Tensor) -> Tensor:
         """Tokens that are not padding."""

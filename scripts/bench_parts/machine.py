@@ -15,25 +15,27 @@ import torch
 CLEAR = Path("/proc/self/clear_refs")
 
 
-def peak(dtype: torch.dtype, seconds: float = 1.5, largest: int = 3072) -> float:
-    """Best rate in GFLOP/s of square matrix products in `dtype`; sizes grow while one product stays below a second."""
-    best, size = 0.0, 256
+def peak(dtype: torch.dtype, seconds: float = 1.0, largest: int = 2048) -> dict:
+    """Best rates of square matrix products in `dtype`: GFLOP per wall second and per CPU second.
+
+    Sizes grow while one product stays well below a second. On a machine that is shared, the rate per CPU second is what
+    other work can be compared with.
+    """
+    best, size, done, used = 0.0, 256, 0.0, 0.0
     while size <= largest:
         a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
-        spent, count, shortest = 0.0, 0, float("inf")
-        while spent < seconds / 4 or count < 3:
-            started = time.perf_counter()
+        a @ b
+        spent, done, used = 0.0, 0.0, 0.0
+        while spent < seconds:
+            clocks = time.perf_counter(), time.process_time()
             a @ b
-            shortest = min(shortest, time.perf_counter() - started)
-            spent, count = spent + shortest, count + 1
-            if shortest > 1:
-                break
-        best = max(best, 2 * size**3 / shortest / 1e9)
-        if shortest * 8 > 1:
+            wall, cpu = time.perf_counter() - clocks[0], time.process_time() - clocks[1]
+            spent, done, used = spent + wall, done + 2 * size**3 / 1e9, used + cpu
+            best = max(best, 2 * size**3 / wall / 1e9)
+        if wall > 0.3:
             break
-        size *= 2 if size * 2 <= largest or size == largest else 1.5
-        size = int(size)
-    return best
+        size *= 2
+    return {"wall": round(best, 2), "cpu": round(done / used, 2)}
 
 
 def describe() -> dict:
@@ -62,15 +64,16 @@ def _load() -> float:
 
 
 def timed(work: Callable, repeats: int = 3, warm: int = 1) -> dict:
-    """Wall seconds of `work()`: {"median", "min", "repeats"} after `warm` unmeasured calls."""
+    """Seconds of `work()` after `warm` unmeasured calls: {"wall" median, "wall_min", "cpu" least CPU seconds, "repeats"}."""
     for _ in range(warm):
         work()
-    walls = []
+    walls, cpus = [], []
     for _ in range(repeats):
-        started = time.perf_counter()
+        clocks = time.perf_counter(), time.process_time()
         work()
-        walls.append(time.perf_counter() - started)
-    return {"median": statistics.median(walls), "min": min(walls), "repeats": repeats}
+        walls.append(time.perf_counter() - clocks[0])
+        cpus.append(time.process_time() - clocks[1])
+    return {"wall": statistics.median(walls), "wall_min": min(walls), "cpu": min(cpus), "repeats": repeats}
 
 
 def memory_mb() -> tuple[float, float]:
