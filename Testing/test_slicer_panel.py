@@ -76,6 +76,7 @@ def test_choosing_in_menus_changes_the_parameters_and_back(panel):
     ("colorSelector", "currentText", "colors", "Viridis"),
     ("objectNameEdit", "text", "objectName", "liver"),
     ("overlayCheckBox", "checked", "overlay", False),
+    ("outlineCheckBox", "checked", "outline", False),
     ("legendCheckBox", "checked", "legend", False),
     ("surfaceCheckBox", "checked", "surface", True),
     ("opacitySlider", "value", "opacity", 0.25),
@@ -100,7 +101,7 @@ def test_a_missing_model_offers_its_download(panel, monkeypatch):
 
     head()
     panel.initializeParameterNode()
-    missing = next(m for m in panel.inputs.models if m.state == "missing")
+    missing = next(m for m in panel.models.models if m.state == "missing")
     panel._parameters.model = missing.key
     assert not panel.ui.downloadButton.isHidden() and not panel.ui.applyButton.enabled
     text = choices.downloadText(missing)
@@ -108,7 +109,7 @@ def test_a_missing_model_offers_its_download(panel, monkeypatch):
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a[0]) or True)
     panel.ui.downloadButton.click()
-    spin(lambda: panel.inputs.download is None)
+    spin(lambda: panel.models.fetch is None)
     assert asked == [text]
     assert "offline" in panel.ui.statusLabel.text  # HF_HUB_OFFLINE=1 in tests
 
@@ -166,7 +167,7 @@ def test_dragging_the_threshold_updates_findings_when_it_rests(done):
     assert done.results.result.threshold == pytest.approx(0.9)
     assert done.ui.findingsTable.rowCount == 2
     spin(lambda: done.ui.findingsTable.rowCount == 1)
-    assert "1 findings" in done.ui.summaryLabel.text
+    assert "Findings: 1 of 1" in done.ui.summaryLabel.text
 
 
 def test_clicking_a_finding_jumps_and_marks_it(done):
@@ -350,7 +351,7 @@ def test_panel_fits_300_pixels(done, style):
             dark.setColor(role, qt.QColor(colour, colour, colour))
         application.setPalette(dark)
     try:
-        done.run._say("Done in 3 s.")
+        done.run.say("Done in 3 s.")
         grab(done, f"panel-narrow-{style}", 300)
         assert done.parent.minimumSizeHint().width() <= 300
     finally:

@@ -108,7 +108,7 @@ def test_short_memory_falls_back_to_single_slices(logic):
 def test_memory_that_stays_short_is_reported(logic):
     run = logic.process(head(), wait=False, command=fake("memory-always"))
     follow(run, lambda r, e: r.done)
-    assert run.error.outOfMemory and run.settings.batch_size == 1
+    assert run.error.cpuMayHelp and run.settings.batch_size == 1
 
 
 def test_result_for_a_deleted_volume_is_dropped(logic):

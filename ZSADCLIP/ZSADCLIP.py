@@ -27,11 +27,13 @@ for _folder in (_here, os.path.dirname(_here)):
 
 from ZSADCLIPSlicer import sampledata  # noqa: E402
 from ZSADCLIPSlicer.detection import Detection, Settings  # noqa: E402
-from ZSADCLIPSlicer.inputspanel import InputsPanel, setting  # noqa: E402
+from ZSADCLIPSlicer.inputspanel import InputsPanel  # noqa: E402
+from ZSADCLIPSlicer.modelpanel import ModelPanel  # noqa: E402
 from ZSADCLIPSlicer.parameters import ZSADCLIPParameterNode  # noqa: E402
 from ZSADCLIPSlicer.resultpanel import ResultPanel  # noqa: E402
 from ZSADCLIPSlicer.results import Result, resultsOf  # noqa: E402
 from ZSADCLIPSlicer.runpanel import RunPanel  # noqa: E402
+from ZSADCLIPSlicer.settings import setting  # noqa: E402
 
 
 class ZSADCLIP(ScriptedLoadableModule):
@@ -58,7 +60,7 @@ class ZSADCLIP(ScriptedLoadableModule):
 
 
 class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
-    """The panel: three parts that share one parameter node."""
+    """The panel: four parts that share one parameter node."""
 
     def __init__(self, parent=None):
         ScriptedLoadableModuleWidget.__init__(self, parent)
@@ -77,10 +79,10 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         panel.setMRMLScene(slicer.mrmlScene)
         self.ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", "ZSADCLIP.Result", "1")
         self.logic = ZSADCLIPLogic()
-        self.inputs = InputsPanel(self.ui, self.updateApply)
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
+        self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
+        self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh)
         self.results = ResultPanel(self.ui)
-        self.ui.sampleButton.connect("clicked()", self.onSample)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
@@ -90,13 +92,15 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """The module is reloaded or the application ends: nothing may go on."""
         self.run.abort()
-        self.inputs.cleanup()
+        self.models.cleanup()
         self.results.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
 
     def enter(self):
+        """The module is shown, perhaps after an edit in another one."""
         self.initializeParameterNode()
+        self.results.update()
 
     def exit(self):
         """Another module is shown: the run goes on, the widgets are let go."""
@@ -113,6 +117,9 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeRemoved(self, caller, event, node):
+        if self.run.uses(node):
+            self.run.abort()
+            self.updateApply()
         result = self.results.result
         if result is not None and (node is result.map or not result.complete):
             self.results.setResult(None)
@@ -144,6 +151,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Anything in the parameter node changed: all parts look again."""
         self.observeInput(self._parameters.inputVolume if self._parameters else None)
         self.inputs.show(self._parameters)
+        self.models.show(self._parameters)
         self.results.show(self._parameters)
         self.updateApply()
 
@@ -162,15 +170,9 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Apply is enabled when a run can start; its tooltip says why it cannot."""
         if self.run.running or self._parameters is None:
             return
-        reason = self.inputs.reason()
+        reason = self.inputs.reason() or self.models.reason()
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Run the detection in the background.")
-
-    def onSample(self):
-        """Make the synthetic case and select it."""
-        with slicer.util.tryWithErrorDisplay(_("The synthetic case could not be made."), waitCursor=True):
-            self._parameters.inputVolume = sampledata.load()
-            self._parameters.result = None
 
     def beginRun(self, settings=None):
         """Start a run with the settings of the panel, or given ones; None when the packages are not there."""
@@ -184,6 +186,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             p.inputVolume,
             settings or self.logic.settings(p, setting("WeightsFolder")),
             brainMask=p.brainMask,
+            brainSegment=p.brainSegment,
             into=into,
             colors=p.colors,
             python=setting("Python"),
@@ -231,14 +234,18 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
             min_size_mm3=parameters.minimumSize,
         )
 
-    def start(self, inputVolume, settings, brainMask=None, into=None, colors="Inferno", python="", command=None):
-        """Start a run in the background; returns a Detection whose `poll()` must be called until `done`."""
-        detection = Detection(inputVolume, settings, brainMask, into, colors, python, command)
+    def start(self, inputVolume, settings, **options):
+        """Start a run in the background; returns a Detection whose `poll()` must be called until `done`.
+
+        `options` are those of Detection: brainMask, brainSegment, into, colors, python, command.
+        """
+        detection = Detection(inputVolume, settings, **options)
         detection.start()
         logging.info("ZSADCLIP: %s with %s on '%s'", settings.method, settings.backbone, inputVolume.GetName())
         return detection
 
-    def process(self, inputVolume, brainMask=None, result=None, wait=True, progress=None, command=None, **settings):
+    def process(self, inputVolume, brainMask=None, brainSegment="", result=None, wait=True, progress=None, command=None,
+                **settings):  # fmt: skip
         """Detect anomalies in a scalar volume node.
 
         `settings` are the fields of ZSADCLIPSlicer.detection.Settings (method, backbone, threshold, ...). With `wait` the
@@ -246,7 +253,14 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
         Detection. Give an earlier `result` to update its nodes. Raises ZSADCLIPError with what to do, and Cancelled when
         `progress(fraction, text)` raised it.
         """
-        detection = self.start(inputVolume, Settings(**settings), brainMask, result, command=command)
+        detection = self.start(
+            inputVolume,
+            Settings(**settings),
+            brainMask=brainMask,
+            brainSegment=brainSegment,
+            into=result,
+            command=command,
+        )
         if not wait:
             return detection
         found = detection.wait(progress or (lambda fraction, text: None))

@@ -89,6 +89,12 @@ class Application:
 
     userSettings = settings
 
+    def startupEnvironment(self):
+        """A fixed environment, told from this process's own by its one variable."""
+        environment = qt.QtCore.QProcessEnvironment()
+        environment.insert("PATH", os.environ["PATH"])
+        return environment
+
     def translate(self, context, text):
         return text
 

@@ -132,6 +132,10 @@ class QFileDialog(QtWidgets.QFileDialog):
         return QtWidgets.QFileDialog.getOpenFileName(*arguments)[0]
 
     @staticmethod
+    def getOpenFileNames(*arguments):
+        return QtWidgets.QFileDialog.getOpenFileNames(*arguments)[0]
+
+    @staticmethod
     def getSaveFileName(*arguments):
         return QtWidgets.QFileDialog.getSaveFileName(*arguments)[0]
 

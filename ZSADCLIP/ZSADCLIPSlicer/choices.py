@@ -54,13 +54,31 @@ def models(weightsFolder: str = "") -> list[Model]:
     return sorted(found, key=lambda model: ("embedded", "installed", "missing").index(model.state))
 
 
-def checkpoints(method: str, folder: str = "") -> list[Choice]:
-    """The trained adapters for a method: the package's own and those in the user's folder; first the engine's choice."""
-    automatic = Choice("", _("Automatic"), _("The adapter that comes with the model, if there is one."))
+def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
+    """The adapters of a method for a model: the package's own and those in the user's folder; first the engine's choice."""
     from ZSADCLIPLib.checkpoint import list_adapters
 
-    found = [c for c in list_adapters(folder or None) if c.method == method]
-    return [automatic] + [Choice(str(c.path), c.name, str(c.path)) for c in found]
+    tip = _("The adapter that comes with the module, if there is one.")
+    if method in METHODS and not METHODS[method].trainable:
+        tip = _("This method needs no adapter.")
+    found = [c for c in list_adapters(folder or None) if c.method == method and c.backbone.get("name") == model]
+    return [Choice("", _("Automatic"), tip)] + [Choice(str(c.path), c.name, str(c.path)) for c in found]
+
+
+def hasAdapter(method: str, model: str) -> bool:
+    """True when a method can run on a model without a file of the user."""
+    from ZSADCLIPLib.checkpoint import find_checkpoint
+
+    return method not in METHODS or not METHODS[method].trainable or find_checkpoint(method, model) is not None
+
+
+def segments(node) -> list[Choice]:
+    """The segments of a brain mask that is a segmentation, after the choice of all of them; empty for other nodes."""
+    if node is None or not node.IsA("vtkMRMLSegmentationNode"):
+        return []
+    part = node.GetSegmentation()
+    names = [(key, part.GetSegment(key).GetName()) for key in part.GetSegmentIDs()]
+    return [Choice("", _("All segments"))] + [Choice(key, name) for key, name in names]
 
 
 def promptSets() -> list[Choice]:

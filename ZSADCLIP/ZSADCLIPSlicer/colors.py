@@ -48,5 +48,4 @@ def colorNode(name: str):
     node.SetNumberOfColors(256)
     for index, (red, green, blue) in enumerate(table(name)):
         node.SetColor(index, f"{index}", float(red), float(green), float(blue), 1.0)
-    node.SaveWithSceneOff()  # made again on load; a colour file beside every scene would only be litter
     return slicer.mrmlScene.AddNode(node)

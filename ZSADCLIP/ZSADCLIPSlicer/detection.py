@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import tempfile
 import time
@@ -54,11 +55,12 @@ class Settings:
 
 
 class EngineError(ZSADCLIPError):
-    """The engine reported an error; `log` holds what it printed, `outOfMemory` whether the CPU may help."""
+    """The engine reported an error; `log` holds what it printed, `cpuMayHelp` is True when a graphics card lacked memory."""
 
     def __init__(self, message: str, log: list[str]):
         super().__init__(message)
-        self.log, self.outOfMemory = log, isOutOfMemory(message)
+        self.log = log
+        self.cpuMayHelp = isOutOfMemory(message) and re.search("CUDA|CUBLAS|HIP|MPS|GPU", message) is not None
 
 
 class Detection:
@@ -69,10 +71,12 @@ class Detection:
     says how it ended. Raises InputError from the constructor for a volume that cannot be used.
     """
 
-    def __init__(self, inputNode, settings: Settings, brainMask=None, into=None, colors: str = "Inferno",
-                 python: str = "", command: Callable[[Path], list[str]] | None = None):  # fmt: skip
+    def __init__(self, inputNode, settings: Settings, brainMask=None, brainSegment: str = "", into=None,
+                 colors: str = "Inferno", python: str = "",
+                 command: Callable[[Path], list[str]] | None = None):  # fmt: skip
         self.settings = settings
-        self._input, self._brain, self._into, self._colors = inputNode, brainMask, into, colors
+        self._input, self._brain, self._segment, self._into = inputNode, brainMask, brainSegment, into
+        self._colors, self._python = colors, python
         self._volume = volumeOf(inputNode)
         self._affine = affineOf(inputNode)
         self._command = command or (lambda job: childCommand(job, python))
@@ -97,6 +101,10 @@ class Detection:
     def childPid(self) -> int | None:
         return self._child.pid if self._child else None
 
+    def uses(self, node) -> bool:
+        """True when the run is about this volume node."""
+        return node is self._input
+
     def start(self) -> None:
         """Write the inputs and start the child; raises InputError or OSError."""
         from ZSADCLIPLib.io import write_volume
@@ -107,7 +115,7 @@ class Detection:
         try:
             write_volume(self._folder / "input.nii", _writable(self._volume))
             if self._brain is not None:
-                mask = results.maskArray(self._brain, self._input).T.astype(np.uint8)
+                mask = results.maskArray(self._brain, self._input, self._segment).T.astype(np.uint8)
                 write_volume(self._folder / "brain.nii", Volume(mask, self._affine), "uint8")
             self._launch()
         except BaseException:
@@ -120,8 +128,14 @@ class Detection:
         output = self._folder / "out"
         job.write_text(json.dumps(self.settings.job(self._folder / "input.nii", brain, output)), encoding="utf-8")
         self._case = {}
-        self._child = ChildProcess(self._command(job), childEnvironment(LIBRARY))
-        self._child.start()
+        # An interpreter other than Slicer's own must not see the paths that Slicer's launcher set.
+        base = slicer.util.startupEnvironment() if self._python else None
+        self._child = ChildProcess(self._command(job), childEnvironment(LIBRARY, base))
+        try:
+            self._child.start()
+        except OSError as error:
+            raise InputError(_("The Python interpreter {path} cannot be started: {error}. Correct it under Advanced.").format(
+                path=self._child.command[0], error=error.strerror or error)) from error  # fmt: skip
 
     def poll(self) -> list[dict]:
         """Follow the child; returns its progress events since the last call."""
@@ -188,6 +202,8 @@ class Detection:
             self.notes.append(_("The earlier segmentation was edited by hand: it was kept, and a new result was made."))
             into = None
         result = results.store(into, self._input, self._brain, scores, outcome, self._colors)
+        result.setAttribute("BrainMask", self._brain.GetName() if self._brain is not None else "")
+        result.setAttribute("BrainSegment", self._segment)
         result.setAttribute("Method", self.settings.method)
         result.setAttribute("Model", Path(self.settings.backbone).stem)
         result.setAttribute("Settings", asdict(self.settings))

@@ -65,6 +65,7 @@ def showOverlay(mapNode, background, opacity: float) -> None:
                 "background": composite.GetBackgroundVolumeID() or "",
                 "foreground": composite.GetForegroundVolumeID() or "",
                 "opacity": composite.GetForegroundOpacity(),
+                "compositing": composite.GetCompositing(),
             }
             composite.SetAttribute(SAVED_VIEW, json.dumps(saved))
         with slicer.util.NodeModify(composite):
@@ -72,6 +73,7 @@ def showOverlay(mapNode, background, opacity: float) -> None:
                 composite.SetBackgroundVolumeID(background.GetID())
             composite.SetForegroundVolumeID(mapNode.GetID())
             composite.SetForegroundOpacity(opacity)
+            composite.SetCompositing(composite.Alpha)
 
 
 def hideOverlay() -> None:
@@ -87,6 +89,7 @@ def hideOverlay() -> None:
                 composite.SetBackgroundVolumeID(saved["background"])
             composite.SetForegroundVolumeID(saved["foreground"] or None)
             composite.SetForegroundOpacity(saved["opacity"])
+            composite.SetCompositing(saved["compositing"])
 
 
 def overlayShown(mapNode) -> bool:

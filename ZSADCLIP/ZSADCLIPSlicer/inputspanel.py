@@ -1,129 +1,59 @@
-"""The upper part of the panel: what to examine and with which model, downloads and the health check."""
+"""The upper part of the panel: what to examine, sample data, folders and the health check."""
 
 from __future__ import annotations
 
-import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
-from . import choices, geometry, install
-from .download import Download
+from . import choices, geometry, install, menus, sampledata
+from .settings import setSetting, setting
 
 FOLDERS = {"weightsFolderEdit": "WeightsFolder", "wheelsFolderEdit": "WheelsFolder", "pythonEdit": "Python"}
 
 
-def setting(name: str) -> str:
-    """A setting of the user, kept over sessions."""
-    return str(slicer.app.userSettings().value("ZSADCLIP/" + name) or "")
-
-
 class InputsPanel:
-    """Fills the menus from the registries and keeps them equal to the parameter node; `changed` is called after edits."""
+    """Keeps its widgets equal to the parameter node; `changed` is called after edits, `foldersChanged` after new folders."""
 
-    def __init__(self, ui, changed):
-        self.ui, self._changed = ui, changed
+    def __init__(self, ui, changed, foldersChanged):
+        self.ui, self._changed, self._foldersChanged = ui, changed, foldersChanged
         self.parameters = None
-        self.models: list[choices.Model] = []
-        self.download: Download | None = None
-        self._updating = False
         self._notesFor = None
-        self._timer = qt.QTimer()
-        self._timer.setInterval(100)
-        self._timer.connect("timeout()", self._followDownload)
         for name, key in FOLDERS.items():
             getattr(ui, name).currentPath = setting(key)
             getattr(ui, name).connect("currentPathChanged(QString)", self._folderChanged)
-        ui.methodSelector.connect("currentIndexChanged(int)", self._methodChanged)
-        for name in ("modelSelector", "checkpointSelector"):
-            getattr(ui, name).connect("currentIndexChanged(int)", self._menuChanged)
-        ui.promptSelector.connect("editTextChanged(QString)", self._menuChanged)
-        ui.downloadButton.connect("clicked()", self.onDownload)
+        ui.promptSelector.connect("editTextChanged(QString)", self._promptsChanged)
+        ui.brainSegmentSelector.connect("currentIndexChanged(int)", self._segmentChanged)
+        ui.sampleButton.connect("clicked()", self.onSample)
+        ui.tumor1Button.connect("clicked()", lambda: self.onTumor("MRBrainTumor1"))
+        ui.tumor2Button.connect("clicked()", lambda: self.onTumor("MRBrainTumor2"))
         ui.healthButton.connect("clicked()", self.onHealth)
         ui.installButton.connect("clicked()", self.onInstall)
         ui.healthText.visible = False
-        self._fill(ui.methodSelector, choices.methods())
-        self._fill(ui.promptSelector, choices.promptSets())
-        self.refreshModels()
-
-    def _fill(self, combo, entries) -> None:
-        self._updating = True
-        combo.clear()
-        for index, entry in enumerate(entries):
-            combo.addItem(entry.label, entry.key)
-            combo.setItemData(index, entry.tip, qt.Qt.ToolTipRole)
-        self._updating = False
-
-    def refreshModels(self) -> None:
-        """Look again at what is installed."""
-        self.models = choices.models(setting("WeightsFolder"))
-        self._fill(self.ui.modelSelector, self.models)
-        self.show(self.parameters)
+        menus.fill(ui.promptSelector, choices.promptSets())
 
     def show(self, parameters) -> None:
-        """Set the menus from the parameter node (None while there is none)."""
+        """Set the widgets from the parameter node (None while there is none)."""
         self.parameters = parameters
-        if parameters is None or self._updating:
+        if parameters is None:
             return
-        self._select(self.ui.methodSelector, parameters.method)
-        self._fillCheckpoints()
-        self._select(self.ui.modelSelector, parameters.model)
-        self._select(self.ui.checkpointSelector, parameters.checkpoint)
         if self.promptKey() != parameters.prompts:
-            self._select(self.ui.promptSelector, parameters.prompts)
-        self._showState()
+            menus.select(self.ui.promptSelector, parameters.prompts)
+        self._showSegments(parameters.brainMask)
+        self._showNotes(parameters.inputVolume)
 
-    def _select(self, combo, key: str) -> None:
-        self._updating = True
-        index = combo.findData(key)
-        if index < 0 and key:  # a file of the user, or a model that this version does not know
-            combo.addItem(key, key)
-            index = combo.count - 1
-        combo.setCurrentIndex(max(index, 0))
-        self._updating = False
+    def _showSegments(self, mask) -> None:
+        """Offer the segments when the brain mask is a segmentation with more than one."""
+        segments = choices.segments(mask)
+        menus.fill(self.ui.brainSegmentSelector, segments)
+        known = {entry.key for entry in segments}
+        menus.select(
+            self.ui.brainSegmentSelector, self.parameters.brainSegment if self.parameters.brainSegment in known else ""
+        )
+        self.ui.brainSegmentSelector.visible = self.ui.brainSegmentLabel.visible = len(segments) > 2
 
-    def _fillCheckpoints(self) -> None:
-        folder, method = setting("WeightsFolder"), self.parameters.method
-        self._fill(self.ui.checkpointSelector, choices.checkpoints(method, folder))
-
-    def promptKey(self) -> str:
-        """The chosen prompt set: a name, a path typed by the user, or empty."""
-        combo = self.ui.promptSelector
-        text = combo.currentText.strip()
-        index = combo.findText(text)
-        return str(combo.itemData(index) or "") if index >= 0 else text
-
-    def _methodChanged(self, *_args) -> None:
-        if not self._updating and self.parameters is not None:
-            self.parameters.method = str(self.ui.methodSelector.currentData)
-            self.parameters.checkpoint = ""
-            self._fillCheckpoints()
-            self._changed()
-
-    def _menuChanged(self, *_args) -> None:
-        if self._updating or self.parameters is None:
-            return
-        with slicer.util.NodeModify(self.parameters.parameterNode):
-            self.parameters.model = str(self.ui.modelSelector.currentData or "mini")
-            self.parameters.checkpoint = str(self.ui.checkpointSelector.currentData or "")
-            self.parameters.prompts = self.promptKey()
-        self._showState()
-        self._changed()
-
-    def _folderChanged(self, *_args) -> None:
-        for name, key in FOLDERS.items():
-            slicer.app.userSettings().setValue("ZSADCLIP/" + key, getattr(self.ui, name).currentPath)
-        self.refreshModels()
-
-    def model(self) -> choices.Model | None:
-        """The chosen model."""
-        return next((m for m in self.models if m.key == self.parameters.model), None)
-
-    def _showState(self) -> None:
-        model = self.model()
-        self.ui.downloadButton.visible = model is not None and model.state == "missing"
-        node = self.parameters.inputVolume
+    def _showNotes(self, node) -> None:
         image = node.GetImageData() if node else None
         state = (node.GetID(), image and image.GetMTime(), node.GetTransformNodeID()) if node else None
         if state != self._notesFor:
@@ -139,41 +69,50 @@ class InputsPanel:
         except ZSADCLIPError as error:
             return str(error)
 
+    def promptKey(self) -> str:
+        """The chosen prompt set: a name, a path typed by the user, or empty."""
+        combo = self.ui.promptSelector
+        text = combo.currentText.strip()
+        index = combo.findText(text)
+        return str(combo.itemData(index) or "") if index >= 0 else text
+
+    def _promptsChanged(self, *_args) -> None:
+        if self.parameters is not None:
+            self.parameters.prompts = self.promptKey()
+            self._changed()
+
+    def _segmentChanged(self, *_args) -> None:
+        if self.parameters is not None:
+            self.parameters.brainSegment = menus.key(self.ui.brainSegmentSelector)
+
+    def _folderChanged(self, *_args) -> None:
+        for name, key in FOLDERS.items():
+            setSetting(key, getattr(self.ui, name).currentPath)
+        self._foldersChanged()
+
     def reason(self) -> str:
-        """Why the detection cannot start, or empty."""
+        """Why these inputs cannot be used, or empty."""
         try:
             geometry.checkInput(self.parameters.inputVolume)
         except ZSADCLIPError as error:
             return str(error)
-        model = self.model()
-        if model is not None and model.state == "missing":
-            return _("The model is not on this computer: download it, or choose a folder that has it under Advanced.")
         return ""
 
-    def onDownload(self) -> None:
-        """Start the download after saying what it is, or stop the one that runs."""
-        if self.download is not None:
-            self.download.cancel()
-            return
-        model = self.model()
-        if not slicer.util.confirmOkCancelDisplay(choices.downloadText(model), _("Download a model")):
-            return
-        self.download = Download(model.key, setting("WeightsFolder"))
-        self.download.start()
-        self._timer.start()
+    def onSample(self) -> None:
+        """Make the synthetic case and select it."""
+        with slicer.util.tryWithErrorDisplay(_("The synthetic case could not be made."), waitCursor=True):
+            self._select(sampledata.load())
 
-    def _followDownload(self) -> None:
-        fraction, text = self.download.poll()
-        self.ui.downloadButton.text = _("Stop download ({percent} %)").format(percent=round(100 * fraction))
-        self.ui.statusLabel.text = text
-        if not self.download.done:
-            return
-        error, self.download = self.download.error, None
-        self._timer.stop()
-        self.ui.downloadButton.text = _("Download the model...")
-        self.ui.statusLabel.text = error or ""
-        self.refreshModels()
-        self._changed()
+    def onTumor(self, name: str) -> None:
+        """Load a public case through Slicer's Sample Data and select it."""
+        with slicer.util.tryWithErrorDisplay(_("The sample could not be loaded."), waitCursor=True):
+            self._select(sampledata.loadPublic(name))
+
+    def _select(self, node) -> None:
+        with slicer.util.NodeModify(self.parameters.parameterNode):
+            self.parameters.inputVolume = node
+            self.parameters.brainMask = None
+            self.parameters.result = None
 
     def onHealth(self) -> None:
         """Show the health report."""
@@ -188,9 +127,3 @@ class InputsPanel:
                 install.install(setting("WheelsFolder"))
         self.onHealth()
         return not install.missing()
-
-    def cleanup(self) -> None:
-        """Stop what runs."""
-        self._timer.stop()
-        if self.download is not None:
-            self.download.cancel()

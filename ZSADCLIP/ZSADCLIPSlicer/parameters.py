@@ -14,6 +14,7 @@ class ZSADCLIPParameterNode:
     """The parameters of the module.
 
     inputVolume, brainMask   what is looked at, and where; result is the anomaly map of the result on display.
+    brainSegment             the segment of a brain mask that is a segmentation; empty: all of them.
     method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses).
     objectName, prompts      empty: as the method was published.
     minimumSize              smallest finding in mm3; the threshold belongs to the result.
@@ -22,6 +23,7 @@ class ZSADCLIPParameterNode:
     inputVolume: vtkMRMLScalarVolumeNode
     brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer 5.10
     result: vtkMRMLScalarVolumeNode
+    brainSegment: str = ""
     method: str = "vand"
     model: str = "mini"
     checkpoint: str = ""
@@ -31,6 +33,7 @@ class ZSADCLIPParameterNode:
     device: Annotated[str, Choice(list(DEVICES))] = "auto"
     batchSize: Annotated[str, Choice(list(BATCHES))] = "auto"
     overlay: bool = True
+    outline: bool = True
     opacity: Annotated[float, WithinRange(0, 1), Decimals(2), SingleStep(0.05)] = 0.6
     colors: Annotated[str, Choice(list(NAMES))] = "Inferno"
     legend: bool = True

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 GRACE_SECONDS = 0.7  # the child answers a cancel within one batch; after this long its process tree is ended
@@ -30,9 +31,12 @@ def childCommand(job: Path, python: str = "") -> list[str]:
     return [pythonExecutable(python), "-u", "-m", "ZSADCLIPLib", "run", str(job)]
 
 
-def childEnvironment(library: Path) -> dict[str, str]:
-    """The child's environment: `library` is the folder that holds ZSADCLIPLib; pipes are UTF-8 whatever the locale."""
-    environment = dict(os.environ)
+def childEnvironment(library: Path, base: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The child's environment: `library` is the folder that holds ZSADCLIPLib; pipes are UTF-8 whatever the locale.
+
+    `base` is what it starts from, by default the environment of this process, which suits PythonSlicer only.
+    """
+    environment = dict(os.environ if base is None else base)
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(library), environment.get("PYTHONPATH", "")]))
     environment.update(PYTHONUTF8="1", PYTHONIOENCODING="utf-8")
     return environment
@@ -40,7 +44,8 @@ def childEnvironment(library: Path) -> dict[str, str]:
 
 def isOutOfMemory(message: str) -> bool:
     """True for an error that a smaller batch or the CPU may avoid."""
-    return re.search(r"out of memory|MemoryError|cannot allocate|CUBLAS_STATUS_ALLOC", message, re.I) is not None
+    signs = r"out of memory|not enough memory|MemoryError|bad_alloc|can(no|')t allocate|CUBLAS_STATUS_ALLOC"
+    return re.search(signs, message, re.I) is not None
 
 
 class ChildProcess:
@@ -129,7 +134,12 @@ class ChildProcess:
             return {"event": "cancelled"}
         tail = "\n".join(line for line in self.log[-4:] if line)
         code = self._process.returncode
-        return {"event": "error", "kind": "ChildEnded", "message": f"The engine ended with code {code}. {tail}".strip()}
+        if code in (-9, 137):  # on Linux and macOS; nobody else ends it this way
+            message = "The engine was ended by the system, most likely because the computer ran out of memory: "
+            message += "close other programs, or choose a smaller model."
+        else:
+            message = f"The engine ended with code {code}. {tail}".strip()
+        return {"event": "error", "kind": "ChildEnded", "message": message}
 
     def cancel(self) -> None:
         """Ask the child to stop; `poll()` ends its process tree when it does not answer within the grace time."""

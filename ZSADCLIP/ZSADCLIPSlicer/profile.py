@@ -47,6 +47,8 @@ def _seriesName(column: str) -> str:
 
 def update(result, rows: list[dict]) -> None:
     """Fill the table: one row a slice; findings stand at the slice of their peak, elsewhere the column is empty (nan)."""
+    if result.profile is None or result.chart is None:  # deleted by the user
+        return
     stack, axis = result.stack, AXIS[result.attribute("Plane", "axial")]
     count = stack.shape[0]
     highest = stack.arrange(result.inside.T).max(axis=(1, 2))
@@ -67,8 +69,10 @@ def update(result, rows: list[dict]) -> None:
         "Slice score": scores if len(scores) == count else np.full(count, np.nan),
     }
     slicer.util.updateTableFromArray(result.profile, tuple(columns.values()), tuple(columns))
-    result.profile.SetName(_("{name} slice profile ({run})").format(name=result.input.GetName(), run=result.title))
-    result.chart.SetTitle(result.profile.GetName())
+    title = _("{name} slice profile ({run})").format(name=result.input.GetName(), run=result.title)
+    for node in (result.profile, result.chart):
+        node.SetName(title)
+    result.chart.SetTitle(title)
 
 
 def centreVoxel(stack, number: int) -> tuple[int, int, int]:

@@ -1,4 +1,4 @@
-"""The lower part of the panel: overlay, threshold, findings."""
+"""The lower part of the panel: overlay, threshold, and what belongs to the result on display."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import slicer
 from slicer.i18n import tr as _
 
 from . import display, findingstable, profile, segmentation
+from .findingspanel import FindingsPanel
 from .geometry import worldOf
 from .results import Result, isResult
 
 SETTLE_MILLISECONDS = 250  # after the last move of the slider, findings and profile are computed again
-RANK_ROLE = 256  # Qt.UserRole, which has other spellings in Qt 5 and 6
 
 
 class ResultPanel:
@@ -21,8 +21,8 @@ class ResultPanel:
         self.ui = ui
         self.parameters = None
         self.result: Result | None = None
+        self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
         self._updating = False
-        self._items: list = []  # Qt takes over table items, but Python must not drop them first
         self._layoutBefore = None
         self._overlayOn = False
         self._settle = qt.QTimer()
@@ -31,26 +31,10 @@ class ResultPanel:
         self._settle.connect("timeout()", self.settle)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         ui.replaceEditsButton.connect("clicked()", self.onReplaceEdits)
-        ui.findingsTable.connect("cellClicked(int,int)", self.onFindingClicked)
-        ui.findingsTable.connect("itemChanged(QTableWidgetItem*)", self.onItemChanged)
         ui.exportButton.connect("clicked()", self.onExport)
         ui.profileButton.connect("toggled(bool)", self.onProfile)
-        self._fillHeader()
+        ui.editorButton.connect("clicked()", self.onEditor)
         self.update()
-
-    def _fillHeader(self) -> None:
-        titles = (_("Keep"), _("#"), _("mm3"), _("Peak"), _("Mean"), _("Slices"), _("Side"), _("Centre RAS"))
-        tips = (_("Untick to reject"), _("Rank"), _("Volume"), _("Highest score"), _("Mean score"),
-                _("First and last slice, counted from 0"), _("Side of the patient"), _("Centroid in mm"))  # fmt: skip
-        table = self.ui.findingsTable
-        table.setColumnCount(len(titles))
-        for column, (title, tip) in enumerate(zip(titles, tips, strict=True)):
-            item = qt.QTableWidgetItem(title)
-            item.setToolTip(tip)
-            table.setHorizontalHeaderItem(column, item)
-            self._items.append(item)
-        self._headers = list(self._items)
-        table.verticalHeader().setVisible(False)
 
     def show(self, parameters) -> None:
         """Follow the parameter node: another result, another display option."""
@@ -63,8 +47,10 @@ class ResultPanel:
             self._applyOptions()
 
     def setResult(self, result: Result | None) -> None:
-        """Look at a result."""
+        """Look at a result; the views are given back when there is none."""
         self._settle.stop()
+        if self.result is not None and (result is None or result.map is not self.result.map):
+            self._leave(self.result)
         self.result = result
         if result is not None:
             low, high = result.range
@@ -75,11 +61,24 @@ class ResultPanel:
             slider.value = result.threshold
             self.parameters.minimumSize = result.minimumSize
             self._updating = False
+            result.segmentation.GetDisplayNode().SetVisibility(True)
             self._applyOptions()
+            if self.ui.profileButton.checked:
+                self._showChart()
+        else:
+            self.ui.profileButton.checked = False
+            display.hideOverlay()
         self.update()
 
+    def _leave(self, result: Result) -> None:
+        """Another result comes: two outlines or legends at once could not be told apart."""
+        display.setLegend(result.map, False)
+        display.clearHighlight()
+        if result.segmentation is not None:
+            result.segmentation.GetDisplayNode().SetVisibility(False)
+
     def _applyOptions(self) -> None:
-        """Colours, overlay, legend, surface and smallest size as the parameter node says."""
+        """Colours, overlay, outline, legend, surface and smallest size as the parameter node says."""
         result, p = self.result, self.parameters
         if self._updating:
             return
@@ -91,6 +90,7 @@ class ResultPanel:
             display.clearHighlight()
         self._overlayOn = p.overlay
         display.setLegend(result.map, p.legend and p.overlay)  # after the overlay: only shown volumes have a legend
+        segmentation.showOutline(result.segmentation, p.outline)
         if p.surface != segmentation.shown3D(result.segmentation):
             segmentation.show3D(result.segmentation, p.surface)
         if abs(p.minimumSize - result.minimumSize) > 1e-6:
@@ -111,46 +111,21 @@ class ResultPanel:
 
     def update(self) -> None:
         """Fill the widgets from the result."""
-        result = self.result
         for name in ("displaySection", "findingsSection"):
-            getattr(self.ui, name).enabled = result is not None
+            getattr(self.ui, name).enabled = self.result is not None
+        rows = findingstable.rowsOf(self.result.findings) if self.result else []
+        self.findings.fill(rows)
+        self._showTexts(rows)
+
+    def _showTexts(self, rows: list[dict]) -> None:
+        result = self.result
         edited = result is not None and segmentation.edited(result.segmentation, result.input)
         self.ui.editedLabel.visible = self.ui.replaceEditsButton.visible = edited
-        rows = findingstable.rowsOf(result.findings) if result else []
-        self._fillTable(rows)
         accepted = [row for row in rows if row["Accepted"]]
-        self.ui.summaryLabel.text = "" if result is None else _(
-            "{count} findings, {volume:.1f} ml. Score of the volume: {score:.3g}.").format(
-            count=len(accepted), volume=sum(row["Volume"] for row in accepted) / 1000,
-            score=result.volumeScore)  # fmt: skip
-
-    def _fillTable(self, rows: list[dict]) -> None:
-        table, self._updating = self.ui.findingsTable, True
-        table.setSortingEnabled(False)
-        table.setRowCount(len(rows))
-        self._items = list(self._headers)
-        for index, row in enumerate(rows):
-            centre = " ".join(f"{row[axis]:.0f}" for axis in "RAS")
-            cells = (None, row["Rank"], round(row["Volume"], 1), round(row["Peak"], 3), round(row["Mean"], 3),
-                     f"{row['First slice']}-{row['Last slice']}", _side(row["Side"]), centre)  # fmt: skip
-            for column, value in enumerate(cells):
-                item = qt.QTableWidgetItem()
-                if value is None:
-                    item.setFlags(item.flags() | qt.Qt.ItemIsUserCheckable)
-                    item.setCheckState(qt.Qt.Checked if row["Accepted"] else qt.Qt.Unchecked)
-                else:
-                    item.setData(qt.Qt.DisplayRole, value)
-                item.setData(RANK_ROLE, row["Rank"])
-                table.setItem(index, column, item)
-                self._items.append(item)
-        table.setSortingEnabled(True)
-        table.resizeColumnsToContents()
-        self._updating = False
-
-    def onFindingClicked(self, row: int, column: int) -> None:
-        """Jump to a finding and mark it."""
-        rank = int(self.ui.findingsTable.item(row, 1).data(RANK_ROLE))
-        self.goTo(rank)
+        self.ui.summaryLabel.text = "" if result is None else " ".join([
+            _("Findings: {count} of {all}, {volume:.1f} ml. Score of the volume: {score:.3g}.").format(
+                count=len(accepted), all=len(rows), volume=sum(row["Volume"] for row in accepted) / 1000,
+                score=result.volumeScore), result.note]).strip()  # fmt: skip
 
     def goTo(self, rank: int) -> None:
         """Bring all slice views to the peak of a finding and mark it."""
@@ -159,12 +134,10 @@ class ResultPanel:
         display.jump(world)
         display.highlight(world, f"#{rank}")
 
-    def onItemChanged(self, item) -> None:
+    def onAccept(self, rank: int, accepted: bool) -> None:
         """A finding was ticked or unticked."""
-        if self._updating or self.result is None or item.column() != 0:
-            return
-        self.result.accept(int(item.data(RANK_ROLE)), item.checkState() == qt.Qt.Checked)
-        self.update()
+        self.result.accept(rank, accepted)
+        self._showTexts(findingstable.rowsOf(self.result.findings))
 
     def onReplaceEdits(self) -> None:
         """The user gives up the edits of the segment."""
@@ -180,16 +153,30 @@ class ResultPanel:
             with slicer.util.tryWithErrorDisplay(_("The findings could not be written.")):
                 findingstable.export(self.result.findings, path)
 
+    def onEditor(self) -> None:
+        """Open the segmentation in Segment Editor, over the image it was made from."""
+        slicer.util.selectModule("SegmentEditor")
+        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
+        editor.setSegmentationNode(self.result.segmentation)
+        editor.setSourceVolumeNode(self.result.input)
+        editor.setCurrentSegmentID(segmentation.SEGMENT)
+
     def onProfile(self, shown: bool) -> None:
         """Show the profile in the layout, or give the former layout back."""
         manager = slicer.app.layoutManager()
         if manager is None:
             return
-        if not shown:
-            if self._layoutBefore is not None:
-                manager.setLayout(self._layoutBefore)
+        if shown and self.result is not None:
+            self._layoutBefore = manager.layout
+            self._showChart()
+        elif not shown and self._layoutBefore is not None:
+            manager.setLayout(self._layoutBefore)
+            self._layoutBefore = None
+
+    def _showChart(self) -> None:
+        manager = slicer.app.layoutManager()
+        if manager is None or self.result.chart is None:
             return
-        self._layoutBefore = manager.layout
         slicer.modules.plots.logic().ShowChartInLayout(self.result.chart)
         for index in range(manager.plotViewCount):
             view = manager.plotWidget(index).plotView()
@@ -207,9 +194,6 @@ class ResultPanel:
     def cleanup(self) -> None:
         """Stop the timer and give the user's view back."""
         self._settle.stop()
+        self.ui.profileButton.checked = False
         if self.result is not None:
             display.hideOverlay()
-
-
-def _side(side: str) -> str:
-    return {"left": _("left"), "right": _("right"), "midline": _("midline")}.get(side, side)

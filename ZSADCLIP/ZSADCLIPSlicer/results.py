@@ -7,6 +7,7 @@ was in its attributes. Nothing about a result lives only in Python.
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from functools import cached_property
 
 import numpy as np
@@ -73,27 +74,40 @@ class Result:
         window = json.loads(self.attribute("Display", '{"lo": 0, "hi": 1}'))
         return min(low, window["lo"]), max(high, window["hi"])
 
-    @cached_property
+    @property
     def volume(self) -> Volume:
-        """The map as a Volume (I, J, K)."""
+        """The map as a Volume (I, J, K), where its parent transform puts it now."""
         return Volume(slicer.util.arrayFromVolume(self.map).T, affineOf(self.map), name=self.map.GetName())
 
     @cached_property
     def brain(self) -> np.ndarray:
         """Where findings may lie, bool (I, J, K): the given brain mask, else what the engine takes from the image."""
+        from ZSADCLIPLib.errors import InputError
         from ZSADCLIPLib.intensity import brain_mask
 
         if self.brainMask is not None:
-            return maskArray(self.brainMask, self.input).T > 0
+            try:
+                return maskArray(self.brainMask, self.input, self.attribute("BrainSegment")).T > 0
+            except InputError:
+                self._cache["mask lost"] = True
         image = Volume(slicer.util.arrayFromVolume(self.input).T, affineOf(self.map))
         return brain_mask(image)
+
+    @property
+    def note(self) -> str:
+        """What limits the result, or empty: a brain mask that was deleted or emptied after the run."""
+        name = self.attribute("BrainMask")
+        if name and (self.brainMask is None or "mask lost" in self._cache):
+            return _("The brain mask '{name}' is not there any more: findings may lie anywhere in the image.").format(
+                name=name)  # fmt: skip
+        return ""
 
     @cached_property
     def inside(self) -> np.ndarray:
         """The scores (K, J, I) with everything outside the brain below any threshold."""
         return np.where(self.brain.T, slicer.util.arrayFromVolume(self.map), np.float32(-np.inf))
 
-    @cached_property
+    @property
     def stack(self):
         """The map's slices in the plane of the run."""
         from ZSADCLIPLib.slicing import slice_volume
@@ -102,7 +116,8 @@ class Result:
 
     def dragThreshold(self, value: float) -> None:
         """Move overlay and segmentation to a threshold at once; small and rejected parts come back until the drag ends."""
-        self.setAttribute("Threshold", repr(float(value)))
+        with _unnoticed(self.map):  # an event of the map would make every slice view interpolate the map again
+            self.setAttribute("Threshold", repr(float(value)))
         display.setThreshold(self.map, value)
         if not segmentation.edited(self.segmentation, self.input):
             if segmentation.shown3D(self.segmentation):
@@ -123,23 +138,30 @@ class Result:
 
     def refresh(self, overwriteEdits: bool = False) -> bool:
         """Compute mask, findings and profile again; False when the segment has edits and was left alone."""
-        from ZSADCLIPLib.findings import components, find, remove_small
-
-        volume = self.volume
-        mask = remove_small(self.threshold <= self.inside.T, volume.spacing, self.minimumSize)
-        labels = components(mask)
-        found = find(volume, mask, self.stack, brain=self.brain)
-        rows = findingstable.update(self.findings, found, labels, volume.affine)
+        labels, found = self._parts()
+        rows = findingstable.update(self.findings, found, labels, self.volume.affine)
         untouched = overwriteEdits or not segmentation.edited(self.segmentation, self.input)
         if untouched:
-            rejected = [row["Label"] for row in rows if not row["Accepted"]]
-            kept = mask & ~np.isin(labels, rejected) if rejected else mask
-            segmentation.write(self.segmentation, self.input, np.ascontiguousarray(kept.T).astype(np.uint8))
+            kept = np.zeros(int(labels.max()) + 1, np.uint8)
+            kept[[row["Label"] for row in rows if row["Accepted"]]] = 1
+            segmentation.write(self.segmentation, self.input, np.ascontiguousarray(kept[labels].T))
             if self._cache.pop("surface", False):
                 segmentation.show3D(self.segmentation, True)
         self._rename()
         profile.update(self, rows)
         return untouched
+
+    def _parts(self):
+        """The parts over the threshold, int32 (I, J, K), and the findings among them; kept until the threshold moves."""
+        from ZSADCLIPLib.findings import components, find
+
+        volume = self.volume
+        wanted = (self.threshold, self.minimumSize, volume.affine.tobytes())
+        if self._cache.get("parts for") != wanted:
+            mask = self.threshold <= self.inside.T
+            self._cache["parts"] = components(mask), find(volume, mask, self.stack, self.minimumSize, self.brain)
+            self._cache["parts for"] = wanted
+        return self._cache["parts"]
 
     def accept(self, rank: int, accepted: bool) -> bool:
         """Accept or reject a finding; False when the segment has edits and was left alone."""
@@ -148,21 +170,43 @@ class Result:
 
     def _rename(self) -> None:
         name = self.input.GetName()
-        self.map.SetName(_("{name} anomaly ({run})").format(name=name, run=self.title))
-        self.segmentation.SetName(_("{name} findings ({run}, from {threshold:.3g})").format(
+        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.title))
+        _giveName(self.segmentation, _("{name} findings ({run}, from {threshold:.3g})").format(
             name=name, run=self.title, threshold=self.threshold))  # fmt: skip
-        self.findings.SetName(_("{name} findings table ({run})").format(name=name, run=self.title))
+        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.title))
 
 
-def maskArray(node, inputNode) -> np.ndarray:
+def _giveName(node, name: str) -> None:
+    """Name a node, unless the user has given it a name of his own."""
+    if node.GetAttribute("ZSADCLIP.Name") in (None, node.GetName()):
+        node.SetAttribute("ZSADCLIP.Name", name)
+        node.SetName(name)
+
+
+@contextmanager
+def _unnoticed(node):
+    """Change a node without its ModifiedEvent."""
+    before = node.GetDisableModifiedEvent()
+    node.SetDisableModifiedEvent(True)
+    try:
+        yield
+    finally:
+        node.SetDisableModifiedEvent(before)
+
+
+def maskArray(node, inputNode, segment: str = "") -> np.ndarray:
     """A brain mask given as segmentation or label map, as (K, J, I) on the input's grid.
 
-    Raises InputError for a label map on another grid and for an empty mask.
+    `segment` is the id of the one segment that counts; empty for all. Raises InputError for a label map on another grid,
+    a segment that is not there, and an empty mask.
     """
     from ZSADCLIPLib.errors import InputError
 
     if node.IsA("vtkMRMLSegmentationNode"):
-        ids = node.GetSegmentation().GetSegmentIDs()
+        ids = [segment] if segment else list(node.GetSegmentation().GetSegmentIDs())
+        if segment and node.GetSegmentation().GetSegment(segment) is None:
+            raise InputError(_("The brain mask '{name}' has no segment '{segment}' any more. Choose another.").format(
+                name=node.GetName(), segment=segment))  # fmt: skip
         parts = [segmentation.read(node, inputNode, segment) != 0 for segment in ids]
         array = np.logical_or.reduce(parts) if parts else np.zeros(1, bool)
     else:

@@ -35,6 +35,10 @@ class RunPanel:
     def running(self) -> bool:
         return self.detection is not None and not self.detection.done
 
+    def uses(self, node) -> bool:
+        """True when the run that goes on is about this volume node."""
+        return self.running and self.detection.uses(node)
+
     def onApply(self) -> None:
         """Start, or cancel what runs."""
         if self.running:
@@ -52,11 +56,11 @@ class RunPanel:
         try:
             self.detection = self._begin(settings)
         except (ZSADCLIPError, OSError) as error:
-            self._say(str(error), bad=True)
+            self.say(str(error), bad=True)
             return
         if self.detection is None:  # the user did not want the packages
             return
-        self._say(_("Starting the engine..."))
+        self.say(_("Starting the engine..."))
         self._timer.start()
         self._showRunning()
 
@@ -71,7 +75,7 @@ class RunPanel:
             return
         for event in self.detection.poll():
             self.ui.progressBar.value = round(100 * event["fraction"])
-            self._say(progressText(event))
+            self.say(progressText(event))
         if self.detection.done:
             self._end()
 
@@ -80,22 +84,20 @@ class RunPanel:
         run = self.detection
         self._showRunning()
         if run.error is not None:
-            self._say(str(run.error), bad=True)
-            self.ui.cpuButton.visible = getattr(run.error, "outOfMemory", False) and run.settings.device != "cpu"
+            self.say(str(run.error), bad=True)
+            self.ui.cpuButton.visible = getattr(run.error, "cpuMayHelp", False)
         elif run.cancelled:
-            self._say(_("Cancelled. Nothing was changed."))
+            self.say(_("Cancelled. Nothing was changed."))
         elif run.dropped:
-            self._say(_("The run was stopped because its volume or scene is gone."))
+            self.say(_("The run was stopped because its volume or scene is gone."))
         else:
             seconds = float(run.result.attribute("Seconds"))
-            self._say(" ".join([_("Done in {seconds:.0f} s.").format(seconds=seconds), *run.notes]))
+            self.say(" ".join([_("Done in {seconds:.0f} s.").format(seconds=seconds), *run.notes]))
         self.ui.logButton.visible = bool(run.log)
-        if run.result is not None:
-            self._finished(run.result)
-        else:
-            self._finished(None)
+        self._finished(run.result)
 
-    def _say(self, text: str, bad: bool = False) -> None:
+    def say(self, text: str, bad: bool = False) -> None:
+        """Show what is going on."""
         self.ui.statusLabel.text = _("Error: {text}").format(text=text) if bad else text
 
     def _showRunning(self) -> None:
@@ -115,7 +117,7 @@ class RunPanel:
         self._timer.stop()
         if self.running:
             self.detection.abort()
-            self._say(_("The run was stopped because its volume or scene is gone."))
+            self.say(_("The run was stopped because its volume or scene is gone."))
             self._showRunning()
 
 

@@ -1,4 +1,4 @@
-"""Sample data: a synthetic case made on this computer, and Slicer's own MRBrainTumor1."""
+"""Sample data: a synthetic case made on this computer, and the public cases of Slicer."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ def load(name: str = NAME, seed: int = SEED):
     return node
 
 
-def loadTumor():
-    """Slicer's public MRBrainTumor1 through its own Sample Data source (downloads)."""
+def loadPublic(name: str):
+    """MRBrainTumor1 or MRBrainTumor2, public cases of Slicer, through its own Sample Data source (downloads)."""
     import SampleData
 
-    return SampleData.downloadSample("MRBrainTumor1")
+    return SampleData.downloadSample(name)

@@ -29,7 +29,7 @@ def create(inputNode, name: str):
     node.SetReferenceImageGeometryParameterFromVolumeNode(inputNode)
     addSegment(node)
     display = node.GetDisplayNode()
-    display.SetOpacity2DFill(0.0)
+    display.SetVisibility2DFill(False)  # not only transparent: an invisible fill would still be drawn at every update
     display.SetOpacity2DOutline(1.0)
     display.SetSliceIntersectionThickness(2)
     return node
@@ -115,6 +115,11 @@ def show3D(node, shown: bool) -> None:
 def shown3D(node) -> bool:
     name = slicer.vtkSegmentationConverter.GetSegmentationClosedSurfaceRepresentationName()
     return bool(node.GetDisplayNode().GetVisibility3D() and node.GetSegmentation().ContainsRepresentation(name))
+
+
+def showOutline(node, shown: bool) -> None:
+    """Show or hide the outline in slice views."""
+    node.GetDisplayNode().SetVisibility2DOutline(shown)
 
 
 def _remember(node) -> None:
