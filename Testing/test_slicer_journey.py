@@ -45,8 +45,10 @@ def saved(result, folder):
     """Save the scene with its data as Slicer does; returns the path of the .mrml file."""
     import slicer
 
-    kinds = {"vtkMRMLScalarVolumeNode": ".nrrd", "vtkMRMLSegmentationNode": ".seg.nrrd", "vtkMRMLTableNode": ".tsv"}
-    for node in (result.input, result.map, result.segmentation, result.findings, result.profile):
+    kinds = {"vtkMRMLScalarVolumeNode": ".nrrd", "vtkMRMLSegmentationNode": ".seg.nrrd", "vtkMRMLTableNode": ".tsv",
+             "vtkMRMLColorTableNode": ".ctbl"}  # fmt: skip
+    colors = result.map.GetDisplayNode().GetColorNode()
+    for node in (result.input, result.map, result.segmentation, result.findings, result.profile, colors):
         path = folder / (node.GetID() + kinds[node.GetClassName()])
         assert slicer.util.saveNode(node, str(path))
     path = str(folder / "scene.mrml")

@@ -200,8 +200,9 @@ def test_scene_save_and_load_keep_the_result_usable(result, logic, tmp_path):
     result.accept(2, False)
     result.setThreshold(0.65)
     expected = segmentation.read(result.segmentation, result.input)
+    colors = result.map.GetDisplayNode().GetColorNode()
     for node, suffix in ((result.input, ".nrrd"), (result.map, ".nrrd"), (result.segmentation, ".seg.nrrd"),
-                         (result.findings, ".tsv"), (result.profile, ".tsv")):  # fmt: skip
+                         (result.findings, ".tsv"), (result.profile, ".tsv"), (colors, ".ctbl")):  # fmt: skip
         storage = node.CreateDefaultStorageNode()
         slicer.mrmlScene.AddNode(storage)
         storage.SetFileName(str(tmp_path / (node.GetID() + suffix)))
@@ -214,6 +215,10 @@ def test_scene_save_and_load_keep_the_result_usable(result, logic, tmp_path):
     clear_scene()
     slicer.mrmlScene.SetURL(path)
     assert slicer.mrmlScene.Import()
+    table = slicer.util.getNode(name).GetDisplayNode().GetColorNode()  # before the module had a look
+    assert table is not None and table.GetLookupTable().GetTableValue(255)[:3] == pytest.approx(
+        (0.988, 1, 0.643), abs=0.01
+    )
     loaded = logic.result(slicer.util.getNode(name))
     assert loaded.complete and loaded.threshold == 0.65
     assert not segmentation.edited(loaded.segmentation, loaded.input)
@@ -257,3 +262,100 @@ def test_the_example_of_the_documentation_runs(slicer_env, monkeypatch):
     scope = {"slicer": slicer, "print": lambda *a: None}
     exec(code, scope)
     assert scope["result"].complete and len(code.splitlines()) <= 12
+
+
+def brain_of_two_segments(node):
+    """A segmentation with the patient's right half and the whole head."""
+    import slicer
+
+    mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "brain")
+    mask.SetReferenceImageGeometryParameterFromVolumeNode(node)
+    whole = (slicer.util.arrayFromVolume(node) > 0).astype(np.uint8)
+    half = whole.copy()
+    half[:, :, :24] = 0
+    for name, array in (("right", half), ("whole", whole)):
+        mask.GetSegmentation().AddEmptySegment(name, name)
+        slicer.util.updateSegmentBinaryLabelmapFromArray(array, mask, name, node)
+    return mask
+
+
+def test_one_segment_can_be_the_brain(logic):
+    from ZSADCLIPSlicer import findingstable
+
+    from ZSADCLIPLib.errors import InputError
+
+    node = head()
+    mask = brain_of_two_segments(node)
+    both = logic.process(node, brainMask=mask, command=fake())
+    assert len(findingstable.rowsOf(both.findings)) == 2
+    right = logic.process(node, brainMask=mask, brainSegment="right", command=fake())
+    assert len(findingstable.rowsOf(right.findings)) == 1
+    with pytest.raises(InputError, match="no segment 'gone'"):
+        logic.process(node, brainMask=mask, brainSegment="gone", command=fake())
+
+
+def test_a_brain_mask_that_was_deleted_later_is_said(logic):
+    import slicer
+
+    node = head()
+    mask = brain_of_two_segments(node)
+    result = logic.process(node, brainMask=mask, brainSegment="right", command=fake())
+    assert result.note == ""
+    mask.GetSegmentation().RemoveSegment("right")
+    again = logic.result(result.map)
+    again.setThreshold(0.7)
+    assert "'brain'" in again.note
+    slicer.mrmlScene.RemoveNode(mask)
+    assert "'brain'" in logic.result(result.map).note
+
+
+def test_names_given_by_the_user_stay(result):
+    result.map.SetName("my map")
+    result.setThreshold(0.7)
+    assert result.map.GetName() == "my map" and "0.7" in result.segmentation.GetName()
+
+
+def test_deleted_tables_and_charts_do_not_stop_the_threshold(result):
+    import slicer
+    from ZSADCLIPSlicer import findingstable
+
+    slicer.mrmlScene.RemoveNode(result.chart)
+    slicer.mrmlScene.RemoveNode(result.profile)
+    result.setThreshold(0.9)
+    assert len(findingstable.rowsOf(result.findings)) == 1
+
+
+def test_dragging_leaves_the_map_node_alone(result):
+    """An event of the map would make every slice view interpolate it again, which halves the rate of a drag."""
+    import vtk
+
+    events = []
+    result.map.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda *a: events.append(a))
+    result.dragThreshold(0.77)
+    assert not events and result.threshold == 0.77
+
+
+def test_local_model_files_are_checked_before_they_are_taken(slicer_env, tmp_path, monkeypatch):
+    import hashlib
+
+    from ZSADCLIPSlicer import choices
+    from ZSADCLIPSlicer.download import adopt
+
+    from ZSADCLIPLib.backbones import BACKBONES, BackboneInfo
+    from ZSADCLIPLib.errors import WeightsError
+
+    one = BackboneInfo("One", "x", {"one.pt": ("https://x", hashlib.sha256(b"weights").hexdigest())})
+    two = BackboneInfo("Two", "x", {"a.bin": ("https://x", ""), "vocab.txt": ("https://x", "")})
+    monkeypatch.setitem(BACKBONES, "One", one)
+    monkeypatch.setitem(BACKBONES, "Two", two)
+    good, bad, target = tmp_path / "renamed.pt", tmp_path / "one.pt", str(tmp_path / "Ünï côde")
+    good.write_bytes(b"weights")
+    bad.write_bytes(b"something else")
+    ignore = lambda fraction, text: None  # noqa: E731
+    with pytest.raises(WeightsError, match="sha256"):
+        adopt("One", [str(bad)], target, ignore)
+    assert [m.state for m in choices.models(target) if m.key == "One"] == ["missing"]
+    adopt("One", [str(good)], target, ignore)
+    assert [m.state for m in choices.models(target) if m.key == "One"] == ["installed"]
+    with pytest.raises(WeightsError, match="vocab.txt.*all of its files"):
+        adopt("Two", [str(tmp_path / "a.bin")], target, ignore)

@@ -356,3 +356,187 @@ def test_panel_fits_300_pixels(done, style):
         assert done.parent.minimumSizeHint().width() <= 300
     finally:
         application.setPalette(plain)
+
+
+def test_a_method_without_an_adapter_says_what_to_do(panel, tmp_path, monkeypatch):
+    import qt
+
+    head()
+    panel.initializeParameterNode()
+    ui = panel.ui
+    assert ui.applyButton.enabled
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("adaclip"))
+    assert not ui.applyButton.enabled and "has to be trained" in ui.applyButton.toolTip
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *a: str(tmp_path / "own.pth")))
+    ui.checkpointFileButton.click()
+    assert panel._parameters.checkpoint == str(tmp_path / "own.pth") == ui.checkpointSelector.currentData
+    assert ui.applyButton.enabled
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("anovl"))
+    assert panel._parameters.checkpoint == "" and ui.applyButton.enabled  # needs no training
+
+
+def test_adapters_in_the_list_fit_the_model(panel):
+    ui = panel.ui
+    assert any("vand-mini" in ui.checkpointSelector.itemText(n) for n in range(ui.checkpointSelector.count))
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("ViT-L-14-336"))
+    assert ui.checkpointSelector.count == 1
+
+
+def test_local_files_of_a_missing_model(panel, tmp_path, monkeypatch):
+    import qt
+
+    head()
+    panel.initializeParameterNode()
+    panel._parameters.model = "ViT-L-14-336"
+    assert not panel.ui.localFilesButton.isHidden() and "licence" in panel.ui.modelNotesLabel.text
+    wrong = tmp_path / "ViT-L-14-336px.pt"
+    wrong.write_bytes(b"no weights")
+    monkeypatch.setattr(qt.QFileDialog, "getOpenFileNames", staticmethod(lambda *a: [str(wrong)]))
+    panel.ui.localFilesButton.click()
+    spin(lambda: panel.models.fetch is None)
+    assert "sha256" in panel.ui.statusLabel.text and panel.models.model().state == "missing"
+
+
+def test_segments_are_offered_for_a_brain_mask(panel):
+    import slicer
+
+    ui, node = panel.ui, head()
+    mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "mask")
+    for name in ("brain", "tumour"):
+        mask.GetSegmentation().AddEmptySegment(name, name)
+    panel._parameters.inputVolume = node
+    assert ui.brainSegmentSelector.isHidden()
+    panel._parameters.brainMask = mask
+    assert not ui.brainSegmentSelector.isHidden() and ui.brainSegmentSelector.count == 3
+    ui.brainSegmentSelector.setCurrentIndex(1)
+    assert panel._parameters.brainSegment == "brain"
+
+
+def test_public_samples_come_from_slicers_own_source(panel, monkeypatch):
+    import sys
+    import types
+
+    asked = []
+    module = types.ModuleType("SampleData")
+    module.downloadSample = lambda name: asked.append(name) or head(name=name)
+    monkeypatch.setitem(sys.modules, "SampleData", module)
+    panel.ui.tumor1Button.click()
+    panel.ui.tumor2Button.click()
+    assert asked == ["MRBrainTumor1", "MRBrainTumor2"]
+    assert panel._parameters.inputVolume.GetName() == "MRBrainTumor2" and panel.ui.applyButton.enabled
+
+
+def test_deleting_the_volume_stops_its_run(panel, use):
+    import psutil
+    import slicer
+
+    node = head()
+    panel.initializeParameterNode()
+    use("slow")
+    panel.ui.applyButton.click()
+    spin(lambda: panel.ui.progressBar.value > 0)
+    run = panel.run.detection
+    slicer.mrmlScene.RemoveNode(node)
+    assert run.dropped and not psutil.pid_exists(run.childPid)
+    assert "gone" in panel.ui.statusLabel.text and not panel.ui.applyButton.enabled
+    assert panel.ui.applyButton.text == "Apply"
+
+
+def test_findings_sort_by_number_and_follow_the_arrow_keys(done):
+    import qt
+    import slicer
+
+    table = done.ui.findingsTable
+    titles = [table.horizontalHeaderItem(n).text() for n in range(table.columnCount)]
+    for title in ("mm3", "Peak", "R", "A", "S", "First", "Last"):
+        column = titles.index(title)
+        table.sortItems(column, qt.Qt.AscendingOrder)
+        values = [float(cell(done, row, column).text()) for row in range(table.rowCount)]
+        assert values == sorted(values), title
+    mark = lambda: slicer.mrmlScene.GetSingletonNode("ZSADCLIP-Finding", "vtkMRMLMarkupsFiducialNode")  # noqa: E731
+    for row in (0, 1):
+        table.setCurrentCell(row, 1)
+        assert mark().GetNthControlPointLabel(0) == "#" + cell(done, row, 1).text()
+
+
+def test_the_view_is_given_back_for_a_new_result_and_after_deletion(done):
+    import slicer
+    from ZSADCLIPSlicer import display
+
+    composite, result = display.compositeNodes()[0], done.results.result
+    assert composite.GetForegroundVolumeID() == result.map.GetID()
+    done.ui.resultSelector.setCurrentNode(None)
+    assert composite.GetForegroundVolumeID() is None and not result.segmentation.GetDisplayNode().GetVisibility()
+    done.ui.resultSelector.setCurrentNode(result.map)
+    assert composite.GetForegroundVolumeID() == result.map.GetID()
+    assert result.segmentation.GetDisplayNode().GetVisibility()
+    slicer.mrmlScene.RemoveNode(result.map)
+    assert composite.GetForegroundVolumeID() is None and not composite.GetAttribute(display.SAVED_VIEW)
+
+
+def test_the_segmentation_opens_in_segment_editor(done, monkeypatch):
+    import types
+
+    import slicer
+    from ZSADCLIPSlicer import segmentation
+
+    calls = []
+    editor = types.SimpleNamespace(
+        setSegmentationNode=lambda n: calls.append(n),
+        setSourceVolumeNode=lambda n: calls.append(n),
+        setCurrentSegmentID=lambda n: calls.append(n),
+    )
+    module = types.SimpleNamespace(
+        widgetRepresentation=lambda: module, self=lambda: types.SimpleNamespace(editor=editor)
+    )
+    monkeypatch.setattr(slicer.modules, "segmenteditor", module, raising=False)
+    monkeypatch.setattr(slicer.util, "selectModule", calls.append)
+    done.ui.editorButton.click()
+    result = done.results.result
+    assert calls == ["SegmentEditor", result.segmentation, result.input, "anomaly"]
+    mask = segmentation.read(result.segmentation, result.input)
+    mask[:2] = 1
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, result.segmentation, "anomaly", result.input)
+    done.enter()  # back from Segment Editor
+    assert not done.ui.editedLabel.isHidden()
+
+
+def test_the_shown_profile_follows_the_result_and_leaves_with_it(done, monkeypatch):
+    import slicer
+
+    shown, before = [], slicer.app.layoutManager().layout
+    plots = slicer.modules.plots.logic()
+    monkeypatch.setattr(slicer.modules.plots, "logic", lambda: plots)
+    monkeypatch.setattr(type(done.results), "_showChart", lambda self: shown.append(self.result.chart))
+    done.ui.profileButton.checked = True
+    first = done.results.result
+    done.ui.resultSelector.setCurrentNode(None)
+    assert not done.ui.profileButton.checked and slicer.app.layoutManager().layout == before
+    done.ui.resultSelector.setCurrentNode(first.map)
+    done.ui.profileButton.checked = True
+    assert shown == [first.chart, first.chart]
+
+
+def test_reload_replaces_the_panel_and_its_helpers(slicer_env):
+    """As the Reload button of developer mode does it: Slicer's own function, the former panel cleaned up."""
+    import sys
+
+    import slicer
+
+    widget = make_panel(slicer_env)
+    container, made = widget.parent, []
+    container.reload = lambda: made.append(sys.modules["ZSADCLIP"].ZSADCLIPWidget)
+    saved = {n: m for n, m in sys.modules.items() if n.split(".")[0] in ("ZSADCLIP", "ZSADCLIPLib", "ZSADCLIPSlicer")}
+    former = sys.modules["ZSADCLIPSlicer.results"]
+    slicer.modules.zsadclip.widgetRepresentation = lambda: container
+    slicer.modules.ZSADCLIPWidget = widget
+    try:
+        widget.onReload()
+        assert sys.modules["ZSADCLIPSlicer.results"] is not former
+        assert made and made[0] is not type(widget)
+        assert widget._parameters is None and not widget.Observations
+    finally:
+        for name in [n for n in sys.modules if n.split(".")[0] in ("ZSADCLIP", "ZSADCLIPLib", "ZSADCLIPSlicer")]:
+            del sys.modules[name]
+        sys.modules.update(saved)
+        del slicer.modules.ZSADCLIPWidget
