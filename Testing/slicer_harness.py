@@ -108,7 +108,8 @@ def grab(widget, name, width=400, height=None):
     container = widget.parent
     container.show()
     slicer.app.processEvents()
-    container.resize(width, height or container.layout().totalSizeHint().height())
+    layout = container.layout()  # wrapped texts need more height in a narrow panel
+    container.resize(width, height or max(layout.totalSizeHint().height(), layout.totalHeightForWidth(width)))
     slicer.app.processEvents()
     PICTURES.mkdir(parents=True, exist_ok=True)
     path = PICTURES / f"{name}.png"

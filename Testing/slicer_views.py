@@ -63,11 +63,15 @@ class SliceView:
         """Keep the whole volume in view and only move along the slice normal."""
         slicer.vtkMRMLSliceNode.JumpSliceByOffsetting(self.node, *world)
 
-    def render(self):
-        """The picture now, (rows from top, columns, 3) uint8."""
+    def draw(self):
+        """Draw the view as it is now."""
         self.logic.UpdatePipeline()
         self._mapper.SetInputConnection(self.logic.GetImageDataConnection())
         self._window.Render()
+
+    def render(self):
+        """The picture now, (rows from top, columns, 3) uint8."""
+        self.draw()
         grab = vtk.vtkWindowToImageFilter()
         grab.SetInput(self._window)
         grab.ReadFrontBufferOff()

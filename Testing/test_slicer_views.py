@@ -1,8 +1,11 @@
 """Slice views drawn offscreen: the overlay is where the lesion is, on the right side, for any grid and transform."""
 
+import os
+
 import numpy as np
 import pytest
 from slicer_cases import LESION, fake, head
+from slicer_harness import PICTURES
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -25,7 +28,31 @@ def shown(views, result, world, opacity=1.0):
     result.segmentation.GetDisplayNode().SetVisibility(False)
     for view in views.values():
         view.fit(world)
-    return {name: view.render() for name, view in views.items()}
+    pictures = {name: view.render() for name, view in views.items()}
+    keep(pictures)
+    return pictures
+
+
+def keep(pictures):
+    """Leave the pictures, side by side, for people to look at."""
+    from PIL import Image
+
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    name = os.environ["PYTEST_CURRENT_TEST"].split("::")[1].split(" ")[0].replace("[", "-").rstrip("]")
+    Image.fromarray(np.concatenate(list(pictures.values()), axis=1)).save(
+        PICTURES / f"{name.removeprefix('test_')}.png"
+    )
+
+
+def test_an_error_of_vtk_does_not_pass_unnoticed(slicer_env):
+    """The fixture fails a test on what `take` returns at its end."""
+    import vtk
+
+    reader = vtk.vtkXMLImageDataReader()
+    reader.SetFileName("/no/such/file.vti")
+    reader.Update()
+    assert any("file.vti" in line for line in slicer_env.messages.take())
+    assert not slicer_env.messages.take()
 
 
 def coloured(pixel):
