@@ -95,5 +95,5 @@ def test_times_stand_apart_from_the_tables(out):
     write_outputs(out)
     assert before == {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
     assert pictures == {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
-    assert runtime_table(read_run(out)).heads == ("Row", "train seconds", "device")
+    assert runtime_table(read_run(out)).heads == ("Row", "train (s)", "device")
     assert "99.5" in (out / "runtime.csv").read_text() and "&lt;gpu&gt;" in (out / "report.html").read_text()

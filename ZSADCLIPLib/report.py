@@ -28,8 +28,8 @@ nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem } a { color: #0b5cad }
 table { font-size: .86rem; min-width: max-content } caption { text-align: left; font-weight: 600; padding-bottom: .4rem;
   position: sticky; left: 0; max-width: min(90vw, 68rem); white-space: normal }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom } tbody tr:nth-child(even) { background: #8881 }
-th[scope=row], th:first-child { text-align: left } .words td { text-align: left; vertical-align: top; white-space: normal;
-  max-width: 22rem; min-width: 5rem } .words th { vertical-align: top }
+th[scope=row], th:first-child { text-align: left } .words table { min-width: 54rem; width: 100% }
+.words td, .words th { text-align: left; vertical-align: top; white-space: normal }
 .notes { font-size: .85rem; opacity: .85 } .notes p { margin: .2rem 0 }
 details { margin: .8rem 0; border: 1px solid #8886; border-radius: 6px; padding: .4rem .8rem } summary { cursor: pointer }
 figure { margin: 1.5rem 0 } figure img { background: #fff; padding: 6px; border-radius: 6px; margin: 0; width: 100%;

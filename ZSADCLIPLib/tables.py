@@ -11,7 +11,7 @@ from math import nan
 
 from .bins import BINS
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
-from .rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from .rows import ALL_ROWS, METHOD_LABELS, ROWS, SETUP_LABELS
 from .statistics import Summary, summarize
 from .thresholds import parse_rule
 from .typeset import Interval, MeanSd, MedianIqr, Table, plain
@@ -25,6 +25,7 @@ SLICE_LABELS = {
 }
 CUT_METRICS = ("dice", "sensitivity", "specificity", "ppv")
 LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")
+UNFINISHED = " (unfinished)"
 NOTHING = Summary(0, 0, *(nan,) * 7)
 
 
@@ -91,6 +92,7 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
         found = [numbers.summary(result, metric, choice) for metric in PAPER_METRICS]
         rows.append((*_names(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in found)))
     rows += [(*names, 0, *(None,) * len(PAPER_METRICS)) for names in _unfinished(numbers.run)]
+    rows.sort(key=_table_order)
     return Table(
         f"table1-{choice.region}",
         f"Table 1. Mean ± sample standard deviation over test volumes. {said(choice)}",
@@ -233,8 +235,14 @@ def _unfinished(run: Run) -> list[tuple[str, str]]:
     names = []
     for folder in run.info["unfinished"]:
         method, _, setup = row_id_of(folder).partition("-")
-        names.append((METHOD_LABELS.get(method, method), f"{SETUP_LABELS.get(setup, setup)} (unfinished)"))
+        names.append((METHOD_LABELS.get(method, method), SETUP_LABELS.get(setup, setup) + UNFINISHED))
     return names
+
+
+def _table_order(row: tuple) -> int:
+    names = (row[0], row[1].removesuffix(UNFINISHED))
+    known = [(METHOD_LABELS[r.method], SETUP_LABELS[r.setup]) for r in ALL_ROWS]
+    return known.index(names) if names in known else len(known)
 
 
 def _spread(s: Summary) -> tuple:

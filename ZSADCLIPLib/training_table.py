@@ -56,7 +56,7 @@ def runtime_table(run: Run) -> Table:
     return Table(
         "runtime",
         "Time and memory",
-        ("Row", *(key.replace("_", " ") for key in keys)),
+        ("Row", *(key.replace("_seconds", " (s)").replace("_mb", " (MB)").replace("_", " ") for key in keys)),
         rows,
         ("Measured on the machine of the run; the only table that differs between two runs of the same settings.",),
         digits=1,

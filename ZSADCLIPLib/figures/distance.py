@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
 
 from ..bins import bin_of, centres, slice_bins
 from ..results import Result
@@ -51,7 +52,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         axis.set_xlabel(AXIS)
         results = [r for r in numbers.run.results if r.row.method == method]
         if not results:
-            say_nothing(axis, "not in this run")
+            say_nothing(axis, "no finished row")
             continue
         counts = axis.twinx()
         axis.set_zorder(counts.get_zorder() + 1)
@@ -81,6 +82,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
                 peaks.append(f"{result.row.label} {middles[int(np.nanargmax(line))]:+.2f}")
             data += [{"row": result.row.id, **b} for b in found]
         counts.grid(False)
+        counts.yaxis.set_major_locator(MaxNLocator(integer=True))
         counts.spines["right"].set_visible(True)
         if method == METHODS[-1]:
             counts.set_ylabel(SLICE_LABELS[choice.slices])

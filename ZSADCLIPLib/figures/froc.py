@@ -18,8 +18,9 @@ def froc_curves(numbers: Numbers) -> Drawing | None:
     if not any(result.froc() for result in numbers.run.results):
         return None
     methods = list(dict.fromkeys(r.row.method for r in numbers.run.results))
-    figure, axes = canvas(2.5 * len(methods) + 0.6, 3.4, 1, len(methods), sharey=True)
+    figure, axes = canvas(2.5 * len(methods) + 0.6, 3.4, 1, len(methods), sharex=True, sharey=True)
     lesions = max(sum(len(case["froc"]["peaks"]) for case in r.files.cases) for r in numbers.run.results)
+    most = max(12.0, *(1.3 * float(curve_points(r)[0][-1]) for r in numbers.run.results if r.froc()))
     data, setups = [], []
     for axis, method in zip(axes[0], methods, strict=True):
         axis.set_title(METHOD_LABELS[method])
@@ -45,7 +46,7 @@ def froc_curves(numbers: Numbers) -> Drawing | None:
             say_nothing(axis, "no FROC levels")
             continue
         axis.set_xscale("log")
-        axis.set_xlim(LOWEST * 0.9, max(12.0, 1.3 * max(float(curve_points(r)[0][-1]) for r in results)))
+        axis.set_xlim(LOWEST * 0.9, most)
         axis.set_xticks([0.1, 1, 10], ["≤0.1", "1", "10"])
         axis.minorticks_off()
         for rate in FROC_RATES:

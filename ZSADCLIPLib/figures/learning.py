@@ -32,7 +32,8 @@ def learning_curves(numbers: Numbers) -> Drawing | None:
                 {"row": result.row.id, **{k: v for k, v in row.items() if k != "seconds"}}
                 for row in result.files.training
             ]
-        axis.set_ylim(bottom=min(0, axis.get_ylim()[0]))
+        low, high = axis.get_ylim()
+        axis.set_ylim(min(0, low), high + 0.03 * (high - min(0, low)))
         axis.set_xticks(range(1, longest + 1, max(1, -(-longest // 8))))
     axes[0][0].set_ylabel("mean training loss")
     setup_legend(figure, setups)

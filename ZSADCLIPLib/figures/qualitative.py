@@ -16,9 +16,14 @@ KINDS = ("largest", "median", "smallest")
 
 
 def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
-    """The test volume with the largest, median or smallest lesion volume; None when rows kept no pictures of it."""
+    """The test volume with the largest, median or smallest lesion volume.
+
+    None when rows kept no pictures of it, or when an earlier one of KINDS is the same volume.
+    """
     choice = numbers.run.choices()[0]
     case = _chosen(numbers, kind)
+    if case["case"] in [_chosen(numbers, other)["case"] for other in KINDS[: KINDS.index(kind)]]:
+        return None
     shown = [(r, panel) for r in numbers.run.results if (panel := _panel(r, case)) is not None]
     if not shown:
         return None

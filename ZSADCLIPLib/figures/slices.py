@@ -28,7 +28,7 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
             axis.set_ylim(-0.03, 1.03)
             result = known.get((method, setup))
             if result is None:
-                say_nothing(axis, "not in this run")
+                say_nothing(axis, "no finished row")
                 continue
             found = _subjects(result, choice)
             _panel(axis, found)
