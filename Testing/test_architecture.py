@@ -21,7 +21,7 @@ LEVELS = [
     + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],
-    ["checkpoint", "detector", "features", "train"],
+    ["devices", "batches", "checkpoint", "detector", "features", "train"],
     ["executor", "processes", "cluster", "batch", "table"],
     ["scoring", "row_tasks", "plan", "pool", "benchmark", "detect_case"],
     ["detect_job", "benchmark_job"],

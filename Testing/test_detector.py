@@ -10,7 +10,8 @@ from conftest import ORIENTATIONS, stored_as
 from small_models import backbone
 
 from ZSADCLIPLib import Detector, Volume, load_adapter
-from ZSADCLIPLib.detector import Threshold, choose_device, choose_dtype
+from ZSADCLIPLib.detector import Threshold
+from ZSADCLIPLib.devices import choose_device, choose_dtype
 from ZSADCLIPLib.errors import InputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 

@@ -70,6 +70,7 @@ def _detect_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"))
     p.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu")
     p.add_argument("--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto")
+    p.add_argument("--fast", action="store_true", help="compute only the brain's bounding box; quicker, not exact")
     p.add_argument("--batch-size", default="auto")
     p.add_argument("--threshold", default="checkpoint", help="checkpoint, NUMBER, fixed:NUMBER or quantile:Q")
     p.add_argument("--min-size", dest="min_size_mm3", type=float, default=0.0, metavar="MM3")

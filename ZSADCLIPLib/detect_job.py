@@ -41,6 +41,7 @@ class Detect(Execution):
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
     settings       further config fields of the method, such as {"upsample": "centres"}.
+    fast           compute only the brain's bounding box; not exact (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
@@ -65,6 +66,7 @@ class Detect(Execution):
     window: tuple[float, float] | None = None
     device: str = "auto"
     precision: str = "auto"
+    fast: bool = False
     batch_size: int | str = "auto"
     threshold: str = "checkpoint"
     min_size_mm3: float = 0.0
@@ -154,7 +156,8 @@ class Detect(Execution):
         from .adapters import METHODS
         from .backbones import BACKBONES, load_backbone
         from .checkpoint import load_adapter, read_info
-        from .detector import DEFAULT_SIZE, Detector, choose_device, choose_dtype
+        from .detector import DEFAULT_SIZE, Detector
+        from .devices import choose_device, choose_dtype
 
         if self.method not in METHODS:
             raise UsageError(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}")
@@ -172,7 +175,7 @@ class Detect(Execution):
             self.weights,
             activation if activation in ("gelu", "quick_gelu") else None,
             device,
-            choose_dtype(self.precision, device),
+            choose_dtype(self.precision, device, self.method),
             self.weights_dir,
         )
         given = {"object_name": self.object_name, "prompts": self.prompts}
@@ -193,6 +196,7 @@ class Detect(Execution):
             threshold=self.threshold,
             min_size_mm3=self.min_size_mm3,
             background=self.background,
+            fast=self.fast,
         )
         if self.reference:
             self._remember(detector)

@@ -8,7 +8,10 @@ import numpy as np
 import torch
 
 from . import __version__
-from .errors import InputError, UsageError, WeightsError, ZSADCLIPError
+from .backbones.focus import Box, patch_box
+from .batches import run_batches
+from .devices import default_batch_size
+from .errors import InputError, UsageError, ZSADCLIPError
 from .findings import Finding, find, remove_small
 from .intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 from .progress import Progress, silent
@@ -17,6 +20,8 @@ from .volume import Volume
 
 DEFAULT_SIZE = 240
 DEFAULT_QUANTILE = 0.995
+FAST_RUN = 8
+"""Slices that share a box in fast mode: neighbours look alike, and a box each would leave nothing to batch."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class Detector:
     intensity     "per-volume-percentile", "per-slice-minmax" (the paper) or "window" with `window` = (low, high).
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
+    fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:
+                  attention no longer sees the background (docs/performance.md); recorded in the provenance.
     Raises UsageError for values that are not allowed.
     """
 
@@ -110,6 +117,7 @@ class Detector:
         threshold: Threshold | str = "checkpoint",
         min_size_mm3: float = 0.0,
         background: str = "keep",
+        fast: bool = False,
     ):
         if background not in ("keep", "zero"):
             raise UsageError(f"background {background!r} is unknown; choose keep or zero")
@@ -119,41 +127,42 @@ class Detector:
             raise UsageError(f"min size {min_size_mm3} mm3: expected 0 or more")
         if backbone.kind == "vit" and image_size < backbone.vision.patch:
             raise UsageError(f"image size {image_size} is smaller than one patch ({backbone.vision.patch} pixels)")
-        self.backbone, self.adapter = backbone, adapter
+        if fast and backbone.kind != "vit":
+            raise UsageError(f"fast mode skips patches of a ViT; the image tower of {backbone.name} is a ResNet")
+        self.backbone, self.adapter, self.fast = backbone, adapter, fast
         self.image_size, self.plane, self.intensity, self.window = image_size, plane, intensity, window
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
         self.min_size_mm3, self.background = min_size_mm3, background
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
-    def score_slices(self, slices: np.ndarray, progress: Progress = silent) -> tuple[np.ndarray, np.ndarray]:
-        """Raw maps (N, S, S) and image scores (N,) of 8-bit slices (N, S, S); identical blank slices are scored once."""
+    def score_slices(
+        self, slices: np.ndarray, progress: Progress = silent, boxes: list[Box] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Raw maps (N, S, S) and image scores (N,) of 8-bit slices (N, S, S); identical blank slices are scored once.
+
+        With `boxes` (fast mode) only the patches of the n-th box are computed in the n-th run of slices.
+        """
         todo = np.flatnonzero(~blank_slices(slices)) if len(slices) > 1 else np.arange(len(slices))
         blank = np.setdiff1d(np.arange(len(slices)), todo)
         todo = np.concatenate([todo, blank[:1]]).astype(int)
         maps = np.empty((len(slices), self.image_size, self.image_size), np.float32)
         scores = np.empty(len(slices), np.float32)
+
+        def score(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            found = self.adapter.score(backbone, images)
+            return found.maps, found.images
+
+        def keep(rows: np.ndarray, results: list[np.ndarray]) -> None:
+            maps[rows], scores[rows] = results
+
         done = 0
-        while done < len(todo):
-            progress(done / len(todo), f"slice {done} of {len(todo)}")
-            rows = todo[done : done + self.batch_size]
-            try:
-                batch = torch.from_numpy(slices[rows])
-                if self.backbone.device.type == "cuda":
-                    batch = batch.pin_memory()
-                with torch.inference_mode():
-                    result = self.adapter.score(self.backbone, self.backbone.preprocess(batch))
-                maps[rows], scores[rows] = result.maps.cpu().numpy(), result.images.cpu().numpy()
-            except RuntimeError as error:
-                if "out of memory" not in str(error).lower() or self.batch_size == 1:
-                    raise
-                self.batch_size //= 2
-                if self.backbone.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                progress(done / len(todo), f"out of memory: going on with batches of {self.batch_size}")
-                continue
+        for n, box in enumerate(boxes or [None]):
+            rows = todo if box is None else todo[todo // FAST_RUN == n]
+            backbone = self.backbone if box is None else self.backbone.focused(box)
+            count = (done, len(todo))
+            self.batch_size = run_batches(backbone, slices, rows, self.batch_size, score, keep, progress, count)
             done += len(rows)
         maps[blank[1:]], scores[blank[1:]] = maps[blank[:1]], scores[blank[:1]]
-        progress(1.0, f"slice {len(todo)} of {len(todo)}")
         return maps, scores
 
     def prepare(self, volume: Volume) -> tuple[SliceStack, np.ndarray, Fit]:
@@ -174,7 +183,9 @@ class Detector:
                 f"the brain mask of shape {brain.shape} with {int(brain.sum())} voxels does not fit the volume {volume.shape}"
             )
         stack, image, fit = self.prepare(volume)
-        maps, scores = self.score_slices(fit.apply(image), progress)
+        inside = brain_mask(volume) if brain is None else brain.astype(bool)
+        boxes = self._boxes(stack, fit, inside) if self.fast else None
+        maps, scores = self.score_slices(fit.apply(image), progress, boxes)
         if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
             raise ZSADCLIPError(
                 f"the anomaly map of {volume.name or 'the volume'} has {int((~np.isfinite(maps)).sum())} values that are not "
@@ -184,7 +195,7 @@ class Detector:
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
         array = np.ascontiguousarray(stack.restore(fit.back(maps)))
-        brain = brain_mask(volume) if brain is None else brain.astype(bool)
+        brain = inside
         if self.background == "zero":
             array[~brain] = array.min()
         result = volume.with_array(array)
@@ -201,7 +212,7 @@ class Detector:
             threshold=threshold,
             threshold_rule=rule,
             display={"lo": float(low), "hi": float(high)},
-            provenance=self._provenance(volume, stack),
+            provenance=self._provenance(volume, stack, boxes),
             stack=stack,
             image=image,
             brain=brain,
@@ -218,7 +229,15 @@ class Detector:
             return float(np.quantile(array[brain], value)), f"quantile:{value:g} over brain voxels"
         return float(value), f"fixed:{value:g}"
 
-    def _provenance(self, volume: Volume, stack: SliceStack) -> dict:
+    def _boxes(self, stack: SliceStack, fit: Fit, brain: np.ndarray) -> list[Box]:
+        """For each run of slices the patches that hold any voxel of the brain; they do not depend on the batch size."""
+        seen = fit.apply(stack.arrange(brain).astype(np.uint8) * 255) > 0
+        patch, grid = self.backbone.vision.patch, self.backbone.vision.grid(self.image_size)
+        starts = range(0, len(seen), FAST_RUN)
+        return [patch_box(seen[first : first + FAST_RUN].any(axis=0), patch, grid) for first in starts]
+
+    def _provenance(self, volume: Volume, stack: SliceStack, boxes: list[Box] | None) -> dict:
+        fast = None if boxes is None else {"run": FAST_RUN, "grid": self.backbone.vision.grid(self.image_size)}
         return {
             "software": f"ZSADCLIP {__version__}, torch {torch.__version__.split('+')[0]}",
             "use": "research use only, not for diagnosis",
@@ -236,6 +255,8 @@ class Detector:
                 "skull_stripped": is_skull_stripped(volume),
                 "notes": [*volume.notes, *([stack.warning] if stack.warning else [])],
             },
+            "exact": boxes is None and self.backbone.dtype == torch.float32,
+            "fast": fast and {**fast, "boxes": [list(box) for box in boxes]},
             "background": self.background,
             "min_size_mm3": self.min_size_mm3,
             "device": self.backbone.device.type,
@@ -257,44 +278,3 @@ def adaptations(method: str, backbone) -> list[str]:
         ],
         "anovl": ["value-value attention in the attention pool, the only attention layer, on a stage 4 without stride"],
     }[method]
-
-
-def default_batch_size(backbone, image_size: int) -> int:
-    """Slices at once: 8 on a CPU, on a GPU as many as a third of its free memory holds, at most 64."""
-    if backbone.device.type != "cuda":
-        return 8
-    free, _ = torch.cuda.mem_get_info(backbone.device)
-    tokens = backbone.vision.grid(image_size) ** 2 + 1
-    bytes_each = tokens * backbone.vision.width * 64 * torch.finfo(backbone.dtype).bits // 8
-    return int(np.clip(free // 3 // bytes_each, 1, 64))
-
-
-def choose_device(name: str, slot: int = 0) -> str:
-    """The device behind "auto", "cuda", "cuda:1", "mps" or "cpu"; raises WeightsError for one that is not there.
-
-    Workers, told apart by `slot`, take the GPUs of a machine in turn with "auto" and "cuda".
-    """
-    if name in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        return f"cuda:{slot % torch.cuda.device_count()}"
-    if name == "auto":
-        if torch.cuda.is_available():
-            return "cuda"
-        return "mps" if torch.backends.mps.is_available() else "cpu"
-    kind = name.partition(":")[0]
-    present = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in present:
-        raise UsageError(f"device {name!r} is unknown; choose auto, cuda, mps or cpu")
-    if not present[kind]:
-        raise WeightsError(f"device {name!r} is not available here; choose auto or cpu")
-    return name
-
-
-def choose_dtype(precision: str, device: str) -> str:
-    """The working type behind "auto" (float32, the exact one) or the named one; float16 needs a GPU."""
-    if precision == "auto":
-        return "float32"
-    if precision not in ("float32", "bfloat16", "float16"):
-        raise UsageError(f"precision {precision!r} is unknown; choose auto, float32, bfloat16 or float16")
-    if precision == "float16" and device == "cpu":
-        raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16 on a CPU")
-    return precision

@@ -10,8 +10,9 @@ import torch
 from scipy import ndimage
 
 from .backbones import load_backbone
+from .batches import run_batches
 from .checkpoint import load_adapter
-from .detector import choose_device, choose_dtype, default_batch_size
+from .devices import choose_device, choose_dtype, default_batch_size
 from .errors import ZSADCLIPError
 from .intensity import blank_slices
 from .material import CaseSlices, fit_of
@@ -85,26 +86,22 @@ def score_slices(backbone, adapters: list, images: np.ndarray, progress: Progres
     blank = np.flatnonzero(blank_slices(images)) if len(images) > 1 else np.array([], int)
     todo = np.concatenate([np.setdiff1d(np.arange(len(images)), blank), blank[:1]]).astype(int)
     maps = [np.empty(images.shape, np.float32) for _ in adapters]
-    batch, done = default_batch_size(backbone, images.shape[-1]), 0
-    while done < len(todo):
-        progress(done / len(todo), f"slice {done} of {len(todo)}")
-        rows = todo[done : done + batch]
-        try:
-            with torch.inference_mode():
-                batched, seen = backbone.preprocess(torch.from_numpy(images[rows])), {}
-                for target, adapter in zip(maps, adapters, strict=True):
-                    key = _features_key(adapter)
-                    if key not in seen:
-                        seen[key] = adapter.features(backbone, batched)
-                    target[rows] = adapter.predict(backbone, seen[key], images.shape[-1]).maps.cpu().numpy()
-        except RuntimeError as error:
-            if "out of memory" not in str(error).lower() or batch == 1:
-                raise
-            batch //= 2
-            if backbone.device.type == "cuda":
-                torch.cuda.empty_cache()
-            continue
-        done += len(rows)
+
+    def score(batched: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        seen, found = {}, []
+        for adapter in adapters:
+            key = _features_key(adapter)
+            if key not in seen:
+                seen[key] = adapter.features(backbone, batched)
+            found.append(adapter.predict(backbone, seen[key], images.shape[-1]).maps)
+        return tuple(found)
+
+    def keep(rows: np.ndarray, results: list[np.ndarray]) -> None:
+        for target, result in zip(maps, results, strict=True):
+            target[rows] = result
+
+    batch = default_batch_size(backbone, images.shape[-1])
+    run_batches(backbone, images, todo, batch, score, keep, progress)
     for target in maps:
         target[blank[1:]] = target[blank[:1]]
         if not np.isfinite(target).all():

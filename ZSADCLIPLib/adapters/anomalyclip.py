@@ -15,7 +15,7 @@ from ..backbones.base import Backbone
 from ..errors import UsageError
 from .base import Adapter, Features, Scores
 from .losses import dice, focal
-from .maps import blur, to_grid, upsample
+from .maps import to_grid, upsample_blur
 
 
 @dataclass(frozen=True)
@@ -123,21 +123,21 @@ class AnomalyCLIP(Adapter):
             for layer in self.config.layers
         ]
 
-    def _draw(self, grid: Tensor, size: int, backbone: Backbone) -> Tensor:
+    def _draw(self, grid: Tensor, size: int, backbone: Backbone, sigma: float = 0.0) -> Tensor:
         mode = "half-pixel" if self.config.upsample == "faithful" else self.config.upsample
         patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
-        return upsample(grid, size, mode, patch)
+        return upsample_blur(grid, size, mode, sigma, patch)
 
     def _image_logits(self, text: Tensor, features: Features) -> Tensor:
         return F.normalize(features["embedding"], dim=-1) @ text.T / self.config.temperature
 
-    def raw_map(self, backbone: Backbone, text: Tensor, features: Features, size: int) -> Tensor:
-        """Sum over layers of the enlarged probabilities (B, S, S), before the blur."""
-        return self._draw(sum(self.patch_probabilities(text, features)), size, backbone)
+    def raw_map(self, backbone: Backbone, text: Tensor, features: Features, size: int, sigma: float = 0.0) -> Tensor:
+        """Sum over layers of the enlarged probabilities (B, S, S), with a blur of `sigma` in the same products."""
+        return self._draw(sum(self.patch_probabilities(text, features)), size, backbone, sigma)
 
     def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
         text = self._inference_text(backbone)
-        maps = blur(self.raw_map(backbone, text, features, size), self.config.sigma)
+        maps = self.raw_map(backbone, text, features, size, self.config.sigma)
         return Scores(maps, self._image_logits(text, features).softmax(dim=-1)[:, 1])
 
     def _inference_text(self, backbone: Backbone) -> Tensor:

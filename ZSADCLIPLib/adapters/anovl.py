@@ -90,7 +90,9 @@ class AnoVL(Adapter):
         first = backbone.encode_image(images, joint=(depth,), vv_from=start, pos_embed=pos_embed)
         embeddings = [first.embedding]
         if self.config.score_views == "all":
-            embeddings += [backbone.encode_image(view, pos_embed=pos_embed).embedding for view in views(images)[1:]]
+            # Turned and shifted views leave the box of fast mode.
+            whole = backbone.focused(None)
+            embeddings += [whole.encode_image(view, pos_embed=pos_embed).embedding for view in views(images)[1:]]
         return {"joint": first.joint[depth][:, backbone.vision.prefix :], "views": torch.stack(embeddings, dim=1)}
 
     def view_probabilities(self, backbone: Backbone, features: Features) -> Tensor:

@@ -15,14 +15,14 @@ from ..errors import UsageError
 UPSAMPLE = ("corners", "half-pixel", "centres")
 
 
-def _constant(matrix: np.ndarray) -> Tensor:
+def _constant(matrix: np.ndarray, device: torch.device) -> Tensor:
     # Cached across calls: a tensor born in inference mode could never take part in training.
     with torch.inference_mode(False):
-        return torch.from_numpy(matrix.astype(np.float32))
+        return torch.from_numpy(matrix.astype(np.float32)).to(device)
 
 
 @lru_cache(maxsize=64)
-def _upsample_matrix(cells: int, size: int, mode: str, patch: float) -> Tensor:
+def _upsample_matrix(cells: int, size: int, mode: str, patch: float, device: torch.device) -> Tensor:
     pixels = np.arange(size, dtype=np.float64)
     if mode == "corners":
         position = pixels * (cells - 1) / (size - 1) if size > 1 else np.zeros(1)
@@ -38,17 +38,16 @@ def _upsample_matrix(cells: int, size: int, mode: str, patch: float) -> Tensor:
     matrix = np.zeros((size, cells))
     matrix[np.arange(size), low] += 1 - weight
     matrix[np.arange(size), np.minimum(low + 1, cells - 1)] += weight
-    return _constant(matrix)
+    return _constant(matrix, device)
 
 
 @lru_cache(maxsize=16)
-def _blur_matrix(size: int, sigma: float) -> Tensor:
+def _blur_matrix(size: int, sigma: float, device: torch.device) -> Tensor:
     # A linear filter is the matrix of its answers to unit impulses: scipy's own kernel, radius and reflection.
-    return _constant(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect"))
+    return _constant(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="reflect"), device)
 
 
 def _both_axes(matrix: Tensor, grids: Tensor) -> Tensor:
-    matrix = matrix.to(grids.device)
     return matrix @ grids @ matrix.T
 
 
@@ -59,19 +58,19 @@ def upsample(grids: Tensor, size: int, mode: str, patch: float = 0.0) -> Tensor:
     "centres", which draws cell i at the middle of its patch of `patch` pixels, also where the image is not a multiple of
     the patch size (paper.md, row 5).
     """
-    return _both_axes(_upsample_matrix(grids.shape[-1], size, mode, patch), grids)
+    return _both_axes(_upsample_matrix(grids.shape[-1], size, mode, patch, grids.device), grids)
 
 
 def blur(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian filter of maps (..., S, S) along both axes, equal to scipy.ndimage.gaussian_filter; sigma 0 is none."""
-    return _both_axes(_blur_matrix(maps.shape[-1], sigma), maps) if sigma > 0 else maps
+    return _both_axes(_blur_matrix(maps.shape[-1], sigma, maps.device), maps) if sigma > 0 else maps
 
 
 def upsample_blur(grids: Tensor, size: int, mode: str, sigma: float, patch: float = 0.0) -> Tensor:
     """`blur(upsample(grids))` as one matrix a side."""
-    matrix = _upsample_matrix(grids.shape[-1], size, mode, patch)
+    matrix = _upsample_matrix(grids.shape[-1], size, mode, patch, grids.device)
     if sigma > 0:
-        matrix = _blur_matrix(size, sigma) @ matrix
+        matrix = _blur_matrix(size, sigma, grids.device) @ matrix
     return _both_axes(matrix, grids)
 
 

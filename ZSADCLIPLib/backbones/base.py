@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from .blocks import Edit
+from .focus import Box
 from .text import Prompts, TextTower
 from .textcache import key_of, recall, remember
 from .vit import ImageFeatures
@@ -50,11 +52,18 @@ class Backbone:
     dtype: torch.dtype = torch.float32
     fingerprint: str = ""
     cache: dict = field(default_factory=dict, repr=False)
+    box: Box | None = None
 
     def __post_init__(self):
         self.model.eval().requires_grad_(False)
         self.fingerprint = self.fingerprint or fingerprint(self.model)
         self.model.to(device=self.device, dtype=self.dtype)
+
+    def focused(self, box: Box | None) -> Backbone:
+        """The same model looking only at a box of patches (fast mode, ViTs only), or at everything again with None."""
+        other = copy.copy(self)
+        other.box = box
+        return other
 
     @property
     def kind(self) -> str:
@@ -67,7 +76,11 @@ class Backbone:
     def preprocess(self, slices: Tensor) -> Tensor:
         """Grey slices (B, S, S) uint8 -> (B, 3, S, S) float32, scaled to 0..1 and normalised with CLIP's mean and std."""
         grey = slices.to(self.device, non_blocking=True).float().div(255)[:, None]
-        mean, std = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        if "normalise" not in self.cache:
+            with torch.inference_mode(False):
+                values = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+                self.cache["normalise"] = tuple(values)
+        mean, std = self.cache["normalise"]
         return (grey - mean) / std
 
     def encode_image(
@@ -81,7 +94,8 @@ class Backbone:
     ) -> ImageFeatures:
         """Normalised images (B, 3, S, S) -> `ImageFeatures` in float32; see the towers for taps, joint and vv_from."""
         images = images.to(self.device, self.dtype)
-        features = self.vision.encode(images, taps, joint, vv_from, self._cast(edit), pos_embed)
+        focus = {} if self.box is None else {"box": self.box}
+        features = self.vision.encode(images, taps, joint, vv_from, self._cast(edit), pos_embed, **focus)
         return ImageFeatures(
             features.embedding.float(),
             features.raw_embedding.float(),

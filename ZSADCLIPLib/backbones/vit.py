@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError, WeightsError
 from .blocks import Edit, forward_block, parts_of
+from .focus import Box, crop, rows_of, spread
 from .posembed import resize_positions
 
 
@@ -74,7 +75,7 @@ class VisionTower:
         """Tokens (..., W) -> the joint image-text space (..., C): final layer norm, then projection."""
         return self._project(self.norm_post(tokens))
 
-    def _embed(self, images: Tensor, pos_embed: str) -> Tensor:
+    def _embed(self, images: Tensor, pos_embed: str, box: Box | None = None) -> Tensor:
         side = self.grid(images.shape[-1])
         if side < 1 or images.shape[-1] != images.shape[-2]:
             raise UsageError(f"images of {tuple(images.shape[-2:])} pixels: need a square of at least {self.patch}")
@@ -82,9 +83,12 @@ class VisionTower:
         if key not in self._positions:
             with torch.inference_mode(False), torch.no_grad():
                 self._positions[key] = resize_positions(self.positions.detach(), side, pos_embed)
+        positions = self._positions[key]
+        if box is not None:
+            images, positions = crop(images, box, self.patch), positions[rows_of(box, side, positions.device)]
         patches = self.conv(images.to(self.conv.weight.dtype)).flatten(2).transpose(1, 2)
         class_token = self.class_token.to(patches.dtype).expand(len(images), 1, -1)
-        return self.norm_pre(torch.cat([class_token, patches], dim=1) + self._positions[key])
+        return self.norm_pre(torch.cat([class_token, patches], dim=1) + positions)
 
     def encode(
         self,
@@ -94,17 +98,19 @@ class VisionTower:
         vv_from: int | None = None,
         edit: Edit | None = None,
         pos_embed: str = "bicubic-antialias",
+        box: Box | None = None,
     ) -> ImageFeatures:
         """Images (B, 3, S, S) -> `ImageFeatures`.
 
         `taps` and `joint` list layers from 1; `vv_from` is the first layer whose V-V attention is summed into a second
         stream that starts as a copy of the ordinary one (anomalyclip.md 3, anovl.md 3). Prompt rows that `edit` appends
-        are cut from every output. The last block is computed only where its result is used.
+        are cut from every output. The last block is computed only where its result is used. With `box`
+        only its patches are computed; the others get the tokens of the nearest ones in it (not exact, see `focus`).
         """
         for layer in {*taps, *joint}:
             if not 1 <= layer <= self.depth:
                 raise UsageError(f"layer {layer} does not exist: this image tower has layers 1 to {self.depth}")
-        x = self._embed(images, pos_embed)
+        x = self._embed(images, pos_embed, box)
         count, stream = x.shape[1], None
         tapped, in_joint = {}, {}
         last_vv = max(joint, default=0) if vv_from is not None else 0
@@ -124,5 +130,8 @@ class VisionTower:
                 tapped[layer] = x[:, :count]
             if layer in joint:
                 in_joint[layer] = self.project((stream if dual else x)[:, :count])
+        if box is not None:
+            everywhere = spread(box, self.grid(images.shape[-1]), x.device)
+            tapped, in_joint = ({k: v[:, everywhere] for k, v in found.items()} for found in (tapped, in_joint))
         class_token = x[:, 0]
         return ImageFeatures(self.project(class_token), self._project(class_token), tapped, in_joint)

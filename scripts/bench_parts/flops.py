@@ -77,7 +77,7 @@ def _vand(backbone, adapter, config, tower, size, patches, grid, dim, width):
 
 def _anomalyclip(backbone, adapter, config, tower, size, patches, grid, dim, width):
     start = tower.depth - config.vv_blocks + 1 if config.vv_blocks else None
-    heads = len(config.layers) * 2 * patches * dim + _map(grid, size, config.sigma) + 4 * dim
+    heads = len(config.layers) * 2 * patches * dim + _map(grid, size) + 4 * dim
     return {"vision": vision(tower, size, joint=config.layers, vv_from=start), "text": 0, "heads": heads}
 
 

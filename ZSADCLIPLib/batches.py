@@ -1,0 +1,78 @@
+"""Slices through a model in batches: transfers beside the computation, and less at once when memory runs out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .progress import Progress, silent
+
+
+def _pinned(like: Tensor) -> Tensor:
+    return torch.empty(like.shape, dtype=like.dtype, pin_memory=True)
+
+
+class Arrival:
+    """Results on their way from the device; `arrays()` waits for them and for nothing that was queued later."""
+
+    def __init__(self, results: tuple[Tensor, ...]):
+        self._event = None
+        if results[0].device.type == "cuda":
+            # Copies into pinned memory are queued behind the batch; the host goes on and prepares the next one.
+            self._results = [_pinned(r).copy_(r, non_blocking=True) for r in results]
+            self._event = torch.cuda.Event()
+            self._event.record()
+        else:
+            self._results = [r.cpu() for r in results]
+
+    def arrays(self) -> list[np.ndarray]:
+        if self._event is not None:
+            self._event.synchronize()
+        return [r.numpy() for r in self._results]
+
+
+def run_batches(
+    backbone,
+    slices: np.ndarray,
+    rows: np.ndarray,
+    batch: int,
+    score: Callable[[Tensor], tuple[Tensor, ...]],
+    keep: Callable[[np.ndarray, list[np.ndarray]], None],
+    progress: Progress = silent,
+    count: tuple[int, int] | None = None,
+) -> int:
+    """`score` the preprocessed `rows` of 8-bit slices (N, S, S) and `keep(rows, results)` what came of each batch.
+
+    On a GPU the results of a batch come back while the next one is computed. An out-of-memory error halves the batch and
+    goes on. `count` (slices done before, slices in all) is what progress speaks of. Returns the batch size at the end;
+    raises what `progress` raises, and the error when one slice does not fit.
+    """
+    done, waiting, (before, total) = 0, None, count or (0, len(rows))
+    while done < len(rows):
+        progress((before + done) / total, f"slice {before + done} of {total}")
+        now = rows[done : done + batch]
+        try:
+            images = torch.from_numpy(slices[now])
+            if backbone.device.type == "cuda":
+                images = images.pin_memory()
+            with torch.inference_mode():
+                arrival = Arrival(score(backbone.preprocess(images)))
+        except RuntimeError as error:
+            if "out of memory" not in str(error).lower() or batch == 1:
+                raise
+            batch = min(batch, len(now)) // 2 or 1
+            if backbone.device.type == "cuda":
+                torch.cuda.empty_cache()
+            progress((before + done) / total, f"out of memory: going on with batches of {batch}")
+            continue
+        if waiting is not None:
+            keep(waiting[0], waiting[1].arrays())
+        waiting = (now, arrival)
+        done += len(now)
+    if waiting is not None:
+        keep(waiting[0], waiting[1].arrays())
+    progress((before + done) / max(total, 1), f"slice {before + done} of {total}")
+    return batch
