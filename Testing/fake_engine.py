@@ -1,7 +1,8 @@
 """A child process that speaks the engine's protocol without a model: brightness is the anomaly score.
 
 Run as `fake_engine.py JOB.json BEHAVIOUR`: "quick", "slow" (a slice every 30 ms, cancellable), "deaf" (never answers a
-cancel and has a child of its own), "memory" (out of memory unless the batch is 1), "memory-always", "crash", "broken".
+cancel and has a child of its own), "memory" (out of memory unless the batch is 1), "memory-always", "crash",
+"missing" (a package), "broken".
 """
 
 import json
@@ -30,6 +31,9 @@ def main(job_path, behaviour):
         return 3
     if behaviour.startswith("memory") and (job["batch_size"] != 1 or behaviour == "memory-always"):
         say(event="error", kind="OutOfMemoryError", message="CUDA out of memory. Tried to allocate 2 GiB")
+        return 1
+    if behaviour == "missing":
+        say(event="error", kind="ModuleNotFoundError", message="No module named 'wonder'")
         return 1
     if behaviour == "deaf":
         grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])

@@ -91,6 +91,13 @@ def test_crash_shows_its_cause(logic):
     assert any("wonder" in line for line in caught.value.log)
 
 
+def test_a_missing_package_says_where_to_look(logic):
+    from ZSADCLIPSlicer.detection import EngineError
+
+    with pytest.raises(EngineError, match="wonder.*health check"):
+        logic.process(head(), command=fake("missing"))
+
+
 def test_unreadable_result_is_an_error(logic):
     from ZSADCLIPSlicer.detection import EngineError
 
@@ -109,6 +116,13 @@ def test_memory_that_stays_short_is_reported(logic):
     run = logic.process(head(), wait=False, command=fake("memory-always"))
     follow(run, lambda r, e: r.done)
     assert run.error.cpuMayHelp and run.settings.batch_size == 1
+
+
+def test_a_second_try_that_cannot_start_ends_the_run(logic):
+    commands = iter([fake("memory"), lambda job: ["/no/python", str(job)]])
+    run = logic.process(head(), wait=False, command=lambda job: next(commands)(job))
+    follow(run, lambda r, e: r.done)
+    assert "/no/python" in str(run.error)
 
 
 def test_result_for_a_deleted_volume_is_dropped(logic):

@@ -110,7 +110,6 @@ class Detection:
         from ZSADCLIPLib.io import write_volume
 
         self._started = time.monotonic()
-        # The name may hold letters of any script, so a path with such letters is always exercised by the engine.
         self._folder = Path(tempfile.mkdtemp(prefix="ZSADCLIP-", dir=slicer.app.temporaryPath or None))
         try:
             write_volume(self._folder / "input.nii", _writable(self._volume))
@@ -151,7 +150,7 @@ class Detection:
             elif kind == "cancelled":
                 self._end(cancelled=True)
             elif kind == "error":
-                self._failed(event["message"])
+                self._failed(event["message"] + self._hint(event))
             elif kind == "result":
                 if self._case.get("status") == "failed":
                     self._failed(self._case["error"])
@@ -159,13 +158,25 @@ class Detection:
                     self._import()
         return progress
 
+    @staticmethod
+    def _hint(event: dict) -> str:
+        """What to do about an error that is not about the image."""
+        if event.get("kind") not in ("ImportError", "ModuleNotFoundError"):
+            return ""
+        return ". " + _(
+            "The engine lacks a Python package: see the health check under Advanced, or name another interpreter."
+        )
+
     def _failed(self, message: str) -> None:
         """Try once more with single slices when memory was short; else report."""
         if isOutOfMemory(message) and self.settings.batch_size != 1:
             self.notes.append(_("Memory was short: trying again with one slice at a time."))
             self.settings = replace(self.settings, batch_size=1)
             self._child.kill()
-            self._launch()
+            try:
+                self._launch()
+            except (ZSADCLIPError, OSError) as error:
+                self._end(error=EngineError(str(error), list(self.log)))
         else:
             self._end(error=EngineError(message, list(self.log)))
 

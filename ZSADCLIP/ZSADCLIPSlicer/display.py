@@ -44,7 +44,7 @@ def setLegend(mapNode, shown: bool) -> None:
         legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
         if legend is not None:
             legend.SetTitleText(_("Anomaly score"))
-            legend.SetLabelFormat("%.2f")
+            legend.SetLabelFormat("%.3g")
             legend.SetSize(0.08, 0.4)
             for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
                 text.SetFontSize(12)  # the default would cover a good part of a small view

@@ -121,6 +121,8 @@ def report(python: str = "", weightsFolder: str = "") -> str:
 
     lines = [_("Python: {version}, child process: {path}").format(
         version=sys.version.split()[0], path=pythonExecutable(python))]  # fmt: skip
+    if python:
+        lines.append(_("The packages listed are those of Slicer's Python, not of the interpreter you named."))
     for package in check():
         state = package.installed if package.good else (
             _("{version} is too old").format(version=package.installed) if package.installed else _("missing"))  # fmt: skip
@@ -128,7 +130,8 @@ def report(python: str = "", weightsFolder: str = "") -> str:
     if missing():
         lines.append(_("To mend: press 'Install', or give a folder of wheels for a computer without a network."))
     for model in models(weightsFolder):
-        lines.append(f"{'!! ' if model.state == 'missing' else 'OK '} {model.label}")
+        lines.append(f"{'-- ' if model.state == 'missing' else 'OK '} {model.label}")
+    lines.append(_("Models marked -- are optional: choose one under Model to download it or take it from local files."))
     lines.append(_("Weights folder: {folder}").format(folder=weightsFolder or cacheFolder()))
     lines.append(_("Offline: {state}").format(state=os.environ.get("HF_HUB_OFFLINE", "0") == "1"))
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -55,7 +56,7 @@ class ResultPanel:
         if result is not None:
             low, high = result.range
             slider, self._updating = self.ui.thresholdSlider, True
-            slider.decimals = 4
+            slider.decimals = int(np.clip(3 - np.floor(np.log10(high - low)), 2, 8))  # scales of methods differ widely
             slider.minimum, slider.maximum = low, high
             slider.singleStep = (high - low) / 500
             slider.value = result.threshold

@@ -72,7 +72,8 @@ class Result:
         """From the lowest to the highest score, widened to the display window."""
         low, high = self.map.GetImageData().GetScalarRange()
         window = json.loads(self.attribute("Display", '{"lo": 0, "hi": 1}'))
-        return min(low, window["lo"]), max(high, window["hi"])
+        low, high = min(low, window["lo"]), max(high, window["hi"])
+        return low, high if high > low else low + 1e-6
 
     @property
     def volume(self) -> Volume:
