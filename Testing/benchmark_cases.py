@@ -53,7 +53,8 @@ def write_profile(path: Path, **sections) -> Path:
 
 
 def contents(out: Path) -> dict[str, bytes]:
-    """Every file of a run by name, but for times, the memory of file hashes, and dot files."""
-    skip = {"runtime.json", "hashes.json"}
-    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.name not in skip and "seconds" not in p.parts]
+    """Every file of a run by name, but for what holds times: the notes, the table of times, the report that shows it."""
+    skip = {"hashes.json", "report.html"}
+    files = [p for p in sorted(out.rglob("*")) if p.is_file() and p.name not in skip and p.stem != "runtime"]
+    files = [p for p in files if "seconds" not in p.parts]
     return {p.relative_to(out).as_posix(): p.read_bytes() for p in files}

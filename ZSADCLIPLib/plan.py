@@ -241,7 +241,7 @@ class _Maker:
         """The industrial adapter of a method: the given file, or one trained on the synthetic industrial images."""
         profile, method = self.profile, self.profile.method(row.method)
         if method.industrial is not None:
-            path = self._published(row.method, method.industrial)
+            path = published(row.method, method.industrial, self.machine.weights_dir)
             digest = self.hashes(path)
             return {"source": str(path), "id": digest[:16], "label": f"{path.name} sha256 {digest[:16]}"}
         if profile.industrial.images < 1:
@@ -275,16 +275,20 @@ class _Maker:
         label = f"trained on {images['images']} synthetic industrial images, key {key}"
         return {"source": str(folder / "adapter.safetensors"), "id": key, "label": label}
 
-    def _published(self, method: str, name: str) -> Path:
-        folders = [Path(self.machine.weights_dir)] if self.machine.weights_dir else []
-        folders.append(cache_dir())
-        path = Path(name) if os.path.isabs(name) and Path(name).is_file() else find_file(method, name, folders)
-        if path is None:
-            raise WeightsError(
-                f"the industrial adapter {name} of {METHODS[method].label} is missing: get it from the authors' page "
-                f"({METHODS[method].paper}) and put it into {folders[0] / method}, or set methods.{method}.industrial"
-            )
-        return path
+
+def published(method: str, name: str, weights_dir: str | None) -> Path:
+    """An industrial adapter file: an absolute path, or found as METHOD/NAME or NAME in `weights_dir` or the cache.
+
+    Raises WeightsError that says where to put it.
+    """
+    folders = [*([Path(weights_dir)] if weights_dir else []), cache_dir()]
+    path = Path(name) if os.path.isabs(name) and Path(name).is_file() else find_file(method, name, folders)
+    if path is None:
+        raise WeightsError(
+            f"the industrial adapter {name} of {METHODS[method].label} is missing: get it from the authors' page "
+            f"({METHODS[method].paper}) and put it into {folders[0] / method}, or set methods.{method}.industrial"
+        )
+    return path
 
 
 def _plain(value):

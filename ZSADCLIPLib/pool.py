@@ -89,9 +89,9 @@ class Pool:
         waiting = {self._executor.submit(_run, i, task): task for i, task in enumerate(tasks)}
         share = dict.fromkeys(range(len(tasks)), 0.0)
         number = {id(task): i for i, task in enumerate(tasks)}
+        text = ""
         while waiting:
             finished, _ = wait(waiting, timeout=0.2, return_when=FIRST_COMPLETED)
-            text = ""
             while True:
                 try:
                     i, fraction, text = self._events.get_nowait()
