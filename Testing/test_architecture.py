@@ -23,11 +23,11 @@ LEVELS = [
     ["adapters"],
     ["devices", "batches", "checkpoint", "detector", "features", "train"],
     ["executor", "processes", "cluster", "batch", "table"],
-    ["scoring", "row_tasks", "plan", "pool", "benchmark", "detect_case"],
-    ["detect_job", "benchmark_job"],
+    ["scoring", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"],
+    ["detect_job", "benchmark_job", "train_job"],
     ["jobs"],
     ["child", "worker"],
-    ["__main__"],
+    ["arguments", "__main__"],
 ]
 TORCH_FREE = [name for level in LEVELS[:3] for name in level if (ENGINE / f"{name}.py").is_file()]
 

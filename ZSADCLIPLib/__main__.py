@@ -1,4 +1,4 @@
-"""The command line: `zsadclip detect`, `models`, `phantom`, `report`, `run`."""
+"""The command line: `zsadclip detect`, `train`, `benchmark`, `report`, `data`, `models`, `phantom`, `run`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import threading
 
 from . import __version__
 from .adapters import METHODS
+from .arguments import benchmark_arguments, data_arguments, run_benchmark, run_data, run_train, train_arguments
 from .backbones import BACKBONES
 from .errors import UsageError, ZSADCLIPError
 from .executor import EXECUTORS
@@ -25,6 +26,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--version", action="version", version=f"zsadclip {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _detect_arguments(commands.add_parser("detect", help="anomaly map, mask, findings and picture of each volume"))
+    train_arguments(commands.add_parser("train", help="train one adapter on labelled volumes"))
+    benchmark = commands.add_parser("benchmark", help="the paper's experiment: rows, tables, figures, report")
+    benchmark_arguments(benchmark)
+    add_execution(benchmark)
+    data_arguments(commands.add_parser("data", help="audit a data set"))
     models = commands.add_parser("models", help="list backbones and adapters, or download a backbone")
     models.add_argument("action", nargs="?", choices=["list", "get"], default="list")
     models.add_argument("name", nargs="?", help="backbone to download")
@@ -233,6 +239,12 @@ def main(arguments: list[str] | None = None) -> int:
             from .child import run
 
             return run(chosen.job)
+        if chosen.command == "benchmark":
+            return run_benchmark(chosen, Bar)
+        if chosen.command == "train":
+            return run_train(chosen, Bar, _parse_settings(chosen.settings))
+        if chosen.command == "data":
+            return run_data(chosen, Bar)
         commands = {"detect": _run_detect, "models": _run_models, "phantom": _run_phantom, "report": _run_report}
         return commands[chosen.command](chosen)
     except UsageError as error:

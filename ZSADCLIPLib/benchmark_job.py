@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import ClassVar
 
 from .errors import InputError, UsageError
+from .executor import Execution
+from .lock import folder_lock
 from .progress import Progress, Report, part, quiet, silent
 
 
 @dataclass(frozen=True)
-class Benchmark:
+class Benchmark(Execution):
     """Run the paper's experiment.
 
     output       folder of the run; a run that finds its own finished steps there goes on.
@@ -18,7 +21,8 @@ class Benchmark:
     data         folder or manifest CSV; None: the profile's embedded synthetic brains.
     rows         row ids; or `methods` and `setups` to limit the 13; all of them and the baseline when nothing is given.
     paper_table  CSV with the paper's own Table 1, for a comparing column.
-    workers      processes at once; their number changes no result.
+    precision    of models when they score, "float32", or less on a GPU.
+    The fields of `Execution` spread the steps over processes or a cluster; no result depends on them. Shards are refused.
     """
 
     output: str
@@ -31,8 +35,9 @@ class Benchmark:
     weights_dir: str | None = None
     device: str = "auto"
     precision: str = "float32"
-    workers: int = 1
     dry_run: bool = False
+
+    kind: ClassVar[str] = "benchmark"
 
     def run(self, progress: Progress = silent, report: Report = quiet) -> dict:
         """Run what is not finished and write all outputs.
@@ -43,8 +48,9 @@ class Benchmark:
         from .profiles import load_profile
         from .rows import select_rows
 
-        if self.workers < 1:
-            raise UsageError(f"workers {self.workers}: expected a whole number from 1")
+        self.check_execution()
+        if self.shard:
+            raise UsageError("a benchmark cannot be cut into shards; spread it with --workers or --executor dask")
         profile = load_profile(self.profile)
         rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
         if self.dry_run:
@@ -53,12 +59,14 @@ class Benchmark:
             return {**estimate(profile, rows, self.data, self.weights_dir), "dry_run": True, "output": self.output}
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
-        return self._execute(profile, rows, progress, report)
+        with folder_lock(self.output):
+            return self._execute(profile, rows, progress, report)
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
         from .benchmark import run_plan
         from .cohort import FileHashes, read_cohort
         from .plan import Machine, make_plan
+        from .steps import Steps
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
@@ -69,7 +77,7 @@ class Benchmark:
         cohort = read_cohort(profile, data, hashes, part(progress, 0.04, 0.05))
         plan = make_plan(profile, rows, cohort, out, machine, hashes)
         hashes.save()
-        result = run_plan(plan, self.workers, part(progress, 0.05, 0.97), report)
+        result = run_plan(plan, Steps.like(self), part(progress, 0.05, 0.97), report)
         files = {}
         if result["failed"] < result["rows"]:
             from .report import write_outputs
@@ -82,21 +90,23 @@ class Benchmark:
 
     def _synthetic(self, profile, progress: Progress) -> str:
         """The embedded brains of the profile, made below OUT/data unless they are there."""
-        from .cohort import make_synthetic, synthetic_plan, write_synthetic_split
-        from .pool import Pool, Task
+        from .cohort import synthetic_plan, write_synthetic_split
+        from .steps import Step, Steps
 
         if profile.data.train_cases < 1 or profile.data.test_cases < 1:
             raise UsageError(
                 f"profile {profile.name} works on real data: give --data a BraTS-MET folder or a manifest CSV"
             )
         folder = Path(self.output) / "data"
-        tasks = [
-            Task(str(case["seed"]), make_synthetic, (str(folder), profile.data.channel, case))
+        steps = [
+            Step(f"brain {case['seed']}", "brain", (str(folder), profile.data.channel, case))
             for case in synthetic_plan(profile)
         ]
-        with Pool(self.workers) as pool:
-            for outcome in pool.run(tasks, progress):
-                if outcome.error:
-                    raise InputError(f"the embedded brain {outcome.task.name} could not be made: {outcome.error}")
+
+        def settle(step: Step, error: str) -> None:
+            if error:
+                raise InputError(f"the embedded {step.id} could not be made: {error}")
+
+        Steps.like(self).run_all(steps, settle, progress)
         write_synthetic_split(folder / "split.json", profile)
         return str(folder)

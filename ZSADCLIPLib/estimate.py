@@ -14,6 +14,7 @@ from .backbones.weights import status
 from .errors import WeightsError, ZSADCLIPError
 from .rows import Row
 from .settings import Model, Profile, slice_rule
+from .sources import published
 
 SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023 (paper.md 1); shares are typical
 EFFICIENCY = 0.35  # of the measured matrix speed, which whole models reach
@@ -198,8 +199,6 @@ def _states(models: dict[str, Model], weights_dir: str | None) -> dict[str, str]
 
 
 def _industrial(profile: Profile, rows: tuple[Row, ...], weights_dir: str | None) -> dict[str, str]:
-    from .plan import published
-
     out = {}
     for method in dict.fromkeys(row.method for row in rows if row.start == "industrial"):
         name = profile.method(method).industrial

@@ -9,8 +9,10 @@ from pathlib import Path
 from .benchmark_job import Benchmark
 from .detect_job import Detect
 from .errors import InputError, UsageError
+from .steps import Steps
+from .train_job import Train
 
-JOBS = {"detect": Detect, "benchmark": Benchmark}
+JOBS = {"detect": Detect, "train": Train, "benchmark": Benchmark, "steps": Steps}
 
 
 def job_from_dict(data: dict):

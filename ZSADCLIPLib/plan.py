@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .adapters.registry import METHODS
-from .backbones.registry import BACKBONES
-from .backbones.weights import cache_dir, find_file, locate
 from .cohort import Cohort, FileHashes
-from .errors import UsageError, WeightsError
+from .errors import UsageError
 from .material import record_to
 from .rowfiles import content_key, row_folder
 from .rows import Row
 from .settings import Model, Profile
+from .sources import published, weights_id
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
-EMBEDDED = Path(__file__).resolve().parent / "data"
 
 
 @dataclass(frozen=True)
@@ -49,26 +46,6 @@ class Plan:
         return list(found.values())
 
 
-def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str:
-    """What tells the weights of a model apart, without loading it: a file hash, an open_clip tag, or "random:SEED".
-
-    Raises WeightsError when the files are missing.
-    """
-    if model.weights is not None:
-        if str(model.weights).startswith("random"):
-            return str(model.weights)
-        path = Path(model.weights)
-        if path.exists():
-            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-            return content_key({p.name: hashes(p) for p in files})
-        return f"open_clip:{model.weights}"
-    info = BACKBONES.get(model.name) if isinstance(model.name, str) else None
-    if info is None:
-        raise WeightsError(f"the backbone {model.name!r} needs weights: an open_clip tag, a file, or random:SEED")
-    files = {"": EMBEDDED / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
-    return content_key({name: hashes(path) for name, path in files.items()})
-
-
 def make_plan(
     profile: Profile, rows: tuple[Row, ...], cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes
 ) -> Plan:
@@ -86,13 +63,43 @@ def make_plan(
     )
 
 
+def training_of(
+    profile: Profile,
+    method: str,
+    cohort: Cohort | None,
+    out: Path,
+    machine: Machine,
+    hashes: FileHashes,
+    start: str | None = None,
+) -> tuple[dict, tuple, dict]:
+    """One training outside a benchmark: its specification, the arguments of its slices, and a row to score with.
+
+    Without a cohort it trains on industrial images; `start` is an adapter file, None a random start.
+    """
+    maker = _Maker(profile, cohort, out, machine, hashes)
+    if cohort is None:
+        maker.start(method)
+        (spec,) = maker.industrial.values()
+    row = maker.row(Row(method, "brats", "default", "random", "brain")) if cohort else {"method": method}
+    if cohort is not None:
+        (spec,) = maker.brain.values()
+    ((folder, (_, *arguments)),) = maker.slice_sets.items()
+    spec = {
+        **spec,
+        "folder": str(out),
+        "start": start or spec["start"],
+        "start_label": Path(start).name if start else "random",
+    }
+    scoring = {"backbone": spec["backbone"], "source": str(out / "adapter.safetensors"), "overrides": {}}
+    return spec, (folder, *arguments), {**row, **scoring, "folder": str(out / "threshold")}
+
+
 class _Maker:
     def __init__(self, profile: Profile, cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes):
         self.profile, self.cohort, self.out, self.machine, self.hashes = profile, cohort, out, machine, hashes
         self.industrial: dict[str, dict] = {}
         self.brain: dict[str, dict] = {}
         self.slice_sets: dict[str, tuple] = {}
-        self._test = cohort.digest(cohort.side("test"))
 
     def row(self, row: Row) -> dict:
         """The specification of a row; adapters and slices it needs are added to the plan."""
@@ -103,7 +110,7 @@ class _Maker:
             "row": row.id,
             "code": CODE,
             "split": self.cohort.split.sha256[:16],
-            "test_data": self._test,
+            "test_data": self.cohort.digest(self.cohort.side("test")),
             "threshold_data": self.cohort.digest(held),
             "data": self._reading(),
             "slices": asdict(profile.slices),
@@ -142,14 +149,14 @@ class _Maker:
         spec["folder"] = str(row_folder(self.out, row.id, _plain(settings)))
         spec["settings"] = _plain(settings)
         if row.trained_on is not None:
-            training = {**spec.pop("_training"), "folder": spec["folder"]}
+            training = {**spec.pop("training"), "folder": spec["folder"]}
             self.brain[spec["folder"]] = training
             spec["source"] = str(Path(spec["folder"]) / "adapter.safetensors")
         return spec
 
     def _model(self, row: Row, settings: dict, spec: dict) -> None:
         profile, chosen = self.profile, self.profile.method(row.method)
-        start = self._start(row) if row.start == "industrial" else None
+        start = self.start(row.method) if row.start == "industrial" else None
         model = profile.backbone(row.backbone, row.method)
         spec["backbone"] = self._backbone(model, row.method)
         spec["overrides"] = self._overrides(row.method)
@@ -165,7 +172,7 @@ class _Maker:
         if row.trained_on is None:
             return
         records = self.cohort.training(chosen.max_subjects, profile.split.seed)
-        place = self._slices({"brain": self.cohort.digest(records)}, "build_brain_slices", records)
+        place = self._slices({"brain": self.cohort.digest(records)}, "brain-slices", records)
         settings["adapter"]["training"] = {
             "settings": chosen.settings,
             "schedule": self._schedule(row.method),
@@ -173,7 +180,7 @@ class _Maker:
             "slices": profile.train.slices,
             "max_slices": chosen.max_slices,
         }
-        spec["_training"] = self._training(row.method, spec["backbone"], place, len({r.subject for r in records})) | {
+        spec["training"] = self._training(row.method, spec["backbone"], place, len({r.subject for r in records})) | {
             "start": start["source"] if start else f"{row.method}:random:{profile.train.seed}",
             "start_label": spec["start_label"],
             "domain": "brain",
@@ -237,58 +244,43 @@ class _Maker:
         self.slice_sets[folder] = (function, [record_to(record) for record in records], spec)
         return folder
 
-    def _start(self, row: Row) -> dict:
+    def start(self, name: str) -> dict:
         """The industrial adapter of a method: the given file, or one trained on the synthetic industrial images."""
-        profile, method = self.profile, self.profile.method(row.method)
+        profile, method = self.profile, self.profile.method(name)
         if method.industrial is not None:
-            path = published(row.method, method.industrial, self.machine.weights_dir)
+            path = published(name, method.industrial, self.machine.weights_dir)
             digest = self.hashes(path)
             return {"source": str(path), "id": digest[:16], "label": f"{path.name} sha256 {digest[:16]}"}
         if profile.industrial.images < 1:
             raise UsageError(
-                f"profile {profile.name}: {row.method} has no industrial adapter: give methods.{row.method}.industrial "
+                f"profile {profile.name}: {name} has no industrial adapter: give methods.{name}.industrial "
                 "a file, or industrial.images a number to train one"
             )
-        model = profile.backbone("default", row.method)
-        backbone = self._backbone(model, row.method)
+        model = profile.backbone("default", name)
+        backbone = self._backbone(model, name)
         size, images = profile.slices.image_size, asdict(profile.industrial)
         place = str(self.out / "slices" / content_key({**images, "size": size, "code": CODE}))
-        self.slice_sets[place] = ("build_industrial_slices", images["images"], images["seed"], size)
+        self.slice_sets[place] = ("industrial-slices", images["images"], images["seed"], size)
         identity = {
             "code": CODE,
-            "method": row.method,
+            "method": name,
             "backbone": weights_id(model, self.machine.weights_dir, self.hashes),
             "activation": backbone["activation"],
-            "schedule": self._schedule(row.method),
+            "schedule": self._schedule(name),
             "settings": method.settings,
             "max_slices": method.max_slices,
             "images": {**images, "size": size},
         }
         key = content_key(_plain(identity))
-        folder = self.out / "adapters" / f"{row.method}-{key}"
-        self.industrial[str(folder)] = self._training(row.method, backbone, place, 0) | {
+        folder = self.out / "adapters" / f"{name}-{key}"
+        self.industrial[str(folder)] = self._training(name, backbone, place, 0) | {
             "folder": str(folder),
-            "start": f"{row.method}:random:{profile.train.seed}",
+            "start": f"{name}:random:{profile.train.seed}",
             "start_label": "random",
             "domain": "industrial",
         }
         label = f"trained on {images['images']} synthetic industrial images, key {key}"
         return {"source": str(folder / "adapter.safetensors"), "id": key, "label": label}
-
-
-def published(method: str, name: str, weights_dir: str | None) -> Path:
-    """An industrial adapter file: an absolute path, or found as METHOD/NAME or NAME in `weights_dir` or the cache.
-
-    Raises WeightsError that says where to put it.
-    """
-    folders = [*([Path(weights_dir)] if weights_dir else []), cache_dir()]
-    path = Path(name) if os.path.isabs(name) and Path(name).is_file() else find_file(method, name, folders)
-    if path is None:
-        raise WeightsError(
-            f"the industrial adapter {name} of {METHODS[method].label} is missing: get it from the authors' page "
-            f"({METHODS[method].paper}) and put it into {folders[0] / method}, or set methods.{method}.industrial"
-        )
-    return path
 
 
 def _plain(value):

@@ -1,0 +1,80 @@
+"""Profiles: the paper's protocol as values, files that change a base, and errors that name the key."""
+
+import json
+
+import pytest
+
+from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.profiles import PROFILES, load_profile, profile_from_dict
+from ZSADCLIPLib.settings import Method, Thresholds, slice_rule
+
+
+def test_the_paper_profile_is_the_papers_protocol():
+    paper = PROFILES["paper"]
+    assert paper.slices.image_size == 240 and paper.slices.intensity == "per-slice-minmax" and paper.slices.every == 1
+    assert paper.backbone("default", "vand").name == "ViT-L-14-336"
+    assert paper.backbone("default", "anovl").name == "ViT-B-16-plus-240"
+    assert paper.backbone("pmc", "adaclip").name == "PMC-CLIP"
+    assert (paper.split.fraction, paper.split.seed) == (0.7, 2024)
+    adaclip = paper.method("adaclip")
+    assert (adaclip.batch_size, adaclip.max_subjects, adaclip.settings) == (1, 50, {"dice": "rows"})
+    assert paper.train.slices == "brain" and paper.train.augment == "none" and paper.score.scale == "layers"
+    assert paper.metrics.region == "all" and paper.metrics.slice_policy == "lesion" and paper.metrics.bins == 20
+    assert paper.threshold.rule == "f1max-pooled-train" and "f1max-per-volume" in paper.threshold.rules
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_a_profile_survives_json(name):
+    assert profile_from_dict(json.loads(json.dumps(PROFILES[name].to_dict()))) == PROFILES[name]
+
+
+def test_a_file_changes_a_base(tmp_path):
+    path = tmp_path / "mine.json"
+    changes = {"split": {"seed": 7}, "methods": {"vand": {"epochs": 3}}, "threshold": {"rules": ["f1max-pooled-train"]}}
+    path.write_text(json.dumps({"base": "mini", **changes}))
+    mine = load_profile(path)
+    assert mine.name == "mine" and mine.split.seed == 7 and mine.split.fraction == 0.7
+    assert mine.method("vand") == Method(3, 8, {"dice": "batch"}) and mine.method("adaclip").max_slices == 96
+    assert mine.threshold.rules == ("f1max-pooled-train",) and PROFILES["mini"].split.seed == 2024
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"slices": {"size": 240}}, "slices.there is no key 'size'; known are image_size"),
+        ({"slice": {}}, "there is no key 'slice'"),
+        ({"slices": {"every": "two"}}, "slices.every is 'two'; expected int"),
+        ({"slices": {"every": True}}, "slices.every is True"),
+        ({"methods": {"vand": {"epoch": 3}}}, "methods.vand.there is no key 'epoch'"),
+        ({"methods": 3}, "methods is 3; expected an object"),
+        ({"threshold": {"rule": "best"}}, "unknown threshold rule 'best'"),
+        ({"threshold": {"rule": "fixed:0.4"}}, "threshold.rule 'fixed:0.4' is not among threshold.rules"),
+        ({"score": {"scale": "sigmoid"}}, "score.scale is 'sigmoid'; choose one of raw"),
+        ({"train": {"slices": "some"}}, "train.slices is 'some'; expected all, brain or lesion"),
+        ({"keep": {"maps": True}}, "keep.maps needs slices.every 1"),
+    ],
+)
+def test_errors_name_the_key(tmp_path, changes, words):
+    path = tmp_path / "wrong.json"
+    path.write_text(json.dumps({"base": "mini", **changes}))
+    with pytest.raises(UsageError) as caught:
+        load_profile(path)
+    assert words in str(caught.value)
+
+
+def test_unknown_profiles_and_damaged_files(tmp_path):
+    with pytest.raises(UsageError, match="choose mini, ci, paper or give a .json file"):
+        load_profile("best")
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UsageError, match="cannot read the profile"):
+        load_profile(tmp_path / "a.json")
+    (tmp_path / "b.json").write_text("{}")
+    with pytest.raises(UsageError, match='needs "base"'):
+        load_profile(tmp_path / "b.json")
+    with pytest.raises(UsageError, match="has no backbone for biomedclip"):
+        PROFILES["mini"].backbone("biomedclip", "vand")
+
+
+def test_slice_rules():
+    assert [slice_rule(text) for text in ("all", "brain", "lesion+8")] == [("all", 0), ("brain", 0), ("lesion", 8)]
+    assert Thresholds().rule in Thresholds().rules

@@ -1,0 +1,51 @@
+"""Where a run's weights and published adapters are, and what tells their contents apart, without loading them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from .adapters.registry import METHODS
+from .backbones.registry import BACKBONES
+from .backbones.weights import cache_dir, find_file, locate
+from .cohort import FileHashes
+from .errors import WeightsError
+from .rowfiles import content_key
+from .settings import Model
+
+EMBEDDED = Path(__file__).resolve().parent / "data"
+
+
+def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str:
+    """What tells the weights of a model apart, without loading it: a file hash, an open_clip tag, or "random:SEED".
+
+    Raises WeightsError when the files are missing.
+    """
+    if model.weights is not None:
+        if str(model.weights).startswith("random"):
+            return str(model.weights)
+        path = Path(model.weights)
+        if path.exists():
+            files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+            return content_key({p.name: hashes(p) for p in files})
+        return f"open_clip:{model.weights}"
+    info = BACKBONES.get(model.name) if isinstance(model.name, str) else None
+    if info is None:
+        raise WeightsError(f"the backbone {model.name!r} needs weights: an open_clip tag, a file, or random:SEED")
+    files = {"": EMBEDDED / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
+    return content_key({name: hashes(path) for name, path in files.items()})
+
+
+def published(method: str, name: str, weights_dir: str | None) -> Path:
+    """An industrial adapter file: an absolute path, or found as METHOD/NAME or NAME in `weights_dir` or the cache.
+
+    Raises WeightsError that says where to put it.
+    """
+    folders = [*([Path(weights_dir)] if weights_dir else []), cache_dir()]
+    path = Path(name) if os.path.isabs(name) and Path(name).is_file() else find_file(method, name, folders)
+    if path is None:
+        raise WeightsError(
+            f"the industrial adapter {name} of {METHODS[method].label} is missing: get it from the authors' page "
+            f"({METHODS[method].paper}) and put it into {folders[0] / method}, or set methods.{method}.industrial"
+        )
+    return path

@@ -1,0 +1,79 @@
+"""The steps of a benchmark as a job that any executor can spread: each item names a function and its plain arguments."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from importlib import import_module
+from typing import ClassVar
+
+from .errors import ZSADCLIPError
+from .executor import Execution, execute, failed
+from .progress import Cancelled, Progress
+
+STEPS = {
+    "brain": "cohort:make_synthetic",
+    "brain-slices": "material:build_brain_slices",
+    "industrial-slices": "material:build_industrial_slices",
+    "train": "row_tasks:train_adapter",
+    "threshold-case": "row_tasks:score_training_case",
+    "test-case": "row_tasks:score_case",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: an id for messages, a name of STEPS, arguments of the function but for its progress."""
+
+    id: str
+    name: str
+    arguments: tuple
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steps(Execution):
+    """Runs steps; its fields say how. One CPU thread a process unless told otherwise, so that sums come out bit by bit the
+    same however many processes there are."""
+
+    threads: int = 1
+
+    kind: ClassVar[str] = "steps"
+
+    @classmethod
+    def like(cls, job: Execution) -> Steps:
+        """Steps spread as `job` is."""
+        values = {f.name: getattr(job, f.name) for f in fields(Execution)}
+        return cls(**{**values, "threads": job.threads or 1})
+
+    @property
+    def key(self) -> str:
+        """Steps look at their own files, whatever the settings."""
+        return ""
+
+    def load(self, slot: int) -> None:
+        """Give this process a GPU of its own where there are several; models are opened by the steps."""
+        import torch
+
+        if torch.cuda.is_available():
+            torch.cuda.set_device(slot % torch.cuda.device_count())
+
+    def one(self, state: Callable[[], None], item: dict, progress: Progress) -> dict:
+        """Run one step; an error becomes its row."""
+        state()
+        module, _, name = STEPS[item["step"]].partition(":")
+        try:
+            getattr(import_module(f".{module}", __package__), name)(*item["arguments"], progress=progress)
+        except Cancelled:
+            raise
+        except ZSADCLIPError as error:
+            return failed(item, f"{type(error).__name__}: {error}")
+        except (OSError, MemoryError, RuntimeError, ValueError) as error:
+            traceback.print_exc()  # the row carries one line, the log the rest
+            return failed(item, f"{type(error).__name__}: {error or 'out of memory'}")
+        return {"id": item["id"], "status": "done", "error": ""}
+
+    def run_all(self, steps: list[Step], settle: Callable[[Step, str], None], progress: Progress) -> None:
+        """Run steps in any order; `settle` hears of each with its error, "" when it is done."""
+        items = [{"id": step.id, "step": step.name, "arguments": list(step.arguments)} for step in steps]
+        execute(self, items, lambda n, row: settle(steps[n], row["error"]), progress)

@@ -1,0 +1,130 @@
+"""The job behind `zsadclip train`: one adapter from labelled volumes, with the threshold that suits it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar
+
+from .errors import InputError, UsageError
+from .lock import folder_lock
+from .progress import Progress, Report, part, quiet, silent
+
+
+@dataclass(frozen=True)
+class Train:
+    """Train one adapter.
+
+    data        folder or manifest of labelled volumes; None with domain "industrial" makes synthetic images.
+    output      gets METHOD.safetensors, training.csv and split.json; a run that finds its own epochs there goes on.
+    start       "random", or an adapter file (ours or the authors') to go on from.
+    domain      "brain" trains on the data set's training subjects, "industrial" on synthetic industrial images.
+    slices      all, brain, or lesion+K (see settings.Train); settings are config fields such as {"dice": "batch"}.
+    profile     everything not named here: split, intensity, contrast, threshold rule.
+    epochs, batch_size, max_subjects, max_slices: None takes the profile's.
+    """
+
+    output: str
+    method: str = "vand"
+    data: str | None = None
+    domain: str = "brain"
+    backbone: str = "mini"
+    weights: str | None = None
+    weights_dir: str | None = None
+    start: str = "random"
+    profile: str = "mini"
+    epochs: int | None = None
+    batch_size: int | None = None
+    max_subjects: int | None = None
+    max_slices: int | None = None
+    slices: str | None = None
+    augment: str | None = None
+    cache: str | None = None
+    precision: str = "float32"
+    settings: dict = field(default_factory=dict)
+    seed: int = 111
+    device: str = "auto"
+
+    kind: ClassVar[str] = "train"
+
+    def run(self, progress: Progress = silent, report: Report = quiet) -> dict:
+        """Train, find the threshold on training volumes and write the adapter.
+
+        Returns {"adapter", "epochs", "loss", "threshold", "output"}. Raises ZSADCLIPError when settings or data cannot
+        work, and whatever `progress` raises; finished epochs are kept.
+        """
+        from .adapters import METHODS
+        from .profiles import load_profile
+        from .settings import Model
+
+        if self.method not in METHODS or not METHODS[self.method].trainable:
+            names = ", ".join(name for name, info in METHODS.items() if info.trainable)
+            raise UsageError(f"method {self.method!r} cannot be trained; choose one of {names}")
+        if self.domain not in ("brain", "industrial"):
+            raise UsageError(f"domain {self.domain!r} is unknown; choose brain or industrial")
+        if (self.data is None) != (self.domain == "industrial"):
+            raise UsageError("the domain brain needs data, a folder or manifest; the domain industrial makes its own")
+        base = load_profile(self.profile)
+        given = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
+        chosen = replace(base.method(self.method), **{k: v for k, v in given.items() if v is not None})
+        chosen = replace(chosen, settings={**chosen.settings, **self.settings})
+        shared = {name: getattr(self, name) for name in ("slices", "augment", "cache") if getattr(self, name)}
+        profile = replace(
+            base,
+            name=f"{base.name}, changed",
+            backbones={"default": Model(self.backbone, self.weights)},
+            methods={self.method: chosen},
+            train=replace(base.train, precision=self.precision, seed=self.seed, **shared),
+        )
+        with folder_lock(self.output):
+            return self._train(profile, progress, report)
+
+    def _train(self, profile, progress: Progress, report: Report) -> dict:
+        from . import row_tasks
+        from .checkpoint import save_adapter
+        from .cohort import FileHashes, read_cohort
+        from .io import write_json
+        from .material import build_brain_slices, build_industrial_slices, record_to
+        from .plan import Machine, training_of
+        from .scoring import layers_of, open_adapter
+        from .splits import write_split
+
+        out = Path(self.output)
+        hashes = FileHashes(out / "hashes.json")
+        cohort = None if self.data is None else read_cohort(profile, self.data, hashes, part(progress, 0.0, 0.02))
+        spec, place, row = training_of(
+            profile, self.method, cohort, out, Machine(self.device, "float32", self.weights_dir), hashes, self._start()
+        )
+        build = build_industrial_slices if cohort is None else build_brain_slices
+        build(*place, progress=part(progress, 0.02, 0.1))
+        if cohort is not None:
+            write_split(out / "split.json", cohort.split)
+        trained = row_tasks.train_adapter(spec, part(progress, 0.1, 0.9))
+        threshold = None
+        if cohort is not None:
+            held = [r for r in cohort.records if r.id in row["threshold"]["cases"]]
+            for i, record in enumerate(held):
+                inner = part(progress, 0.9 + 0.08 * i / len(held), 0.9 + 0.08 * (i + 1) / len(held))
+                row_tasks.score_training_case([row], record_to(record), inner)
+            threshold = row_tasks.settle_row(row)[profile.threshold.rule]
+        backbone, adapter = open_adapter(row)
+        provenance = dict(adapter.provenance)
+        if threshold is not None and profile.score.scale in ("raw", "layers"):
+            factor = layers_of(adapter) if profile.score.scale == "layers" else 1
+            cases = f"{len(row['threshold']['cases'])} training cases"
+            provenance |= {"threshold": threshold * factor, "threshold_rule": f"{profile.threshold.rule} on {cases}"}
+        target = out / f"{self.method}.safetensors"
+        save_adapter(target, adapter, backbone, provenance)
+        write_json(out / "settings.json", {"profile": profile.to_dict(), "training": provenance["training"]})
+        progress(1.0, "done")
+        result = {"adapter": str(target), "epochs": provenance["training"]["epochs"]}
+        result |= {"loss": provenance["training"]["loss"], "threshold": provenance.get("threshold")}
+        report({"event": "adapter", "id": self.method, "status": "kept" if trained.get("kept") else "done", **result})
+        return {**result, "output": self.output}
+
+    def _start(self) -> str | None:
+        if self.start == "random":
+            return None
+        if not Path(self.start).is_file():
+            raise InputError(f"there is no adapter file {self.start}; give one, or random")
+        return self.start
