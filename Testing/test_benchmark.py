@@ -20,7 +20,7 @@ def place(tmp_path_factory):
 
 def job(place, out, *rows, **options):
     profile = str(options.pop("profile", place / "tiny.json"))
-    return Benchmark(str(out), profile, str(place / "data"), rows, **options)
+    return Benchmark(str(out), profile, str(place / "data"), rows, outputs=False, **options)
 
 
 @pytest.fixture(scope="module")

@@ -75,6 +75,52 @@ def test_a_resumed_training_equals_an_uninterrupted_one(method, data, tmp_path):
     assert (tmp_path / "cut" / "training.csv").read_text().count("\n") == 5
 
 
+@pytest.mark.parametrize("augment", ["flips", "mosaic"])
+def test_augmented_training_resumes_bit_for_bit_and_differs_from_plain(augment, data, tmp_path):
+    plain, _ = trained("vand", data, epochs=3)
+    whole, _ = trained("vand", data, epochs=3, augment=augment, seed=112)
+    assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), whole.parameters(), strict=True))
+
+    def stop_after_one(fraction, text):
+        if "epoch 1 of" in text:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trained("vand", data, epochs=3, augment=augment, seed=112, folder=tmp_path, progress=stop_after_one)
+    resumed, _ = trained("vand", data, epochs=3, augment=augment, seed=112, folder=tmp_path)
+    assert_same(whole, resumed, exact=True)
+
+
+def test_a_feature_folder_is_shared_and_announced(data, tmp_path):
+    said = []
+    adapter = load_adapter("vand:random", backbone())
+    schedule = Schedule(1, 3, cache="disk")
+    fit(adapter, backbone(), data, schedule, tmp_path / "a", lambda f, t: said.append(t), tmp_path / "features")
+    assert said[0].startswith("features of 6 slices: ") and said[0].endswith("MB")
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
+    again = load_adapter("vand:random", backbone())
+    fit(again, backbone(), data, schedule, tmp_path / "b", features=tmp_path / "features")
+    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
+    assert_same(adapter, again, exact=True)
+    assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_autocast_trains_close_to_float32_and_float16_needs_a_gpu(data):
+    plain, rows = trained("vand", data, epochs=1)
+    half, low = trained("vand", data, epochs=1, precision="bfloat16")
+    assert low[0]["total"] == pytest.approx(rows[0]["total"], rel=0.05) and low[0]["total"] != rows[0]["total"]
+    assert all(p.dtype == torch.float32 for p in half.parameters())
+    if not torch.cuda.is_available():
+        with pytest.raises(UsageError, match="float16 needs a GPU"):
+            trained("vand", data, precision="float16")
+
+
+def test_schedules_are_checked():
+    for wrong in ({"cache": "tape"}, {"augment": "cutmix"}, {"precision": "int8"}, {"epochs": 0}, {"batch_size": -1}):
+        with pytest.raises(UsageError):
+            Schedule(**wrong)
+
+
 def test_another_schedule_is_refused(data, tmp_path):
     trained("vand", data, folder=tmp_path)
     with pytest.raises(UsageError, match="belongs to another"):

@@ -26,6 +26,7 @@ def benchmark_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--weights-dir", help="folder with weights, searched before the cache")
     p.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu")
     p.add_argument("--precision", choices=["float32", "bfloat16", "float16"], default="float32", help="when scoring")
+    p.add_argument("--no-report", dest="outputs", action="store_false", help="rows only; see 'zsadclip report'")
     p.add_argument("--dry-run", action="store_true", help="show rows, sizes, cache needs and a time estimate")
 
 
@@ -74,7 +75,7 @@ def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
     """Run the benchmark; 1 when a row failed."""
     from .benchmark_job import Benchmark
 
-    names = ("output", "profile", "data", "paper_table", "weights_dir", "device", "precision", "dry_run")
+    names = ("output", "profile", "data", "paper_table", "weights_dir", "device", "precision", "outputs", "dry_run")
     values = {name: getattr(arguments, name) for name in (*names, *EXECUTION_FIELDS) if hasattr(arguments, name)}
     values |= {name: tuple(getattr(arguments, name)) for name in ("rows", "methods", "setups")}
     result = _with_bar(bar, Benchmark(**values), _benchmark_line)

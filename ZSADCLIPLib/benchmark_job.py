@@ -22,6 +22,7 @@ class Benchmark(Execution):
     rows         row ids; or `methods` and `setups` to limit the 13; all of them and the baseline when nothing is given.
     paper_table  CSV with the paper's own Table 1, for a comparing column.
     precision    of models when they score, "float32", or less on a GPU.
+    outputs      False stops after the rows; `report.write_outputs` makes tables, figures and report from them later.
     The fields of `Execution` spread the steps over processes or a cluster; no result depends on them. Shards are refused.
     """
 
@@ -35,6 +36,7 @@ class Benchmark(Execution):
     weights_dir: str | None = None
     device: str = "auto"
     precision: str = "float32"
+    outputs: bool = True
     dry_run: bool = False
 
     kind: ClassVar[str] = "benchmark"
@@ -79,7 +81,7 @@ class Benchmark(Execution):
         hashes.save()
         result = run_plan(plan, Steps.like(self), part(progress, 0.05, 0.97), report)
         files = {}
-        if result["failed"] < result["rows"]:
+        if self.outputs and result["failed"] < result["rows"]:
             from .report import write_outputs
 
             progress(0.97, "tables, figures and report")

@@ -1,0 +1,132 @@
+"""Whole benchmark runs on tiny models: all rows, worker processes, a real process killed in the middle and between rows."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from benchmark_cases import contents, write_brains, write_profile
+
+from ZSADCLIPLib.benchmark_job import Benchmark
+from ZSADCLIPLib.results import Choice, read_run
+from ZSADCLIPLib.rows import ROWS
+
+ROOT = Path(__file__).resolve().parents[1]
+KILLED_ROWS = ("vand-finetune", "vand-brats", "intensity-baseline")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("runs")
+    write_brains(root / "data")
+    write_profile(root / "tiny.json", keep={"panels": False})
+    return root
+
+
+@pytest.fixture(scope="module")
+def whole(place):
+    """All 13 rows and the baseline, in this process."""
+    out = place / "whole"
+    events = []
+    result = Benchmark(str(out), str(place / "tiny.json"), str(place / "data")).run(report=events.append)
+    return out, result, events
+
+
+def test_all_rows_finish_with_their_own_models_and_trainings(whole):
+    out, result, events = whole
+    assert (result["rows"], result["failed"]) == (14, 0)
+    assert {event["id"] for event in events} == {row.id for row in ROWS} | {"intensity-baseline"}
+    results = {found.row.id: found for found in read_run(out).results}
+    for row in ROWS:
+        manifest = results[row.id].files.manifest
+        assert (manifest["training"] is not None) == (row.trained_on == "brain"), row.id
+        assert manifest["backbone"]["kind"] == ("resnet" if row.backbone == "pmc" else "vit")
+        assert bool(results[row.id].files.training) == (row.trained_on == "brain")
+        assert len(results[row.id].values("auroc", Choice())) == 2
+    assert "synthetic industrial images" in results["vand-finetune"].files.manifest["method"]["start"]
+    assert results["vand-brats"].files.manifest["method"]["start"] == "random"
+    assert results["adaclip-finetune"].files.manifest["training"]["slices"] == 8
+    assert results["intensity-baseline"].files.manifest["backbone"] is None
+
+
+def test_the_industrial_adapter_of_a_method_is_trained_once(whole):
+    out, _, _ = whole
+    names = sorted(p.name.split("-")[0] for p in (out / "adapters").iterdir())
+    assert names == ["adaclip", "anomalyclip", "vand"]
+
+
+def test_outputs_are_there(whole):
+    out, result, _ = whole
+    assert (out / "report.html").stat().st_size > 10_000
+    assert all(Path(path).is_file() for path in result["files"].values())
+
+
+def test_worker_processes_give_the_same_bytes(place, whole):
+    out = place / "workers"
+    job = Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), KILLED_ROWS, workers=2, outputs=False)
+    assert job.run()["failed"] == 0
+    alone, spread = contents(whole[0]), contents(out)
+    names = [name for name in spread if name.startswith(("rows/", "adapters/"))]
+    assert len(names) > 20
+    assert [name for name in names if spread[name] != alone[name]] == []
+
+
+def start(place, out):
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark"), "--profile", str(place / "tiny.json")]
+    command += ["--data", str(place / "data"), "--out", str(out), "--rows", *KILLED_ROWS]
+    log = open(out.with_suffix(".log"), "ab")  # noqa: SIM115 (the process keeps it)
+    return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", env={**os.environ, "PYTHONPATH": ""})
+
+
+def kill_when(place, out, seen):
+    """Start a run and end it by SIGKILL as soon as `seen()` holds."""
+    process = start(place, out)
+    try:
+        stop = time.monotonic() + 600
+        while not seen():
+            assert process.poll() is None, out.with_suffix(".log").read_text()
+            assert time.monotonic() < stop
+            time.sleep(0.005)
+        process.send_signal(signal.SIGKILL)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
+def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_tables(place, whole):
+    undisturbed = place / "undisturbed"
+    assert start(place, undisturbed).wait() == 0
+    out = place / "killed"
+
+    def count(pattern):
+        return len(list(out.glob(pattern)))
+
+    kill_when(place, out, lambda: count("rows/vand-*/training/last.pt") >= 1)  # while an adapter trains
+    kill_when(place, out, lambda: count("rows/*/cases/*.json") >= 1)  # in the middle of a row
+    assert count("rows/*/done.json") < len(KILLED_ROWS)
+    kill_when(place, out, lambda: count("rows/*/done.json") >= 1)  # between rows
+    kept = {path: path.stat().st_mtime_ns for path in out.glob("rows/*/cases/*.json")}
+    assert start(place, out).wait() == 0
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert contents(out) == contents(undisturbed)
+    assert any(name.startswith("tables/") for name in contents(out))
+
+
+def test_a_bad_test_case_fails_its_rows_and_names_it(place, tmp_path):
+    write_brains(tmp_path / "data")
+    bad = tmp_path / "data" / "BraTS-MET-00005-000" / "BraTS-MET-00005-000-seg.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:200])
+    split = {"train": [f"BraTS-MET-0000{n}" for n in range(4)], "test": ["BraTS-MET-00004", "BraTS-MET-00005"]}
+    (tmp_path / "split.json").write_text(json.dumps(split))
+    profile = write_profile(tmp_path / "tiny.json", split={"file": str(tmp_path / "split.json")})
+    events = []
+    job = Benchmark(str(tmp_path / "out"), str(profile), str(tmp_path / "data"), ("intensity-baseline",), outputs=False)
+    result = job.run(report=events.append)
+    assert result["failed"] == 1 and events[0]["status"] == "failed"
+    assert "BraTS-MET-00005-000" in events[0]["error"]
+    assert list((tmp_path / "out").glob("rows/*/cases/BraTS-MET-00004-000.json"))

@@ -1,0 +1,137 @@
+"""Keys and folders: a row's key changes with what its numbers depend on, and with nothing else."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from benchmark_cases import write_brains, write_profile
+
+from ZSADCLIPLib.__main__ import main
+from ZSADCLIPLib.cohort import FileHashes, read_cohort
+from ZSADCLIPLib.errors import UsageError, WeightsError
+from ZSADCLIPLib.material import chosen_slices, fit_of, open_slices, read_slices
+from ZSADCLIPLib.plan import Machine, make_plan
+from ZSADCLIPLib.profiles import PROFILES, load_profile
+from ZSADCLIPLib.rows import ALL_ROWS, select_rows
+from ZSADCLIPLib.settings import Model
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("plan")
+    write_brains(root / "data")
+    write_profile(root / "tiny.json")
+    return root
+
+
+def plan_of(place, profile=None, machine=None, rows=None):
+    hashes = FileHashes(place / "hashes.json")
+    profile = profile or load_profile(place / "tiny.json")
+    cohort = read_cohort(profile, place / "data", hashes)
+    return make_plan(profile, rows or select_rows(), cohort, place / "out", machine or Machine(), hashes)
+
+
+def keys(plan):
+    return {spec["row"]: spec["key"] for spec in plan.rows}
+
+
+def changed(place, **sections):
+    """The rows whose key differs when sections of the profile change."""
+    base = load_profile(place / "tiny.json")
+    before = keys(plan_of(place, base))
+    after = keys(plan_of(place, replace(base, **{k: replace(getattr(base, k), **v) for k, v in sections.items()})))
+    return {row for row in before if before[row] != after[row]}
+
+
+def test_a_plan_is_repeatable_and_plain(place):
+    first, second = plan_of(place), plan_of(place)
+    assert first.rows == second.rows and len(set(keys(first).values())) == 14
+    assert json.loads(json.dumps(first.rows)) == list(first.rows)
+    assert len(first.industrial) == 3 and len(first.brain) == 9
+    assert [len(group) for group in first.groups(list(first.rows))] == [3, 1, 1, 3, 1, 3, 1, 1]
+
+
+def test_keys_follow_what_matters(place):
+    trained = {row.id for row in ALL_ROWS if row.trained_on and "biomedclip" not in row.id}
+    all_rows = {row.id for row in select_rows()}
+    assert changed(place, train={"seed": 5}) == {row.id for row in select_rows() if row.start is not None}, (
+        "the seed trains the industrial adapters too"
+    )
+    assert changed(place, train={"slices": "brain"}) == trained
+    assert changed(place, score={"scale": "rank"}) == all_rows - {"intensity-baseline"}
+    assert changed(place, slices={"every": 2}) == all_rows
+    assert changed(place, threshold={"max_subjects": 1}) == all_rows
+    assert changed(place, metrics={"region": "brain"}) == all_rows
+    assert changed(place, industrial={"images": 12}) == {row.id for row in select_rows() if row.start == "industrial"}
+    assert changed(place, metrics={"bins": 10, "slice_policy": "all"}) == set()
+
+
+def test_methods_and_data_make_keys(place, tmp_path):
+    base = load_profile(place / "tiny.json")
+    other = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), epochs=3)})
+    before, after = keys(plan_of(place, base)), keys(plan_of(place, other))
+    assert {row for row in before if before[row] != after[row]} == {
+        "vand-industrial", "vand-finetune", "vand-brats", "vand-pmc"
+    }  # fmt: skip
+    write_brains(tmp_path / "data", subjects=7)
+    hashes = FileHashes(tmp_path / "hashes.json")
+    cohort = read_cohort(base, tmp_path / "data", hashes)
+    moved = make_plan(base, select_rows(), cohort, place / "out", Machine(), hashes)
+    assert not set(keys(moved).values()) & set(before.values())
+
+
+def test_missing_weights_are_named_before_any_work(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("ZSADCLIP_CACHE", str(tmp_path))
+    base = load_profile(place / "tiny.json")
+    with pytest.raises(WeightsError, match="weights of PMC-CLIP are missing"):
+        plan_of(place, replace(base, backbones={**base.backbones, "pmc": Model("PMC-CLIP")}))
+    given = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), industrial="mvtec.pth")})
+    with pytest.raises(WeightsError, match="the industrial adapter mvtec.pth of VAND .* is missing"):
+        plan_of(place, given)
+    with pytest.raises(UsageError, match="vand has no industrial adapter"):
+        plan_of(
+            place, replace(base, industrial=replace(base.industrial, images=0)), rows=select_rows(("vand-finetune",))
+        )
+
+
+def test_every_kth_slice_and_the_training_choice(place):
+    profile = load_profile(place / "tiny.json")
+    (record, *_) = read_cohort(profile, place / "data", FileHashes(place / "hashes.json")).records
+    data = {"target": "wt", "ignore": []}
+    whole = read_slices(record, data, {"intensity": "per-volume-percentile", "every": 1})
+    third = read_slices(record, data, {"intensity": "per-volume-percentile", "every": 3})
+    assert len(third.image) == 4 and third.spacing == (1.0, 1.0, 3.0)
+    assert (third.image == whole.image[1::3]).all() and (third.truth == whole.truth[1::3]).all()
+    rows = chosen_slices(whole, "lesion+3", 0)
+    assert whole.truth[rows].any(axis=(1, 2)).sum() == 4 and len(rows) == 7
+    assert (rows == chosen_slices(whole, "lesion+3", 0)).all()
+    assert len(chosen_slices(whole, "brain", 0)) == 10 and len(chosen_slices(whole, "all", 0)) == 12
+    assert fit_of(whole, 64, "anovl").resample == "bilinear"
+
+
+def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("ZSADCLIP_CACHE", str(tmp_path))
+    assert main(["benchmark", "--profile", "paper", "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "115 subjects to train on, 50 to test" in printed and printed.count("ViT-L-14-336") >= 9
+    assert "backbone PMC-CLIP: missing" in printed and "assumes the paper's 165 subjects" in printed
+    assert not (tmp_path / "out").exists()
+
+
+def test_real_data_is_asked_for(tmp_path, capsys):
+    assert main(["benchmark", "--profile", "paper", "--out", str(tmp_path / "out")]) == 2
+    assert "works on real data: give --data" in capsys.readouterr().err
+    assert PROFILES["paper"].data.train_cases == 0
+
+
+def test_slice_files_are_memory_mapped_and_subsets_seeded(place, tmp_path):
+    from ZSADCLIPLib.material import build_industrial_slices
+
+    found = build_industrial_slices(str(tmp_path / "s"), 6, 1, 64)
+    assert found == {"slices": 6, "lesion": 4, "size": 64}
+    images, masks = open_slices(tmp_path / "s")
+    assert images.shape == masks.shape == (6, 64, 64) and masks.dtype == bool and hasattr(images, "filename")
+    first, second = (open_slices(tmp_path / "s", 3, seed=4)[0] for _ in range(2))
+    assert (first == second).all() and len(first) == 3
+    assert Path(tmp_path / "s" / "info.json").is_file()
