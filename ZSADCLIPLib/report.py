@@ -33,7 +33,7 @@ th[scope=row], th:first-child { text-align: left } .words table { min-width: 54r
 .notes { font-size: .85rem; opacity: .85 } .notes p { margin: .2rem 0 }
 details { margin: .8rem 0; border: 1px solid #8886; border-radius: 6px; padding: .4rem .8rem } summary { cursor: pointer }
 figure { margin: 1.5rem 0 } figure img { background: #fff; padding: 6px; border-radius: 6px; margin: 0; width: 100%;
-  box-sizing: border-box; min-width: 40rem } figcaption { font-size: .9rem }
+  box-sizing: border-box } figcaption { font-size: .9rem }
 @media (prefers-color-scheme: dark) { a { color: #8cc4ff } }
 """
 
@@ -140,8 +140,10 @@ def _details(title: str, body: str) -> str:
 def _figure(drawing: Drawing, paths: dict[str, Path]) -> str:
     kind, path = ("png", paths["png"]) if drawing.raster else ("svg+xml", paths["svg"])
     data = b64encode(path.read_bytes()).decode("ascii")
+    width = 4.6 * drawing.figure.get_figwidth()  # legible on a phone, where wide figures scroll in their box
     return (
         f'<figure id="{escape(drawing.name)}"><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(drawing.title)}"><img src="data:image/{kind};base64,{data}" alt="{escape(drawing.alt)}"></div>'
+        f'aria-label="{escape(drawing.title)}"><img style="min-width:{width:.0f}rem" src="data:image/{kind};base64,{data}" '
+        f'alt="{escape(drawing.alt)}"></div>'
         f"<figcaption><strong>{escape(drawing.title)}.</strong> {escape(drawing.caption)}</figcaption></figure>\n"
     )
