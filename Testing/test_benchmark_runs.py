@@ -98,7 +98,7 @@ def kill_when(place, out, seen):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_tables(place, whole):
+def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_tables(place):
     undisturbed = place / "undisturbed"
     assert start(place, undisturbed).wait() == 0
     out = place / "killed"
