@@ -11,8 +11,21 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "ZSADCLIPLib"
 FILES = sorted(ENGINE.rglob("*.py"))
 LEVELS = [
-    ["errors", "progress", "suffixes", "volume", "atomic", "lock", "privacy"],
-    ["io", "itk_io", "nifti_io", "cases", "slicing", "intensity", "metrics", "curves", "sketch", "findings", "pictures"]
+    ["errors", "progress", "suffixes", "volume", "atomic", "lock", "privacy", "documents"],
+    [
+        "io",
+        "itk_io",
+        "itk_header",
+        "nifti_io",
+        "cases",
+        "slicing",
+        "intensity",
+        "metrics",
+        "curves",
+        "sketch",
+        "findings",
+        "pictures",
+    ]
     + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
     + ["labels", "splits", "results", "rowfiles"]
@@ -40,7 +53,7 @@ def part(path: Path) -> str:
 def imported(path: Path) -> set[str]:
     """The engine's parts that a file imports, at any depth."""
     found, package = set(), path.relative_to(ENGINE).parent.parts
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = package[: len(package) - node.level + 1]
             names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
@@ -60,7 +73,7 @@ def test_imports_point_one_way(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ENGINE)))
 def test_files_stay_small_and_the_engine_free_of_slicer(path):
-    text = path.read_text()
+    text = path.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 320
     names = {a.name.split(".")[0] for n in ast.walk(ast.parse(text)) if isinstance(n, ast.Import) for a in n.names}
     assert not names & {"slicer", "qt", "ctk", "vtk"}
@@ -75,7 +88,7 @@ def test_torch_free_modules_import_without_torch():
 
 def test_no_bare_unpickling():
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
                 flags = {k.arg: ast.unparse(k.value) for k in node.keywords}
                 assert flags.get("weights_only") == "True", path

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from ZSADCLIPLib import cases
 from ZSADCLIPLib.cases import Case, expand_inputs
 from ZSADCLIPLib.errors import InputError
 
@@ -43,7 +44,9 @@ def test_a_folder_gives_its_volumes_sorted(tree):
 def test_a_dicom_folder_is_one_case(tree):
     root = tree("p1/IM001.dcm", "p1/IM002.dcm", "p2/0001", "p3/readme.txt")
     (root / "p2/0001").write_bytes(bytes(128) + b"DICM")
-    assert [(case.id, case.image) for case in expand_inputs([root])] == [("p1", root / "p1"), ("p2", root / "p2")]
+    named = expand_inputs([root], keep_identifiers=True)
+    assert [(case.id, case.image) for case in named] == [("p1", root / "p1"), ("p2", root / "p2")]
+    assert all(re.fullmatch(r"dicom-[0-9a-f]{12}(-2)?", case.id) for case in expand_inputs([root]))
 
 
 def test_globs_take_volumes_only(tree):
@@ -77,12 +80,32 @@ def test_ids_are_unique_and_safe(tree):
     assert len({one.casefold() for one in found}) == len(found) == 9
     assert all(re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,109}", one) for one in found), found
     assert found == ids(expand_inputs(given))
-    assert {"s2_T2W", "s2_t2w-2", "s1_t2w", "s1_t2w-2", "M_ller_J"} <= set(found)
+    assert "M_ller_J" in found and not any("s1" in one or "s2" in one for one in found)
+    named = ids(expand_inputs(given, keep_identifiers=True))
+    assert {"s2_T2W", "s2_t2w-2", "s1_t2w", "s1_t2w-2", "M_ller_J"} <= set(named)
+
+
+@pytest.mark.parametrize(
+    ("given", "safe"),
+    [
+        ("../../etc/passwd", "_.._etc_passwd"),
+        ("a\0b", "a_b"),
+        ("-rf", "rf"),
+        ("NUL", "_NUL"),
+        ("com1.x", "_com1.x"),
+        ("C:\\boot", "C_boot"),
+        ("\u202egpj", "_gpj"),
+        ("...", "case"),
+        ("x" * 5000, "x" * 100),
+    ],
+)
+def test_ids_from_strangers_become_plain_names(given, safe):
+    assert cases._safe(given) == safe
 
 
 def test_a_suffix_never_meets_another_id(tree):
     root = tree("a/a/x.nii", "b/a/x.nii", "c/a_x-2.nii")
-    assert sorted(ids(expand_inputs([root]))) == ["a_x", "a_x-2", "a_x-3"]
+    assert sorted(ids(expand_inputs([root], keep_identifiers=True))) == ["a_x", "a_x-2", "a_x-3"]
 
 
 def test_a_manifest_names_cases_and_masks(tree):

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from .documents import parse_json
 from .errors import DependencyError, UsageError
 
 CLUSTERS = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
@@ -86,7 +86,7 @@ def _read(path: Path) -> object:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".json":
-            return json.loads(text)
+            return parse_json(text)
         try:
             import tomllib
         except ImportError as error:

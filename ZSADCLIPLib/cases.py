@@ -11,12 +11,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .errors import InputError
-from .suffixes import VOLUMES, split_suffix
+from .errors import DependencyError, InputError
+from .privacy import DIGITS, pseudonym
+from .suffixes import VOLUMES, is_dicom, split_suffix
 
 MANIFEST = ".csv"
 LONGEST_ID = 100
 RESULTS = ("_anomaly", "_mask")
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 SHOWN = 5  # missing files named in one message
 
 
@@ -36,8 +38,10 @@ def expand_inputs(
 
     A folder gives the volumes in it and below it; a folder of DICOM files is one case; results written next to their
     JSON are left out. A manifest is a CSV with the columns id, image and, if wanted, mask; relative paths are relative to
-    it. A volume named twice is one case. Ids keep A-Z a-z 0-9 . _ - and are told apart by the name of their folder, then
-    by a number. Raises InputError naming what is missing or cannot be a case.
+    it. A volume named twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a digest of their
+    folder's name, then by a number, and the id of a DICOM series is a digest of its SeriesInstanceUID. With
+    `keep_identifiers` the names of the folders themselves are used. Raises InputError naming what is missing or cannot be
+    a case.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
@@ -45,6 +49,8 @@ def expand_inputs(
     missing = []
     for given in inputs:
         path = Path(given).expanduser()
+        if "\0" in str(path):
+            raise InputError(f"{str(path)!r} cannot be the name of a file")
         found = list(_expand(path))
         if not found:
             missing.append(f"{given} ({'holds no volume' if path.exists() else 'not found'})")
@@ -57,7 +63,7 @@ def expand_inputs(
         )
     if not cases:
         raise InputError("no input given; name a volume, a folder, a glob or a manifest .csv")
-    return _unique(list(cases.values()))
+    return _unique(list(cases.values()), keep_identifiers)
 
 
 def _expand(path: Path) -> Iterable[Case]:
@@ -87,8 +93,8 @@ def _in_folder(folder: Path) -> Iterable[Case]:
         volumes = [file for file in files if split_suffix(file)[1] in VOLUMES and not _is_result(file)]
         if volumes:
             yield from map(_case, volumes)
-        elif any(map(_is_dicom, files)):
-            yield Case(Path(place).resolve().name, Path(place))
+        elif any(map(is_dicom, files)):
+            yield Case(Path(place).resolve().name, Path(place))  # the name is replaced by `_unique`
 
 
 def _in_manifest(path: Path) -> list[Case]:
@@ -99,6 +105,13 @@ def _in_manifest(path: Path) -> list[Case]:
     lines = text.splitlines()
     delimiter = max(",;\t", key=(lines[0] if lines else "").count)
     rows = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
+    try:
+        return _manifest_cases(path, rows)
+    except csv.Error as error:
+        raise InputError(f"line {rows.line_num} of the manifest {path} is no CSV: {error}") from error
+
+
+def _manifest_cases(path: Path, rows: csv.DictReader) -> list[Case]:
     columns = [name.strip().lower() for name in rows.fieldnames or []]
     if not {"id", "image"} <= set(columns):
         raise InputError(f"the manifest {path} has the columns {columns}; expected id, image and, if wanted, mask")
@@ -110,10 +123,10 @@ def _in_manifest(path: Path) -> list[Case]:
             continue
         if not cell["id"] or not cell["image"]:
             raise InputError(f"line {rows.line_num} of the manifest {path} lacks its id or image; fill both in")
-        image = path.parent / Path(cell["image"]).expanduser()
-        mask = path.parent / Path(cell["mask"]).expanduser() if cell["mask"] else None
+        image = path.parent / _expanded(cell["image"])
+        mask = path.parent / _expanded(cell["mask"]) if cell["mask"] else None
         missing += [
-            f"{file} (line {rows.line_num})" for file in (image, mask) if file is not None and not file.exists()
+            f"{file.name} (line {rows.line_num})" for file in (image, mask) if file is not None and not _exists(file)
         ]
         cases.append(Case(cell["id"], image, mask))
     if missing:
@@ -124,18 +137,31 @@ def _in_manifest(path: Path) -> list[Case]:
     return cases
 
 
+def _expanded(name: str) -> Path:
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # "~nobody"
+        return Path(name)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, or not a name at all
+        return False
+
+
 def _case(path: Path) -> Case:
     return Case(split_suffix(path)[0], path)
 
 
-def _unique(cases: list[Case]) -> list[Case]:
+def _unique(cases: list[Case], keep_identifiers: bool) -> list[Case]:
     """The cases with safe ids of which no two are equal, also where file names ignore case."""
-    ids = [_safe(case.id) for case in cases]
+    ids = [_safe(case.id if keep_identifiers or not _is_series(case) else _series_id(case.image)) for case in cases]
     count = Counter(id.casefold() for id in ids)
-    parents = [_safe(case.image.resolve().parent.name) for case in cases]
     ids = [
-        f"{parent}_{id}"[-LONGEST_ID:].lstrip(".") if count[id.casefold()] > 1 else id
-        for id, parent in zip(ids, parents, strict=True)
+        _told_apart(id, case.image.resolve().parent.name, keep_identifiers) if count[id.casefold()] > 1 else id
+        for id, case in zip(ids, cases, strict=True)
     ]
     taken: set[str] = set(map(str.casefold, ids))
     seen: set[str] = set()
@@ -149,25 +175,39 @@ def _unique(cases: list[Case]) -> list[Case]:
     return named
 
 
+def _told_apart(id: str, folder: str, keep_identifiers: bool) -> str:
+    if keep_identifiers:
+        return f"{_safe(folder)}_{id}"[-LONGEST_ID:].lstrip(".-")
+    return f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(folder, '')}"
+
+
+def _is_series(case: Case) -> bool:
+    """True for a folder that was found; one that a manifest names has an id that somebody chose."""
+    return case.image.is_dir() and case.id == case.image.resolve().name
+
+
+def _series_id(folder: Path) -> str:
+    """A digest of the SeriesInstanceUID, or of the first file where there is none to read."""
+    file = next(file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file))
+    try:
+        from .itk_io import series_uid
+
+        return pseudonym(series_uid(file), "dicom")
+    except (DependencyError, InputError):
+        with open(file, "rb") as stream:
+            return pseudonym(stream.read(1 << 20), "dicom")
+
+
 def _safe(text: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".")[:LONGEST_ID].rstrip(".") or "case"
+    """A file name on every system: no separators, no leading dot or dash, no device of Windows, not too long."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-")[:LONGEST_ID].rstrip(".") or "case"
+    return f"_{name}" if name.split(".")[0].upper() in DEVICES else name
 
 
 def _is_result(path: Path) -> bool:
     """True for a map or mask that lies beside the JSON of its case, so that results are never taken for input."""
     stem = split_suffix(path)[0]
     return any(stem.endswith(end) and path.with_name(stem.removesuffix(end) + ".json").is_file() for end in RESULTS)
-
-
-def _is_dicom(path: Path) -> bool:
-    """True for a DICOM file by its suffix or by the mark after its preamble (PS3.10, 7.1)."""
-    if path.suffix.lower() == ".dcm":
-        return True
-    try:
-        with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def _listed(names: list[str]) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .adapters import METHODS
+from .documents import parse_json, within
 from .errors import UsageError, WeightsError
 
 FORMAT = "zsadclip-adapter-1"
@@ -53,14 +54,16 @@ def read_info(path: str | Path) -> CheckpointInfo | None:
             (length,) = struct.unpack("<Q", stream.read(8))
             if not 0 < length < MAX_HEADER:
                 raise ValueError(f"a header of {length} bytes")
-            meta = json.loads(stream.read(length)).get("__metadata__", {})
+            meta = parse_json(stream.read(length)).get("__metadata__", {})
         if meta.get("format") != FORMAT:
             return None
-        fields = {key: json.loads(meta[key]) for key in ("config", "backbone", "provenance")}
+        fields = {key: parse_json(meta[key]) for key in ("config", "backbone", "provenance")}
         if meta["method"] not in METHODS:
             raise ValueError(f"unknown method {meta['method']!r}")
+        if not all(isinstance(value, dict) for value in fields.values()) or not within(fields["config"]):
+            raise ValueError("its settings are not those of an adapter")
         return CheckpointInfo(path, meta["method"], **fields)
-    except (OSError, ValueError, KeyError, AttributeError, struct.error) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
         raise WeightsError(f"{path} is not a readable checkpoint: {error}; get the file again") from error
 
 
@@ -158,7 +161,19 @@ def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: 
     from .backbones.build import load_strictly
 
     kind = METHODS[method].load()
-    adapter = kind(config_from_dict(kind.Config, dict(config)), backbone)
+    try:
+        adapter = kind(config_from_dict(kind.Config, dict(config)), backbone)
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        AssertionError,
+    ) as error:
+        raise WeightsError(f"the settings of {what} do not make a {METHODS[method].label} adapter: {error}") from error
     if state is not None:
         load_strictly(adapter, state, f"the {METHODS[method].label} tensors of {what}")
     adapter.provenance = dict(provenance)

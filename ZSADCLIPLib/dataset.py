@@ -146,7 +146,13 @@ def read_manifest(path: str | os.PathLike, rule: str = "nonzero") -> list[Record
     Relative paths are relative to the CSV; `subject` defaults to the id, `rule` to the argument. Raises InputError
     naming the line for missing cells, files that do not exist, ids used twice, and splits other than train and test.
     """
-    path = Path(path)
+    try:
+        return _read_manifest(Path(path), rule)
+    except (OSError, ValueError, RuntimeError, csv.Error) as error:
+        raise InputError(f"cannot read the manifest {path}: {error}; save it as a CSV in UTF-8") from error
+
+
+def _read_manifest(path: Path, rule: str) -> list[Record]:
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import json
 import os
 import shutil
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from .atomic import content_hash, is_intact, seal
 from .cases import Case
+from .documents import parse_json
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
 from .lock import is_held
@@ -77,7 +77,7 @@ def stored(job, case: Case, settings: str) -> dict | None:
     paths = job.paths(case.id)
     wanted = {path.name for path in paths.values()} - {paths["json"].name}
     try:
-        done = json.loads(paths["json"].read_text(encoding="utf-8"))
+        done = parse_json(paths["json"].read_text(encoding="utf-8"))
         same = done["settings"] == settings and set(done["files"]) == wanted and done["inputs"] == _inputs(case)
         row = done["summary"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -13,7 +13,7 @@ _FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?(?:[\\/][^\s'\"\\/:;,()]+)*[
 
 
 def pseudonym(secret: str | bytes, prefix: str) -> str:
-    """`prefix` and 12 hex digits of a SHA-256: the same for the same secret, so that its owner can find it again."""
+    """`prefix`, a dash and 12 hex digits of a SHA-256: the same for the same secret, so that its owner can find it again."""
     data = secret.encode(errors="surrogatepass") if isinstance(secret, str) else secret
     return f"{prefix}-{hashlib.sha256(data).hexdigest()[:DIGITS]}"
 

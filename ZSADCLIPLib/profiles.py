@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 import types
 import typing
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 
+from .documents import parse_json
 from .errors import UsageError
 from .settings import (
     Data,
@@ -88,10 +88,10 @@ def load_profile(source: str | Path) -> Profile:
     if path.suffix != ".json":
         raise UsageError(f"profile {str(source)!r} is unknown; choose {', '.join(PROFILES)} or give a .json file")
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot read the profile {path}: {error}") from error
-    if not isinstance(data, dict) or data.get("base") not in PROFILES:
+    if not isinstance(data, dict) or data.get("base") not in list(PROFILES):
         raise UsageError(f'the profile {path} needs "base": one of {", ".join(PROFILES)}')
     changes = {key: value for key, value in data.items() if key != "base"}
     base = replace(PROFILES[data["base"]], name=str(changes.pop("name", path.stem)))

@@ -17,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from .documents import parse_json
 from .errors import InputError, UsageError
 from .io import atomic_path, write_json
 from .sketch import ScoreSketch
@@ -155,8 +156,8 @@ def read_row(folder: str | Path) -> RowFiles:
 def read_json(path: Path) -> dict:
     """A JSON object from a file; raises InputError naming the file when it is missing or damaged."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        data = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(f"cannot read {path}: {error}; delete the folder {path.parent} and run again") from error
     if not isinstance(data, dict):
         raise InputError(f"{path} holds a {type(data).__name__}, expected a JSON object")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .dataset import Record
+from .documents import parse_json
 from .errors import InputError, UsageError
 from .io import write_json
 
@@ -83,11 +84,11 @@ def write_split(path: str | os.PathLike, split: Split) -> None:
 def read_split(path: str | os.PathLike) -> Split:
     """Read a split file; raises InputError when it is damaged, overlaps, or its hash does not fit."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parse_json(Path(path).read_text(encoding="utf-8"))
         split = Split(
             tuple(map(str, data["train"])), tuple(map(str, data["test"])), data.get("seed"), data.get("fraction")
         )
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
             f"cannot read the split {path}: {error!r}; expected JSON with the lists train and test"
         ) from error

@@ -1,4 +1,4 @@
-"""The endings of volume files."""
+"""The endings of volume files, and the mark of DICOM."""
 
 from __future__ import annotations
 
@@ -15,3 +15,14 @@ def split_suffix(path: Path) -> tuple[str, str]:
     name = path.name
     suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else path.suffix.lower()
     return name[: len(name) - len(suffix)], suffix
+
+
+def is_dicom(path: Path) -> bool:
+    """True for a DICOM file by its suffix or by the mark after its preamble (PS3.10, 7.1)."""
+    if path.suffix.lower() == ".dcm":
+        return True
+    try:
+        with open(path, "rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False

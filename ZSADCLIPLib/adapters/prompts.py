@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ..documents import parse_json
 from ..errors import UsageError
 
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
@@ -60,7 +61,7 @@ def load_prompts(source: str | Path | dict | PromptSet) -> PromptSet:
     if not path.is_file():
         raise UsageError(f"no prompt set {str(source)!r}: give one of {', '.join(prompt_sets())}, or a JSON file")
     try:
-        return _checked(json.loads(path.read_text(encoding="utf-8")), str(path))
+        return _checked(parse_json(path.read_text(encoding="utf-8")), str(path))
     except (OSError, ValueError) as error:
         raise UsageError(f"the prompt file {path} is not readable JSON: {error}") from error
 

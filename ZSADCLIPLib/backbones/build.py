@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from ..documents import parse_json, within
 from ..errors import UsageError, WeightsError
 from .base import OPENAI_MEAN, OPENAI_STD, Backbone
 from .medical import build_biomedclip, build_pmc, is_bert_config, pmc_state
@@ -49,7 +49,20 @@ def load_backbone(
     preprocess = config.get("preprocess_cfg", {})
     config = config.get("model_cfg", config)
     activation = activation or ("quick_gelu" if config.get("quick_gelu") else trained or "gelu")
-    model, vision, text = _towers(config, state, activation, origin)
+    try:
+        model, vision, text = _towers(config, state, activation, origin)
+    except (
+        TypeError,
+        ValueError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        RuntimeError,
+        ArithmeticError,
+        AssertionError,
+        OSError,
+    ) as error:
+        raise UsageError(f"the config of {label} does not make a model: {type(error).__name__}: {error}") from error
     resnet = isinstance(vision, ResNetTower)
     return Backbone(
         name=label,
@@ -132,11 +145,16 @@ def _given(weights, missing: str) -> tuple[Mapping | None, str]:
 
 def _read_config(path: Path) -> dict:
     try:
-        config = json.loads(path.read_text())
+        config = parse_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"the model config {path} cannot be read: {error}") from error
-    if not {"embed_dim", "vision_cfg", "text_cfg"} <= set(config.get("model_cfg", config)):
+    inner = config.get("model_cfg", config) if isinstance(config, dict) else None
+    if not isinstance(inner, dict) or not {"embed_dim", "vision_cfg", "text_cfg"} <= set(inner):
         raise UsageError(f"the model config {path} lacks embed_dim, vision_cfg or text_cfg")
+    if not all(isinstance(inner[name], dict) for name in ("vision_cfg", "text_cfg")) or not within(config):
+        raise UsageError(f"the model config {path} has values that no model has; see open_clip's model configs")
+    if not isinstance(config.get("preprocess_cfg", {}), dict):
+        raise UsageError(f"preprocess_cfg in the model config {path} is not an object")
     return config
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..errors import OutputError
 from ..io import atomic_path
 from .weights import cache_dir
 
@@ -70,5 +71,5 @@ def remember(key: str, features: Tensor) -> None:
                 temporary,
                 metadata={"key": key, "sha256": _checksum(features), "format": FORMAT},
             )
-    except OSError:
+    except (OSError, OutputError):
         return

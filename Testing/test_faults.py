@@ -1,0 +1,199 @@
+"""Full disks, read-only folders, shares that go and come back, damage in the middle: a clear error, or the right go on."""
+
+import errno
+import json
+import os
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ZSADCLIPLib import atomic, detect_case
+from ZSADCLIPLib.atomic import atomic_path, clear_temporaries, content_hash, is_intact, seal
+from ZSADCLIPLib.cases import Case
+from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.errors import OutputError
+from ZSADCLIPLib.io import write_csv, write_json, write_text, write_volume
+from ZSADCLIPLib.lock import NAME, folder_lock, is_held
+from ZSADCLIPLib.volume import Volume
+
+VOLUME = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
+WRITERS = {
+    "a.nii.gz": lambda p: write_volume(p, VOLUME),
+    "a.nii": lambda p: write_volume(p, VOLUME),
+    "a.nrrd": lambda p: write_volume(p, VOLUME),
+    "a.json": lambda p: write_json(p, {"a": 1}),
+    "a.csv": lambda p: write_csv(p, [{"a": 1}]),
+    "a.txt": lambda p: write_text(p, "a"),
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EIO])
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, call, code):
+    path = tmp_path / name
+    path.write_bytes(b"old")
+
+    def fail(*_, **__):
+        raise OSError(code, os.strerror(code), str(path))
+
+    monkeypatch.setattr(atomic.os, call, fail)
+    with pytest.raises(OutputError) as caught:
+        WRITERS[name](path)
+    assert name in str(caught.value) and str(tmp_path) not in str(caught.value)
+    assert [p.name for p in tmp_path.iterdir()] == [name] and path.read_bytes() == b"old"
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "zsadclip-test", str(small)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs root to mount a small disk")
+    try:
+        big = Volume(np.random.default_rng(0).integers(0, 30000, (60, 60, 40)).astype(np.int16), np.eye(4))
+        for name in ("x.nii", "x.nii.gz"):
+            with pytest.raises(OutputError, match="free some space"):
+                write_volume(small / name, big)
+        assert not list(small.iterdir())
+        write_volume(small / "y.nii.gz", VOLUME)
+        with pytest.raises(OutputError, match="MB left"):
+            detect_case._check_space(small, 10**6)
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
+
+
+def test_what_killed_writers_left_is_cleared_but_nothing_else(tmp_path):
+    ours = [".a_anomaly.0123456789ab.tmp.nii.gz", ".a.0123456789ab.tmp.json"]
+    others = [".b.0123456789ab.tmp.png", ".a.tmp.json", "a.json", ".a.0123456789AB.tmp.json"]
+    for name in ours + others:
+        (tmp_path / name).write_text("x")
+    assert clear_temporaries(tmp_path, lambda stem: stem in ("a", "a_anomaly")) == 2
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
+    assert clear_temporaries(tmp_path / "gone", lambda stem: True) == 0
+
+
+def test_a_temporary_name_is_recognised_as_such(tmp_path):
+    with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / ("é" * 110 + ".nii.gz")) as temporary:
+        assert atomic.TEMPORARY.fullmatch(temporary.name) and len(temporary.name.encode()) < 255
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_seals_notice_every_change_but_not_the_time(tmp_path):
+    path = tmp_path / "a"
+    path.write_bytes(b"1234")
+    sealed = json.loads(json.dumps(seal([path])))
+    os.utime(path, (0, 0))
+    assert is_intact(tmp_path, sealed) and content_hash(path) == sealed["a"]["sha256"]
+    for content in (b"1235", b"123", b"12345"):
+        path.write_bytes(content)
+        assert not is_intact(tmp_path, sealed)
+    assert not is_intact(tmp_path, {"a": {}}) and not is_intact(tmp_path, {"gone": sealed["a"]})
+
+
+def test_a_lock_ends_with_its_process(tmp_path):
+    code = f"import os; from ZSADCLIPLib.lock import folder_lock\nwith folder_lock({str(tmp_path)!r}): os.kill(os.getpid(), 9)"
+    assert subprocess.run([os.sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == -9
+    assert (tmp_path / NAME).exists()
+    with folder_lock(tmp_path):
+        assert is_held(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not Path("/proc/self").exists(), reason="no /proc to try")
+def test_a_folder_that_cannot_be_written_is_said_before_any_work(tmp_path):
+    volume = tmp_path / "a.nii"
+    write_volume(volume, VOLUME)
+    (tmp_path / "file").write_text("x")
+    for out in (tmp_path / "file" / "out", Path("/proc/self/out")):
+        with pytest.raises(OutputError, match="choose another"):
+            Detect((str(volume),), str(out)).run()
+
+
+class Recorder:
+    """A detector that works, once the share is there."""
+
+    def __init__(self, error, times):
+        self.error, self.times, self.calls = error, times, 0
+
+    def detect(self, *_):
+        self.calls += 1
+        if self.calls <= self.times:
+            raise self.error
+        raise ZeroDivisionError("got here")
+
+
+@pytest.fixture
+def one(tmp_path, monkeypatch):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    write_volume(tmp_path / "in" / "DOE" / "a.nii", VOLUME)
+    job = Detect(("x",), str(tmp_path / "out"), patience=5.0)
+
+    def run(detector, lock=True):
+        item = {"id": "a", "image": str(tmp_path / "in" / "DOE" / "a.nii"), "mask": None, "settings": job.key}
+        if not lock:
+            return detect_case.one(job, lambda: detector, item, lambda *_: None)
+        with folder_lock(job.output):
+            return detect_case.one(job, lambda: detector, item, lambda *_: None)
+
+    run.job, run.folder = job, tmp_path
+    return run
+
+
+def test_a_share_that_comes_back_is_waited_for(one):
+    detector = Recorder(OSError(errno.ESTALE, "Stale file handle"), 3)
+    assert one(detector)["error"] == "Unexpected: ZeroDivisionError: got here" and detector.calls == 4
+
+
+def test_a_share_that_stays_away_is_given_up(one, monkeypatch):
+    ticks = iter(range(0, 1000, 2))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    row = one(Recorder(OSError(errno.EIO, "Input/output error"), 99))
+    assert row["status"] == "failed" and "Input/output error" in row["error"]
+
+
+def test_an_output_folder_that_vanishes_is_not_made_anew(one, monkeypatch):
+    ticks = iter(range(0, 1000, 2))
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    row = one(Recorder(None, 0), lock=False)
+    assert row["unwritable"] and "is its share still connected" in row["error"] and not Path(one.job.output).exists()
+
+
+def test_lost_shares_and_removed_files_are_told_apart(tmp_path):
+    out, folder = tmp_path / "out", tmp_path / "in"
+    folder.mkdir()
+    with folder_lock(out):
+        assert detect_case.is_lost(None, folder / "a.nii", out)  # an empty mount point
+        (folder / "b.nii").write_text("x")
+        assert not detect_case.is_lost(FileNotFoundError(errno.ENOENT, "gone"), folder / "a.nii", out)
+        assert detect_case.is_lost(ValueError(), tmp_path / "nowhere" / "a.nii", out)
+    assert detect_case.is_lost(None, folder / "b.nii", out)
+
+
+def test_errors_of_a_case_name_no_folder(one):
+    row = one(Recorder(RuntimeError(f"bad file {one.folder}/in/DOE/a.nii in /usr/lib/x/y.py"), 1))
+    assert row["error"] == "Unexpected: RuntimeError: bad file a.nii in y.py"
+
+
+def test_unwritable_cases_end_a_run(one):
+    settle = one.job._settler(type("T", (), {"kept": 0, "put": lambda *a: None})(), lambda event: None)
+    row = {"id": "a", "status": "failed", "error": "OutputError: disk full", "unwritable": True}
+    settle(0, dict(row))
+    settle(1, {**row, "unwritable": False})
+    settle(2, dict(row))
+    settle(3, dict(row))
+    with pytest.raises(OutputError, match="nothing can be written"):
+        settle(4, dict(row))
+
+
+def test_results_of_the_same_case_do_not_depend_on_the_clock(one, monkeypatch):
+    case = Case("a", one.folder / "in" / "DOE" / "a.nii")
+    assert detect_case._inputs(case) == detect_case._inputs(case)
+    os.utime(case.image, (2**31, 2**31))
+    before = detect_case._inputs(case)
+    os.utime(case.image, (0, 0))
+    assert detect_case._inputs(case) == before

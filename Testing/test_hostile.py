@@ -1,0 +1,190 @@
+"""Damaged and malicious files: only our own errors, in bounded time and memory, and nothing of what they wanted."""
+
+import ast
+import gzip
+import json
+import os
+import pickle
+import random
+import resource
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hostile import Child, mutation, seeds
+
+from ZSADCLIPLib.documents import parse_json, within
+from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.io import read_volume
+
+ROOT = Path(__file__).resolve().parents[1]
+CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+
+
+@pytest.fixture(scope="module")
+def child():
+    process = Child()
+    yield process
+    process.close()
+
+
+@pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.name)
+def test_files_that_once_broke_a_rule(path, child):
+    told = child.read(path)
+    assert told["outcome"] in ("fine", "refused"), told
+
+
+def test_mutated_files_are_read_or_refused(child, tmp_path):
+    good = seeds(tmp_path)
+    for n in range(150):
+        name = list(good)[n % len(good)]
+        path = tmp_path / f"m-{name}"
+        path.write_bytes(mutation(name)(good[name].read_bytes(), random.Random(f"test-{n}")))
+        told = child.read(path)
+        assert told["outcome"] in ("fine", "refused"), (n, name, told)
+
+
+def claim(suffix: str) -> bytes:
+    """A small file whose header claims 2**40 voxels."""
+    if suffix.startswith(".nii"):
+        import nibabel
+
+        header = nibabel.Nifti2Header()
+        header.set_data_dtype(np.uint8)
+        header["dim"][:4] = [3, 1 << 14, 1 << 14, 1 << 12]
+        header["magic"], header["vox_offset"], header["sform_code"] = b"n+2\0\r\n\x1a\n", 544, 1
+        header["srow_x"], header["srow_y"], header["srow_z"] = np.eye(4)[:3]
+        data = header.binaryblock + bytes(4) + bytes(1 << 20)
+        return gzip.compress(data) if suffix.endswith("gz") else data
+    if suffix == ".nrrd":
+        return b"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 16384 16384 4096\nencoding: gzip\n\n" + gzip.compress(
+            bytes(1 << 20)
+        )
+    return (
+        b"ObjectType = Image\nNDims = 3\nDimSize = 16384 16384 4096\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+        + bytes(1 << 20)
+    )
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz", ".nrrd", ".mha"])
+def test_a_claim_of_a_terabyte_allocates_nothing(suffix, tmp_path):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(claim(suffix))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="cannot hold them"):
+        read_volume(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+def test_a_gzip_bomb_is_read_as_far_as_its_header_says(tmp_path):
+    import nibabel
+
+    path = tmp_path / "bomb.nii.gz"
+    image = nibabel.Nifti1Image(np.zeros((8, 8, 8), np.uint8), np.eye(4))
+    with gzip.open(path, "wb", 1) as file:
+        file.write(image.to_bytes())
+        for _ in range(300):
+            file.write(bytes(1 << 20))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert read_volume(path).shape == (8, 8, 8)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000
+
+
+@pytest.mark.parametrize("name", ["../secret.raw", "/etc/hostname", "LIST", "a%03d.raw", "sub/../../secret.raw"])
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
+def test_a_header_cannot_point_elsewhere(name, suffix, tmp_path):
+    (tmp_path / "secret.raw").write_bytes(bytes(64))
+    folder = tmp_path / "in"
+    (folder / "sub").mkdir(parents=True)
+    lines = ["NRRD0004", "type: uchar", "dimension: 3", "sizes: 4 4 4", "encoding: raw", f"data file: {name}"]
+    if suffix == ".mhd":
+        lines = ["NDims = 3", "DimSize = 4 4 4", "ElementType = MET_UCHAR", f"ElementDataFile = {name}"]
+    (folder / f"a{suffix}").write_text("\n".join(lines) + "\n")
+    with pytest.raises(InputError, match="points to"):
+        read_volume(folder / f"a{suffix}")
+
+
+class Payload:
+    """Runs a command when it is unpickled."""
+
+    def __init__(self, command):
+        self.command = command
+
+    def __reduce__(self):
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize(
+    ("kind", "option"),
+    [("pickle", "--checkpoint"), ("torch", "--checkpoint"), ("inside", "--checkpoint"), ("torch", "--weights")],
+)
+def test_a_malicious_checkpoint_is_refused_and_leaves_no_trace(kind, option, tmp_path):
+    import torch
+
+    trace, evil = tmp_path / "trace", tmp_path / "evil.pth"
+    payload = Payload(f"touch {trace}")
+    if kind == "pickle":
+        evil.write_bytes(pickle.dumps(payload))
+    elif kind == "torch":
+        torch.save(payload, evil)
+    else:
+        torch.save({"trainable_linearlayer": {"fc.0.weight": torch.zeros(2), "fc.0.bias": payload}}, evil)
+    image = tmp_path / "a.nii"
+    image.write_bytes(b"not reached")
+    command = [
+        sys.executable,
+        "-m",
+        "ZSADCLIPLib",
+        "detect",
+        str(image),
+        "-o",
+        str(tmp_path / "out"),
+        option,
+        str(evil),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and not trace.exists()
+    assert "never executed here" in done.stderr and "Traceback" not in done.stderr
+    assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+
+
+def test_no_archive_is_ever_unpacked():
+    unpackers = {"tarfile", "shutil.unpack_archive", "extractall", "unpack_archive", "extract"}
+    for path in (ROOT / "ZSADCLIPLib").rglob("*.py"):
+        tree = ast.parse(path.read_text())
+        names = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
+        calls = {n.func.attr for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute)}
+        assert not names & {"tarfile", "zipfile"} and not calls & unpackers, path
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"a":' * 5000, '"\\ud800"', "9" * 5000, "{", "", "\0"])
+def test_json_that_breaks_the_parser_is_a_value_error(text):
+    with pytest.raises(ValueError):
+        parse_json(text)
+
+
+def test_settings_of_a_model_have_bounds():
+    assert within({"vision_cfg": {"layers": [3, 4, 6, 3], "width": 1024}, "vocab_size": 49408, "name": "x"})
+    for bad in (
+        {"layers": 10**6},
+        {"width": 10**9},
+        {"a": [{"deep_depth": 500}]},
+        {"x": float("nan")},
+        {"x": -(10**9)},
+    ):
+        assert not within(bad)
+
+
+def test_a_safetensors_header_that_lies(tmp_path, child):
+    for n, header in enumerate(
+        (b"{", b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}')
+    ):
+        path = tmp_path / f"{n}.safetensors"
+        path.write_bytes(struct.pack("<Q", len(header)) + header)
+        assert child.read(path)["outcome"] == "refused"
+    path = tmp_path / "long.safetensors"
+    path.write_bytes(struct.pack("<Q", 1 << 60) + json.dumps({}).encode())
+    assert child.read(path)["outcome"] == "refused"

@@ -1,0 +1,95 @@
+"""What leaves the engine says nothing about patients, and nothing leaves the machine."""
+
+import json
+import socket
+
+import numpy as np
+import pytest
+
+from ZSADCLIPLib.__main__ import main
+from ZSADCLIPLib.cases import expand_inputs
+from ZSADCLIPLib.io import read_volume
+from ZSADCLIPLib.privacy import pseudonym, redact
+
+itk = pytest.importorskip("SimpleITK")
+UID = "1.2.826.0.1.3680043.2.1125.1"
+SECRETS = ("DOE", "JANE", "4711-PAT", "19700101", "St. Elsewhere", UID, "ward7")
+
+
+def write_series(folder, slices=4):
+    """A small DICOM series with everything in its headers that must not get out."""
+    folder.mkdir(parents=True)
+    image = itk.GetImageFromArray(np.random.default_rng(5).integers(0, 900, (slices, 20, 24)).astype(np.int16))
+    writer = itk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    tags = {"0010|0010": "DOE^JANE", "0010|0020": "4711-PAT", "0010|0030": "19700101", "0008|0080": "St. Elsewhere"}
+    tags |= {
+        "0008|103e": "T2 DOE",
+        "0020|000e": UID,
+        "0020|000d": UID + ".2",
+        "0008|0060": "MR",
+        "0008|0020": "19700101",
+    }
+    for n in range(slices):
+        plane = image[:, :, n]
+        for key, value in tags.items():
+            plane.SetMetaData(key, value)
+        plane.SetMetaData("0008|0018", f"{UID}.3.{n}")
+        plane.SetMetaData("0020|0032", f"0\\0\\{2 * n}")
+        plane.SetMetaData("0020|0037", "1\\0\\0\\0\\1\\0")
+        plane.SetMetaData("0020|0013", str(n))
+        writer.SetFileName(str(folder / f"DOE_JANE_{n}.dcm"))
+        writer.Execute(plane)
+    return folder
+
+
+@pytest.fixture
+def series(tmp_path):
+    return write_series(tmp_path / "ward7" / "DOE_JANE_19700101")
+
+
+def no_network(*_, **__):
+    raise AssertionError("something opened a connection")
+
+
+def test_a_dicom_series_leaves_no_name_behind_and_calls_nobody(series, tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr(socket.socket, "connect", no_network)
+    monkeypatch.setattr(socket, "create_connection", no_network)
+    monkeypatch.setattr(socket, "getaddrinfo", no_network)
+    broken = tmp_path / "ward7" / "DOE_JANE_broken"
+    broken.mkdir()
+    (broken / "DOE_JANE.dcm").write_bytes(bytes(128) + b"DICM" + b"DOE^JANE" * 20)
+    out = tmp_path / "out"
+    assert main(["detect", str(series), str(broken), "-o", str(out), "--image-size", "64", "--device", "cpu"]) == 1
+    said = "".join(capfd.readouterr()).replace(str(out), "")
+    written = {p.name: p.read_bytes().decode("latin-1") for p in out.rglob("*") if p.is_file()}
+    for secret in SECRETS:
+        assert secret not in said, secret
+        assert not [name for name, text in written.items() if secret in name + text], secret
+    name = pseudonym(UID, "dicom")
+    assert f"{name}: done" in said and "1 failed" in said and "DICOM series" in said
+    assert json.loads(written[f"{name}.json"])["id"] == name
+
+
+def test_a_damaged_slice_is_said(series):
+    last = series / "DOE_JANE_3.dcm"
+    last.write_bytes(last.read_bytes()[:700])
+    assert "1 DICOM file of the folder does not belong to the series or is damaged" in read_volume(series).notes
+
+
+def test_identifiers_are_kept_when_asked(series, tmp_path):
+    assert [case.id for case in expand_inputs(series, keep_identifiers=True)] == ["DOE_JANE_19700101"]
+    assert [case.id for case in expand_inputs(series)] == [pseudonym(UID, "dicom")]
+
+
+@pytest.mark.parametrize(
+    ("text", "left"),
+    [
+        ("cannot read /data/DOE JANE/a.nii.gz: no", "cannot read a.nii.gz: no"),
+        ("[Errno 2] No such file: '/mnt/x/ward7/b.nii'", "[Errno 2] No such file: 'b.nii'"),
+        (r"at C:\scans\DOE\a.nii now", "at a.nii now"),
+        ("5 of 7 and/or 1/2 from https://example.org/a", "5 of 7 and/or 1/2 from https://example.org/a"),
+    ],
+)
+def test_folders_are_taken_out_of_messages(text, left):
+    assert redact(text, ["/data/DOE JANE/a.nii.gz"]) == left

@@ -1,0 +1,121 @@
+"""The scripts around many volumes: the simulation, the lock file, cluster settings, the table on disk."""
+
+import json
+import subprocess
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
+from pathlib import Path
+
+import pytest
+
+from ZSADCLIPLib.batch import cluster_arguments, read_cluster
+from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.table import Table, write_summary
+
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+
+
+def script(name):
+    loader = SourceFileLoader(name, str(SCRIPTS / name))
+    module = module_from_spec(spec_from_loader(name, loader))
+    sys.modules[name] = module
+    loader.exec_module(module)
+    return module
+
+
+def test_the_simulation_finds_what_limits_a_run():
+    s = script("simulate_scale")
+    costs = s.Costs(prepare=1.0, write=1.0, score_seconds=0.5, input_mb=1, output_mb=1, load=0)
+    cpu = s.play(costs, 1000, gpus=2, each=1, storage_mb_s=1e9, walltime_h=100)
+    assert cpu["seconds"] == pytest.approx(1000 * 2.5 / 2, rel=0.02) and cpu["gpu"] == pytest.approx(0.2, rel=0.02)
+    gpu = s.play(costs, 1000, gpus=2, each=16, storage_mb_s=1e9, walltime_h=100)
+    assert gpu["seconds"] == pytest.approx(1000 * 0.5 / 2, rel=0.05) and gpu["gpu"] > 0.95
+    disk = s.play(costs, 1000, gpus=2, each=16, storage_mb_s=4, walltime_h=100)
+    assert disk["seconds"] == pytest.approx(1000 * 2 / 4, rel=0.05) and disk["storage"] > 0.95
+    assert s.play(costs, 1000, gpus=2, each=1, storage_mb_s=1e9, walltime_h=0.1)["reloads"] >= 4
+
+
+def test_lock_lines_carry_versions_and_hashes():
+    lock = script("lock")
+    sha = "a" * 64
+
+    def item(name, **info):
+        return {"metadata": {"name": name, "version": "1.0"}, "download_info": info}
+
+    own, package = item("zsadclip", dir_info={}), item("Foo_Bar", archive_info={"hashes": {"sha256": sha}})
+    assert lock.lines({"install": [package, own]}) == [f"foo-bar==1.0 --hash=sha256:{sha}"]
+    with pytest.raises(ValueError, match="no SHA-256 for x"):
+        lock.lines({"install": [item("x", archive_info={})]})
+
+
+@pytest.fixture
+def toml(tmp_path):
+    def write(text='kind = "slurm"\n', options=""):
+        path = tmp_path / "c.toml"
+        path.write_text(f"[cluster]\n{text}{options}")
+        return path
+
+    return write
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
+@pytest.mark.parametrize(("kind", "word"), [("slurm", "#SBATCH"), ("pbs", "#PBS"), ("sge", "#$"), ("lsf", "#BSUB")])
+def test_every_batch_system_gets_a_job_script(kind, word, toml):
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    path = toml(f'kind = "{kind}"\nqueue = "gpu"\ngpus = 1\nwalltime = "01:00:00"\nmemory = "8GB"\n')
+    arguments = cluster_arguments(read_cluster(path), 4, path)
+    names = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
+    job = getattr(jobqueue, names[kind]).job_cls
+    text = job(scheduler="tcp://127.0.0.1:1", name="x", **arguments).job_script()
+    assert word in text and "--resources GPU=1" in text and "--lifetime 3000s" in text
+    assert "export OMP_NUM_THREADS=4" in text and "gpu" in text
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('kind = "condor"\n', "slurm, pbs, sge, lsf"),
+        ('kind = "slurm"\ncolour = 1\n', "no setting 'colour'"),
+        ('kind = "slurm"\ncores = 0\n', "cores = 0"),
+        ('kind = "slurm"\nmemory = 8\n', "memory = 8"),
+        ('kind = "slurm"\nwalltime = "5"\n', "HH:MM:SS"),
+        ('kind = "slurm"\nwalltime = "00:05:00"\n', "not longer than the margin"),
+        ("kind = slurm\n", "cannot be read"),
+    ],
+)
+def test_wrong_cluster_settings_are_named(text, words, toml):
+    with pytest.raises(UsageError, match=words):
+        read_cluster(toml(text))
+
+
+def test_cluster_settings_may_be_json(tmp_path):
+    path = tmp_path / "c.json"
+    path.write_text(json.dumps({"cluster": {"kind": "sge", "jobs": 3}}))
+    assert read_cluster(path)["jobs"] == 3
+
+
+def test_the_table_keeps_the_order_of_cases_and_no_rows_in_memory(tmp_path):
+    with Table(3) as table:
+        for n in (2, 0, 1):
+            table.put(n, {"id": f"c{n}", "status": "failed" if n == 1 else "done", "error": "x" * n, "dice": 0.5})
+        assert [row["id"] for row in table.rows()] == ["c0", "c1", "c2"] and table.failed_ids == ["c1"]
+        write_summary(tmp_path, ["c0", "c1", "c2"], (0, 1), table)
+    assert (tmp_path / "summary.csv").read_text().splitlines()[0] == "id,status,error,dice"
+
+
+def test_the_last_shard_writes_the_summary_unless_another_worked_on_other_cases(tmp_path):
+    for first, ids, merged in ((1, ["b"], False), (0, ["a", "c"], True)):
+        with Table(len(ids)) as table:
+            for n, name in enumerate(ids):
+                table.put(n, {"id": name, "status": "done", "error": ""})
+            write_summary(tmp_path, ["a", "b", "c"], (first, 2), table)
+        assert (tmp_path / "summary.csv").exists() == merged
+    assert [line[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]] == ["a", "b", "c"]
+    (tmp_path / "summary.csv").unlink()
+    with Table(1) as table:
+        table.put(0, {"id": "z", "status": "done", "error": ""})
+        write_summary(tmp_path, ["a", "z", "c"], (1, 2), table)
+        write_summary(tmp_path, ["x", "z", "c"], (1, 2), table)
+    assert subprocess.run(["grep", "-c", "b", tmp_path / "summary.csv"], capture_output=True).stdout.strip() == b"0"

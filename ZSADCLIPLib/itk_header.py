@@ -1,0 +1,164 @@
+"""NRRD and MetaImage headers, checked before a library that crashes on damaged ones gets to see them.
+
+Only fields that the formats define, in the form they define, with short lines, a data file beside the header, and no more
+voxels than the data can hold. NRRD: teem.sourceforge.net/nrrd/format.html; MetaImage: itk.org/Wiki/MetaIO.
+"""
+
+from __future__ import annotations
+
+import re
+from math import prod
+from pathlib import Path
+
+from .errors import InputError
+from .nifti_io import GZIP_RATIO
+from .suffixes import split_suffix
+
+LONGEST_HEADER = 1 << 20  # bytes
+LONGEST_FIELD = 400  # characters; longer ones overflow buffers of the reader
+LONGEST_NOTE = 1 << 16  # key/value pairs, which segmentations fill with long lists
+LARGEST_AXIS = 1 << 31
+NUMBER = r"[-+]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][-+]?\d{1,3})?"
+NUMBERS = rf"(?:{NUMBER}|nan)(?:\s+(?:{NUMBER}|nan))*"
+VECTORS = rf"(?:none|\(\s*{NUMBER}(?:\s*,\s*{NUMBER})*\s*\))"
+COUNTS = r"\d{1,10}(?:\s+\d{1,10})*"
+TEXT = r"[^\x00-\x08\x0e-\x1f]*"
+INTEGERS = {8: "signed char|int8|int8_t|uchar|unsigned char|uint8|uint8_t", 16: "short|short int|signed short"}
+INTEGERS[8] += "|char|uint8_t"
+INTEGERS[16] += "|signed short int|int16|int16_t|ushort|unsigned short|unsigned short int|uint16|uint16_t"
+INTEGERS[32] = "int|signed int|int32|int32_t|uint|unsigned int|uint32|uint32_t|float"
+INTEGERS[64] = "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t|ulonglong"
+INTEGERS[64] += "|unsigned long long|unsigned long long int|uint64|uint64_t|double"
+NRRD = {
+    "type": "|".join(INTEGERS.values()),
+    "dimension": r"\d",
+    "sizes": COUNTS,
+    "space": r"[A-Za-z0-9-]{1,40}",
+    "space dimension": r"\d",
+    "space directions": rf"{VECTORS}(?:\s+{VECTORS})*",
+    "space origin": VECTORS,
+    "measurement frame": rf"{VECTORS}(?:\s+{VECTORS})*",
+    "encoding": "raw|gzip|gz|txt|text|ascii|hex|bzip2|bz2",
+    "endian": "little|big",
+    **dict.fromkeys(("spacings", "thicknesses", "axis mins", "axismins", "axis maxs", "axismaxs"), NUMBERS),
+    **dict.fromkeys(("min", "max", "old min", "oldmin", "old max", "oldmax"), NUMBERS),
+    **dict.fromkeys(("line skip", "lineskip", "byte skip", "byteskip"), r"-?\d{1,9}"),
+    **dict.fromkeys(("kinds", "centers", "centerings"), r"(?:[A-Za-z0-9?-]{1,40}\s*)*"),
+    **dict.fromkeys(("labels", "units", "space units", "sample units", "content", "number"), TEXT),
+    **dict.fromkeys(("data file", "datafile"), TEXT),
+}
+META = {
+    "objecttype": "Image",
+    "ndims": r"\d",
+    "dimsize": COUNTS,
+    "elementtype": r"MET_(?:U?CHAR|U?SHORT|U?INT|U?LONG|U?LONG_LONG|FLOAT|DOUBLE)",
+    "elementnumberofchannels": r"\d{1,4}",
+    "headersize": r"-?\d{1,9}",
+    "compresseddatasize": r"\d{1,15}",
+    "compressionlevel": r"\d{1,2}",
+    **dict.fromkeys(
+        ("binarydata", "binarydatabyteordermsb", "elementbyteordermsb", "compresseddata"), "(?i:true|false)"
+    ),
+    **dict.fromkeys(("offset", "position", "origin", "centerofrotation", "elementspacing", "elementsize"), NUMBERS),
+    **dict.fromkeys(("transformmatrix", "orientation", "rotation", "color"), NUMBERS),
+    **dict.fromkeys(("elementmin", "elementmax", "elementtointensityfunctionslope"), NUMBERS),
+    **dict.fromkeys(("elementtointensityfunctionoffset", "id", "parentid", "modality"), TEXT),
+    **dict.fromkeys(("anatomicalorientation", "distanceunits"), r"[A-Za-z?]{1,40}"),
+    **dict.fromkeys(("comment", "name", "elementdatafile", "acquisitiondate"), TEXT),
+}
+
+
+def check_header(path: Path) -> None:
+    """Raise InputError unless the header of an NRRD or MetaImage file is well formed and its data can be there."""
+    is_nrrd = split_suffix(path)[1] in (".nrrd", ".nhdr")
+    try:
+        with open(path, "rb") as file:
+            start = file.read(LONGEST_HEADER)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    fields, length = _nrrd(path, start) if is_nrrd else _meta(path, start)
+    shape = [int(n) for n in fields["sizes" if is_nrrd else "dimsize"].split()]
+    axes = int(fields["dimension" if is_nrrd else "ndims"])
+    if len(shape) != axes or not 1 <= axes <= 4 or not all(0 < n < LARGEST_AXIS for n in shape):
+        raise InputError(
+            f"{path} claims {axes} axes of sizes {shape}; expected as many sizes as axes, at most 4, all positive"
+        )
+    name = fields.get("data file", fields.get("datafile")) if is_nrrd else fields.get("elementdatafile", "")
+    held = path.stat().st_size - length
+    if name and name.upper() != "LOCAL":
+        held = _beside(path, name).stat().st_size
+    elif (not is_nrrd and not name) or split_suffix(path)[1] == ".nhdr":
+        raise InputError(f"{path} does not say where its data are; save it again")
+    if prod(shape) > held * GZIP_RATIO:
+        raise InputError(
+            f"{path} is truncated or damaged: its header claims {prod(shape)} voxels and the data of {held} bytes "
+            "cannot hold them; copy it again"
+        )
+
+
+def _nrrd(path: Path, start: bytes) -> tuple[dict[str, str], int]:
+    """Fields and the length of the header."""
+    ends = [at + len(mark) for mark in (b"\n\n", b"\r\n\r\n") if (at := start.find(mark)) >= 0]
+    length = min(ends, default=len(start))
+    lines = start[:length].decode("latin-1").splitlines()
+    if not lines or not re.fullmatch(r"NRRD000[1-5]", lines[0]):
+        raise InputError(f"{path} does not begin as an NRRD file; check that it is complete")
+    fields: dict[str, str] = {}
+    for line in lines[1:]:
+        if not line or line.startswith("#"):
+            _short(path, line, LONGEST_FIELD)
+        elif ":=" in line:
+            _short(path, line, LONGEST_NOTE)
+        else:
+            _add(path, fields, line, ": ", NRRD)
+    return _complete(path, fields, ("type", "dimension", "sizes", "encoding")), length
+
+
+def _meta(path: Path, start: bytes) -> tuple[dict[str, str], int]:
+    """Fields and the length of the header, which ends with the line ElementDataFile."""
+    fields: dict[str, str] = {}
+    at = 0
+    while "elementdatafile" not in fields and at < len(start):
+        end = start.find(b"\n", at, at + LONGEST_FIELD + 2)
+        end = len(start) if end < 0 else end
+        line = start[at : min(end, at + LONGEST_FIELD + 2)].decode("latin-1").rstrip("\r")
+        at = end + 1
+        if line.strip():
+            _add(path, fields, line, "=", META)
+    return _complete(path, fields, ("ndims", "dimsize", "elementtype", "elementdatafile")), at
+
+
+def _add(path: Path, fields: dict[str, str], line: str, separator: str, known: dict[str, str]) -> None:
+    _short(path, line, LONGEST_FIELD)
+    name, found, value = line.partition(separator)
+    name, value = name.strip().lower(), value.strip()
+    extra = known is META and re.fullmatch(r"[^\x00-\x1f=]{1,80}", name)  # MetaImage lets programs add their own
+    if not found or (name not in known and not extra) or name in fields:
+        raise InputError(
+            f"{path} has the unknown or doubled header line {line[:40]!r}; save it again with another program"
+        )
+    if not re.fullmatch(known.get(name, TEXT), value):
+        raise InputError(f"{path} has {name} {value[:40]!r}, which is not allowed there; save it again")
+    fields[name] = value
+
+
+def _short(path: Path, line: str, longest: int) -> None:
+    if len(line) > longest or "\0" in line:
+        raise InputError(f"{path} has a header line of {len(line)} characters, {line[:20]!r} ...; the file is damaged")
+
+
+def _complete(path: Path, fields: dict[str, str], needed: tuple[str, ...]) -> dict[str, str]:
+    missing = [name for name in needed if name not in fields]
+    if missing:
+        raise InputError(f"the header of {path} lacks {', '.join(missing)}; check that the file is complete")
+    return fields
+
+
+def _beside(path: Path, name: str) -> Path:
+    """The one data file; a list or pattern of files, or a name that leads elsewhere, is refused."""
+    data = path.parent / name
+    if Path(name).name != name or "%" in name or name.upper().startswith("LIST") or "\\" in name:
+        raise InputError(f"{path} points to {name!r}; expected the name of one data file in the same folder")
+    if not data.is_file():
+        raise InputError(f"{path} has its data in {name}, which is not there; copy both files")
+    return data
