@@ -44,7 +44,9 @@ def setLegend(mapNode, shown: bool) -> None:
         legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
         if legend is not None:
             legend.SetTitleText(_("Anomaly score"))
-            legend.SetLabelFormat("%.3g")
+            # Text is scaled to the bar, so shorter numbers would grow: two decimals, more where the window is narrow.
+            window = mapNode.GetDisplayNode().GetWindow()
+            legend.SetLabelFormat(f"%.{2 if window >= 1 else 3 if window >= 0.1 else 5}f")
             legend.SetSize(0.08, 0.4)
             for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
                 text.SetFontSize(12)  # the default would cover a good part of a small view
