@@ -365,6 +365,7 @@ def test_a_method_without_an_adapter_says_what_to_do(panel, tmp_path, monkeypatc
     panel.initializeParameterNode()
     ui = panel.ui
     assert ui.applyButton.enabled
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("mini-rn"))
     ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("adaclip"))
     assert not ui.applyButton.enabled and "has to be trained" in ui.applyButton.toolTip
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileName", staticmethod(lambda *a: str(tmp_path / "own.pth")))
