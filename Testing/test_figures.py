@@ -120,7 +120,7 @@ def test_files_are_the_same_each_time(numbers, tmp_path):
     assert len(list((tmp_path / "a").iterdir())) == 9
     for path in (tmp_path / "a").glob("*.svg"):
         ElementTree.parse(path)
-        assert "dc:date" not in path.read_text()
+        assert "dc:date" not in path.read_text(encoding="utf-8")
 
 
 def test_the_csv_holds_what_is_plotted(drawings, tmp_path):

@@ -46,7 +46,8 @@ def test_a_report_loads_nothing_from_outside(out):
     links = parsed(out)
     assert links.addresses and all(a.startswith(("data:image/", "#")) for a in links.addresses)
     assert not {"script", "link", "iframe", "object"} & links.tags
-    assert "url(" not in (out / "report.html").read_text() and "@import" not in (out / "report.html").read_text()
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert "url(" not in page and "@import" not in page
 
 
 def test_every_picture_has_words(out):
@@ -55,7 +56,7 @@ def test_every_picture_has_words(out):
 
 
 def test_names_from_files_cannot_inject(out):
-    text = (out / "report.html").read_text()
+    text = (out / "report.html").read_text(encoding="utf-8")
     assert "<script" not in text.lower()
     for path in (out / "figures").glob("*.svg"):
         tags = {element.tag for element in ElementTree.parse(path).iter()}
@@ -63,7 +64,7 @@ def test_names_from_files_cannot_inject(out):
 
 
 def test_an_unfinished_run_says_so(out):
-    text = re.sub(r"<[^>]+>", "", (out / "report.html").read_text())
+    text = re.sub(r"<[^>]+>", "", (out / "report.html").read_text(encoding="utf-8"))
     assert "3 finished rows" in text and "Unfinished, so without numbers: vand-brats" in text
     assert "Research use only" in text and "Synthetic data" in text
 

@@ -104,10 +104,11 @@ def test_oracle_rules_say_so_in_their_column_heads(numbers):
 def test_csv_markdown_and_latex_agree(numbers, tmp_path):
     for table in results_tables(numbers):
         paths = write_table(tmp_path, table)
-        with open(paths["csv"], newline="") as file:
+        with open(paths["csv"], encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
-        pipes = [re.split(r" \| ", line[2:-2]) for line in paths["md"].read_text().splitlines() if line[:2] == "| "][2:]
-        tex = [line[:-3].split(" & ") for line in paths["tex"].read_text().splitlines() if line.endswith(r" \\")][1:]
+        lines = {kind: paths[kind].read_text(encoding="utf-8").splitlines() for kind in ("md", "tex")}
+        pipes = [re.split(r" \| ", line[2:-2]) for line in lines["md"] if line[:2] == "| "][2:]
+        tex = [line[:-3].split(" & ") for line in lines["tex"] if line.endswith(r" \\")][1:]
         assert len(rows) == len(pipes) == len(tex) == len(table.rows)
         for row, pipe, cells in zip(rows, pipes, tex, strict=True):
             unescaped = [re.sub(r"\\(.)", r"\1", text) for text in pipe]

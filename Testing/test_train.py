@@ -108,7 +108,8 @@ def test_a_feature_folder_is_shared_and_announced(data, tmp_path):
 def test_autocast_trains_close_to_float32_and_float16_needs_a_gpu(data):
     plain, rows = trained("vand", data, epochs=1)
     half, low = trained("vand", data, epochs=1, precision="bfloat16")
-    assert low[0]["total"] == pytest.approx(rows[0]["total"], rel=0.05) and low[0]["total"] != rows[0]["total"]
+    # Three digits of a cosine, times a temperature of 100.
+    assert low[0]["total"] == pytest.approx(rows[0]["total"], rel=0.1) and low[0]["total"] != rows[0]["total"]
     assert all(p.dtype == torch.float32 for p in half.parameters())
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="float16 needs a GPU"):

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
+from .atomic import clear_temporaries
 from .errors import InputError, UsageError
 from .executor import Execution
 from .lock import folder_lock
 from .progress import Progress, Report, part, quiet, silent
+
+OWN_FILES = {"run", "split", "hashes", "claims", "runtime", "report"}
+OWN_FOLDERS = ("slices", "features", "adapters", "rows", "tables", "figures")
 
 
 @dataclass(frozen=True)
@@ -62,7 +67,15 @@ class Benchmark(Execution):
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
         with folder_lock(self.output):
+            self._tidy()
             return self._execute(profile, rows, progress, report)
+
+    def _tidy(self) -> None:
+        """Remove what the writers of a killed run left behind; below these folders everything is the benchmark's own."""
+        clear_temporaries(self.output, lambda stem: stem in OWN_FILES)
+        for name in OWN_FOLDERS:
+            for place, _, _ in os.walk(Path(self.output) / name):
+                clear_temporaries(place, lambda stem: True)
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
         from .benchmark import run_plan

@@ -44,7 +44,7 @@ class PromptSet:
 
 def prompt_sets() -> dict[str, str]:
     """The embedded prompt sets: name -> label."""
-    return {path.stem: json.loads(path.read_text())["label"] for path in sorted(FOLDER.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8"))["label"] for path in sorted(FOLDER.glob("*.json"))}
 
 
 def load_prompts(source: str | Path | dict | PromptSet) -> PromptSet:

@@ -108,7 +108,7 @@ def package() -> Path:
 def packaged_config(name: str) -> dict | None:
     """open_clip's own model config of that name, None if it has none."""
     path = package() / "model_configs" / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 @lru_cache(maxsize=1)
