@@ -73,8 +73,7 @@ def test_sample_apply_cancel_apply_threshold_click_reject_save_load(panel_with_e
     start = time.monotonic()
     ui.applyButton.click()
     spin(lambda: not panel.run.running)
-    # Far from the 20 s of a job that is not stopped; the figure itself is measured by scripts/measure_slicer.
-    assert time.monotonic() - start < 5.0 and run.cancelled
+    assert time.monotonic() - start < 1.0 and run.cancelled
     assert not psutil.pid_exists(run.childPid)
 
     ui.applyButton.click()

@@ -55,7 +55,7 @@ def test_cancel_is_answered_within_a_second(logic):
     start = time.monotonic()
     run.cancel()
     follow(run, lambda r, e: r.done)
-    assert time.monotonic() - start < 5.0  # scripts/measure_slicer has the figure
+    assert time.monotonic() - start < 1.0
     assert run.cancelled and run.result is None and run.error is None
     assert gone(run.childPid)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before
@@ -69,7 +69,7 @@ def test_a_deaf_child_is_ended_with_its_own_children(logic):
     start = time.monotonic()
     run.cancel()
     follow(run, lambda r, e: r.done)
-    assert time.monotonic() - start < 5.0
+    assert time.monotonic() - start < 1.5
     assert gone(run.childPid) and gone(grandchild)
 
 
