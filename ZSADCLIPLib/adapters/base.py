@@ -92,7 +92,9 @@ def sentence_embeddings(backbone: Backbone, prompts: PromptSet, name: str) -> tu
     """Embeddings of the normal (n, C) and abnormal (m, C) sentences, not normalised, cached in memory and on disk."""
     key = ("sentences", prompts, name)
     if key not in backbone.cache:
-        with torch.inference_mode(False), torch.no_grad():
+        # Kept under the backbone's own precision, for others too: a training in autocast must not put less in here.
+        plain = torch.autocast(backbone.device.type, enabled=False)
+        with torch.inference_mode(False), torch.no_grad(), plain:
             groups = prompts.sentences(name)
             every = backbone.encode_sentences([sentence for group in groups for sentence in group])
             backbone.cache[key] = every[: len(groups[0])], every[len(groups[0]) :]

@@ -93,9 +93,11 @@ class VAND(Adapter):
         direction = text[:, 1] - text[:, 0]
         maps = []
         for layer, linear in zip(self.config.layers, self.fc, strict=True):
-            tokens = linear(features[f"tap{layer}"])
-            logits = self.config.temperature * (tokens @ direction) / tokens.norm(dim=-1)
-            maps.append(self._draw(logits, size, backbone).sigmoid())
+            tokens = linear(features[f"tap{layer}"]).float()
+            # At a temperature of 100 the digits of a half-precision cosine would decide the map.
+            with torch.autocast(tokens.device.type, enabled=False):
+                logits = self.config.temperature * (tokens @ direction) / tokens.norm(dim=-1)
+                maps.append(self._draw(logits, size, backbone).sigmoid())
         return maps
 
     def reference_map(self, backbone: Backbone, features: Features, size: int) -> Tensor:
