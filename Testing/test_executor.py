@@ -3,7 +3,9 @@
 import csv
 import json
 import os
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import pytest
 from small_models import VIT
 
 from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.devices import choose_device
 from ZSADCLIPLib.errors import OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.lock import folder_lock
@@ -77,6 +80,75 @@ def test_a_dask_cluster_gives_the_same_bytes(data, with_faults, tmp_path):
     assert (result["cases"], result["failed_ids"]) == (6, ["poison"])
     assert rows(tmp_path)["poison"]["error"].startswith("WorkerDied")
     assert bytes_of(tmp_path) == bytes_of(data / "here")
+
+
+SBATCH = """#!/bin/sh
+# Takes a job script on standard input or as a file and runs it at once, in a session of its own.
+id=$$
+cat "$@" > "{folder}/job.$id"
+setsid sh "{folder}/job.$id" > "{folder}/job.$id.log" 2>&1 &
+echo $! > "{folder}/pid.$id"
+echo "Submitted batch job $id"
+"""
+SCANCEL = """#!/bin/sh
+for id in "$@"; do kill -TERM -- "-$(cat "{folder}/pid.$id")"; done
+"""
+
+
+def test_a_batch_system_gives_the_same_bytes(data, tmp_path, monkeypatch):
+    pytest.importorskip("dask_jobqueue")
+    (tmp_path / "bin").mkdir()
+    for name, text in (("sbatch", SBATCH), ("scancel", SCANCEL)):
+        (tmp_path / "bin" / name).write_text(text.replace("{folder}", str(tmp_path)))
+        (tmp_path / "bin" / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    cluster = {"kind": "slurm", "cores": 1, "memory": "2GB", "interface": "lo", "jobs": 1, "gpus": 1}
+    (tmp_path / "cluster.json").write_text(json.dumps(cluster))
+    result = detect(data, tmp_path / "out", executor="dask", cluster=str(tmp_path / "cluster.json")).run()
+    assert (result["cases"], result["failed"]) == (5, 0)
+    assert bytes_of(tmp_path / "out", []) == bytes_of(data / "here", [])
+    scripts = [p.read_text() for p in tmp_path.glob("job.*") if p.suffix != ".log"]
+    assert scripts and all("#SBATCH -t 04:00:00" in text and "--resources GPU=1" in text for text in scripts)
+    leaders = [int(p.read_text()) for p in tmp_path.glob("pid.*")]
+    assert wait_until(lambda: not any(psutil.pid_exists(pid) and still_runs(pid) for pid in leaders))
+
+
+def still_runs(pid):
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def wait_until(condition, seconds=30.0):
+    end = time.monotonic() + seconds
+    while not (held := condition()) and time.monotonic() < end:
+        time.sleep(0.05)
+    return held
+
+
+def test_workers_end_when_their_parent_is_killed(data, tmp_path):
+    command = [sys.executable, "-m", "ZSADCLIPLib", "detect", str(data / "in"), "-o", str(tmp_path), "--workers", "2"]
+    command += ["--backbone", str(data / "tiny.json"), "--weights", "random", "--checkpoint", "vand:random"]
+    command += ["--image-size", "64", "--device", "cpu"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAULTS), *sys.path]), "ZSADCLIP_TEST_SLOW": "0.5"}
+    run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    assert wait_until(lambda: len(list(tmp_path.glob("*.json"))) >= 1, 120)
+    workers = psutil.Process(run.pid).children(recursive=True)
+    run.kill()
+    run.wait()
+    assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=20)[1]
+    assert not (tmp_path / "summary.csv").exists()
+    result = detect(data, tmp_path, skip_existing=True).run()
+    assert 1 <= result["skipped"] < 5 and bytes_of(tmp_path, []) == bytes_of(data / "here", [])
+
+
+def test_workers_take_the_gpus_in_turn(monkeypatch):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert [choose_device("auto", slot) for slot in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert (choose_device("cuda:1", 4), choose_device("cpu", 3)) == ("cuda:1", "cpu")
 
 
 def test_shards_make_the_same_whole(data, tmp_path):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from html.parser import HTMLParser
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from conftest import affine
 from PIL import Image
 
 from ZSADCLIPLib.errors import InputError, UsageError
+from ZSADCLIPLib.page import write_page
 from ZSADCLIPLib.pictures import display, montage, montage_of, top_slices
 from ZSADCLIPLib.slicing import slice_volume
 from ZSADCLIPLib.volume import Volume
@@ -148,6 +151,35 @@ def test_a_full_volume_is_drawn_within_seconds(tmp_path, rng):
     start = time.perf_counter()
     montage(tmp_path / "x.png", image, map, map > 0.999)
     assert time.perf_counter() - start < 6
+
+
+def test_a_page_escapes_what_comes_from_files(tmp_path):
+    evil = "<img src=x onerror=alert(1)>'\"&"
+    finding = {
+        "rank": 1,
+        "volume_mm3": 5,
+        "peak": 1,
+        "mean": 1,
+        "side": evil,
+        "slices": [1, 2],
+        "centroid_ras": [0, 0, 0],
+    }
+    case = {"id": evil, "summary": {"dice": 0.5}, "volume_score": 1.0, "threshold": 0.5, "threshold_rule": evil}
+    case |= {"findings": [finding], "provenance": {evil: {"image": [evil]}}}
+    (tmp_path / f"{evil}.png").write_bytes(b"")
+    write_page(tmp_path / "index.html", [case], evil)
+    page = (tmp_path / "index.html").read_text()
+    tags = []
+
+    class Tags(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            tags.append((tag, dict(attributes)))
+
+    Tags().feed(page)
+    images = [attributes for tag, attributes in tags if tag == "img"]
+    assert [set(image) for image in images] == [{"src", "alt"}] and evil in images[0]["alt"]
+    assert unquote(images[0]["src"]) == f"{evil}.png"
+    assert page.count("&lt;img") >= 5 and not [a for _, a in tags for name in a if name.startswith("on")]
 
 
 def test_the_volume_side_imports_no_torch():

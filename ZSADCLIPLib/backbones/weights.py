@@ -1,32 +1,19 @@
-"""Weight files: where they are, how they are fetched and checked, how they are read without running foreign code."""
+"""Weight files: where they are, whether they are whole, how they are read without running foreign code."""
 
 from __future__ import annotations
 
-import hashlib
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 from ..errors import WeightsError
 from ..progress import Progress, silent
+from .fetch import fetch, sha256_of
 from .registry import BACKBONES, BackboneInfo
-
-BLOCK = 1 << 20
 
 
 def cache_dir() -> Path:
     """The folder for downloaded weights: ZSADCLIP_CACHE, or ~/.cache/zsadclip."""
     return Path(os.environ.get("ZSADCLIP_CACHE") or Path.home() / ".cache" / "zsadclip")
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file as 64 hex digits."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        while block := stream.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def find_file(name: str, filename: str, folders: list[Path]) -> Path | None:
@@ -85,7 +72,7 @@ def download(name: str, target: str | Path | None = None, progress: Progress = s
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             share = len(info.files)
-            _fetch(url, sha, path, lambda f, text, i=i, n=share: progress((i + f) / n, text))
+            fetch(url, sha, path, lambda f, text, i=i, n=share: progress((i + f) / n, text))
         paths.append(path)
     progress(1.0, f"{name} is installed")
     return paths
@@ -97,37 +84,6 @@ def _downloadable(name: str) -> BackboneInfo:
     if BACKBONES[name].embedded:
         raise WeightsError(f"{name} is part of the package; nothing has to be downloaded")
     return BACKBONES[name]
-
-
-def _fetch(url: str, sha: str, path: Path, progress: Progress) -> None:
-    where = f"{path.name} (sha256 {sha or 'not pinned'}) from {url}; put the file into {path.parent}"
-    if os.environ.get("HF_HUB_OFFLINE") == "1":
-        raise WeightsError(f"offline (HF_HUB_OFFLINE=1): cannot download {where}")
-    if not url.startswith("https://"):
-        raise WeightsError(f"refusing to download {path.name} from {url}: only https addresses are used")
-    partial = path.with_name(path.name + ".part")
-    start = partial.stat().st_size if partial.exists() else 0
-    request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
-    try:
-        with urllib.request.urlopen(request, timeout=60) as answer, open(partial, "ab") as stream:
-            if start and answer.status != 206:
-                stream.truncate(0)
-                start = 0
-            stated = (answer.headers.get("X-Linked-ETag") or "").strip('"')
-            total, done = start + int(answer.headers.get("Content-Length") or 0), start
-            while block := answer.read(BLOCK):
-                stream.write(block)
-                done += len(block)
-                progress(done / max(total, done), f"{path.name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
-    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
-        raise WeightsError(f"cannot reach the network ({error}): download {where}") from error
-    expected, actual = sha or (stated if len(stated) == 64 else ""), sha256_of(partial)
-    if not actual.startswith(expected):
-        partial.unlink()
-        raise WeightsError(
-            f"{path.name} arrived damaged: sha256 {actual}, expected {expected}; it was deleted, try again"
-        )
-    os.replace(partial, path)
 
 
 def verify(path: Path, sha: str) -> None:
