@@ -150,7 +150,7 @@ class Detection:
             elif kind == "cancelled":
                 self._end(cancelled=True)
             elif kind == "error":
-                self._failed(event["message"] + self._hint(event))
+                self._failed(event["message"] + self._hint(event), event.get("kind") == "MemoryError")
             elif kind == "result":
                 if self._case.get("status") == "failed":
                     self._failed(self._case["error"])
@@ -167,9 +167,9 @@ class Detection:
             "The engine lacks a Python package: see the health check under Advanced, or name another interpreter."
         )
 
-    def _failed(self, message: str) -> None:
+    def _failed(self, message: str, memory: bool = False) -> None:
         """Try once more with single slices when memory was short; else report."""
-        if isOutOfMemory(message) and self.settings.batch_size != 1:
+        if (memory or isOutOfMemory(message)) and self.settings.batch_size != 1:
             self.notes.append(_("Memory was short: trying again with one slice at a time."))
             self.settings = replace(self.settings, batch_size=1)
             self._child.kill()

@@ -16,6 +16,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 GRACE_SECONDS = 0.7  # the child answers a cancel within one batch; after this long its process tree is ended
 LOG_LINES = 2000
 FINAL = ("result", "error", "cancelled")
@@ -135,10 +137,12 @@ class ChildProcess:
         tail = "\n".join(line for line in self.log[-4:] if line)
         code = self._process.returncode
         if code in (-9, 137):  # on Linux and macOS; nobody else ends it this way
-            message = "The engine was ended by the system, most likely because the computer ran out of memory: "
-            message += "close other programs, or choose a smaller model."
-        else:
-            message = f"The engine ended with code {code}. {tail}".strip()
+            message = _(
+                "The engine was ended by the system, most likely because the computer ran out of memory: close other "
+                "programs, or choose a smaller model."
+            )
+            return {"event": "error", "kind": "MemoryError", "message": message}
+        message = _("The engine ended with code {code}. {tail}").format(code=code, tail=tail).strip()
         return {"event": "error", "kind": "ChildEnded", "message": message}
 
     def cancel(self) -> None:
