@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from conftest import affine
 
+from ZSADCLIPLib.cases import safe_ids
 from ZSADCLIPLib.dataset import find_records, match_name, read_case, read_manifest
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.labels import LABEL_RULES, label_rule
+from ZSADCLIPLib.rowfiles import write_case
 from ZSADCLIPLib.splits import Split, apply_split, limit_subjects, make_split, read_split, split_of, write_split
 from ZSADCLIPLib.volume import Volume
 
@@ -146,6 +148,31 @@ def test_bad_manifests_are_explained(tmp_path, text, message):
     put(tmp_path, "x")
     (tmp_path / "set.csv").write_text(text)
     with pytest.raises(InputError, match=message):
+        read_manifest(tmp_path / "set.csv")
+
+
+def test_ids_of_a_manifest_cannot_leave_the_folder_of_a_run(tmp_path):
+    put(tmp_path, "x")
+    named = ("../x", "/tmp/x", "patient 1", "Müller-1", "_a", "plain-2", "a/b", "a b", "A1", "a1")
+    (tmp_path / "set.csv").write_text("id,image\n" + "".join(f"{name},x-t2w.nii.gz\n" for name in named), "utf-8")
+    found = {record.subject: record.id for record in find_records(tmp_path / "set.csv")}
+    assert list(found) == sorted(named, key=found.get)  # subjects keep their names; the order is that of the ids
+    plain = {"../x": "_x", "/tmp/x": "_tmp_x", "patient 1": "patient_1", "Müller-1": "M_ller-1", "_a": "_a"}
+    assert {name: found[name] for name in plain} == plain and found["plain-2"] == "plain-2"
+    assert found["a/b"].startswith("a_b-") and found["a b"].startswith("a_b-")
+    assert len({id.casefold() for id in found.values()}) == len(named)
+    for id in found.values():
+        write_case(tmp_path / "row", id, "subject", {})
+    assert len(list((tmp_path / "row" / "cases").iterdir())) == len(named)
+    with pytest.raises(UsageError, match="cannot be a file name"):
+        write_case(tmp_path / "row", "../x", "subject", {})
+
+
+def test_ids_made_to_collide_are_refused(tmp_path):
+    put(tmp_path, "x")
+    named = ("a b", "a/b", safe_ids(["a b", "a/b"])[0])
+    (tmp_path / "set.csv").write_text("id,image\n" + "".join(f"{name},x-t2w.nii.gz\n" for name in named))
+    with pytest.raises(InputError, match="cannot be told apart"):
         read_manifest(tmp_path / "set.csv")
 
 

@@ -148,6 +148,18 @@ def test_thresholds_from_sketches_reach_the_exact_optimum(case):
     assert sketch.at(threshold).tp == (truth & where & (scores >= threshold)).sum()
 
 
+@pytest.mark.parametrize("name", ["f1max-pooled-train", "dice-mean-train", "fpr:1.0"])
+def test_a_threshold_below_all_scores_survives_its_file(case, name, tmp_path):
+    scores, truth, brain, _ = case
+    inverted = np.where(truth, -1, 0).astype(np.float32)  # every lesion voxel lies in the first bin
+    sketch, rule = sketch_case(inverted, truth, brain)["brain"], parse_rule(name)
+    write_json(tmp_path / "threshold.json", {name: from_sketches(rule, [sketch], sketch)})
+    stored = json.loads((tmp_path / "threshold.json").read_text())
+    assert np.float32(stored[name]) == stored[name] < inverted.min() and np.isfinite(np.float32(24 * stored[name]))
+    counts = evaluate_case(inverted, truth, brain, stored)["rules"][name]["brain"]
+    assert counts["fn"] == counts["tn"] == 0 and counts["tp"] == (truth & brain).sum()
+
+
 def test_mean_dice_weighs_cases_and_pooling_weighs_voxels():
     rng = np.random.default_rng(1)
     large, small = ScoreSketch(), ScoreSketch()

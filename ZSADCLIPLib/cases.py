@@ -175,6 +175,24 @@ def _unique(cases: list[Case], keep_identifiers: bool) -> list[Case]:
     return named
 
 
+def safe_ids(names: Sequence[str]) -> list[str]:
+    """A file name for each of distinct names, in their order; safe ones stay, and no two are equal where case is ignored.
+
+    Those that would become equal get a digest of the name they had. Raises InputError when that does not tell them apart.
+    """
+    ids = [_safe(name) for name in names]
+    count = Counter(map(str.casefold, ids))
+    ids = [
+        f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(name, '')}" if count[id.casefold()] > 1 else id
+        for id, name in zip(ids, names, strict=True)
+    ]
+    count = Counter(map(str.casefold, ids))
+    twice = [name for id, name in zip(ids, names, strict=True) if count[id.casefold()] > 1]
+    if twice:
+        raise InputError(f"the ids {_listed(twice)} cannot be told apart as file names; give each case another one")
+    return ids
+
+
 def _told_apart(id: str, folder: str, keep_identifiers: bool) -> str:
     if keep_identifiers:
         return f"{_safe(folder)}_{id}"[-LONGEST_ID:].lstrip(".-")

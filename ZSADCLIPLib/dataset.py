@@ -6,11 +6,12 @@ import csv
 import os
 import re
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from .cases import safe_ids
 from .errors import InputError, UsageError
 from .intensity import brain_mask
 from .io import read_mask, read_volume
@@ -36,9 +37,9 @@ _PATTERNS = (
 class Record:
     """One labelled case.
 
-    `subject` is the patient, who may have several cases; `image` holds the channel asked for; `mask` the labels, None
-    (only in manifests) when the case is healthy; `split` "train", "test" or None; `site` the folder path between the root
-    and the case; `rule` names the entry of LABEL_RULES.
+    `id` is unique and safe as a file name; `subject` is the patient, who may have several cases; `image` holds the channel
+    asked for; `mask` the labels, None (only in manifests) when the case is healthy; `split` "train", "test" or None; `site`
+    the folder path between the root and the case; `rule` names the entry of LABEL_RULES.
     """
 
     id: str
@@ -90,7 +91,7 @@ def find_records(
         raise InputError(wrong[0] + (f" (and {len(wrong) - 1} more cases)" if len(wrong) > 1 else ""))
     if problems is not None:
         problems.extend(wrong)
-    return records
+    return _named_safely(records)
 
 
 def match_name(name: str) -> dict[str, str] | None:
@@ -143,8 +144,9 @@ def _year(root: Path, image: Path, facts: dict) -> str:
 def read_manifest(path: str | os.PathLike, rule: str = "nonzero") -> list[Record]:
     """Records of a CSV with the columns id, image and, if wanted, subject, mask, split, site, rule; sorted by id.
 
-    Relative paths are relative to the CSV; `subject` defaults to the id, `rule` to the argument. Raises InputError
-    naming the line for missing cells, files that do not exist, ids used twice, and splits other than train and test.
+    Relative paths are relative to the CSV; `subject` defaults to the id, `rule` to the argument. Ids become file names as
+    in `cases.safe_ids`. Raises InputError naming the line for missing cells, files that do not exist, ids used twice, and
+    splits other than train and test.
     """
     try:
         return _read_manifest(Path(path), rule)
@@ -185,7 +187,13 @@ def _read_manifest(path: Path, rule: str) -> list[Record]:
             )
     if not records:
         raise InputError(f"the manifest {path} has no line below its header; expected one case a line")
-    return [records[key] for key in sorted(records)]
+    return _named_safely(list(records.values()))
+
+
+def _named_safely(records: list[Record]) -> list[Record]:
+    """The records sorted by id, each id made a file name, since results are written under it; subjects stay as they are."""
+    ids = safe_ids([record.id for record in records])
+    return sorted((replace(r, id=id) for r, id in zip(records, ids, strict=True)), key=lambda record: record.id)
 
 
 @dataclass(frozen=True, eq=False)

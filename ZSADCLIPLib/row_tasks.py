@@ -99,7 +99,10 @@ def settle_row(spec: dict, progress: Progress = silent) -> dict:
     """
     folder = Path(spec["folder"])
     if (folder / "manifest.json").is_file() and (folder / "threshold.json").is_file():
-        return read_json(folder / "threshold.json")["rules"]
+        known = read_json(folder / "threshold.json")["rules"]
+        # Earlier versions lost thresholds below all scores to JSON's null, which only a volume's own threshold may be.
+        if all(value is not None or parse_rule(name).source == "volume" for name, value in known.items()):
+            return known
     paths = [_sketch_path(spec, {"id": case}) for case in spec["threshold"]["cases"]]
     region = spec["metrics"]["region"]
     sketches, clean = [read_sketch(path, region) for path in paths], None

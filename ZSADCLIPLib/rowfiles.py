@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import re
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from .cases import safe_ids
 from .documents import parse_json
 from .errors import InputError, UsageError
 from .io import atomic_path, write_json
@@ -50,7 +50,7 @@ def write_case(
     `evaluation` is the dictionary of `evaluate.evaluate_case`; `sketches` are by region; `panel` as `make_panel` gives
     it. Raises UsageError for a case id that is not a plain file name.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", case_id):
+    if safe_ids([case_id]) != [case_id]:
         raise UsageError(f"the case id {case_id!r} cannot be a file name; use letters, digits, '.', '_' and '-'")
     folder = Path(folder)
     if sketches:

@@ -14,6 +14,7 @@ from .errors import UsageError
 from .metrics import Confusion
 
 BINS = 65536
+LOWEST = -(2.0**100)  # below any score, but a number for JSON, exact in float32 and still one when multiplied by layers
 
 
 class ScoreSketch:
@@ -32,9 +33,9 @@ class ScoreSketch:
         return np.clip(code, 0, self.bins - 1, out=code).astype(np.int32)
 
     def edge(self, b: int) -> float:
-        """The smallest float64 score that falls into bin b (-inf for bin 0), so that "score >= edge" is exact."""
+        """The smallest float64 score that falls into bin b (LOWEST for bin 0), so that "score >= edge" is exact."""
         if b <= 0:
-            return float("-inf")
+            return LOWEST
         edge = self.lo + b * ((self.hi - self.lo) / self.bins)
         while self._bin(np.array([edge]))[0] >= b:
             edge = np.nextafter(edge, -np.inf)
