@@ -34,7 +34,7 @@ def test_a_file_changes_a_base(tmp_path):
     path.write_text(json.dumps({"base": "mini", **changes}))
     mine = load_profile(path)
     assert mine.name == "mine" and mine.split.seed == 7 and mine.split.fraction == 0.7
-    assert mine.method("vand") == Method(3, 8, {"dice": "batch"}) and mine.method("adaclip").max_slices == 96
+    assert mine.method("vand") == Method(3, 8, {"dice": "batch"}) and mine.method("adaclip").max_slices == 72
     assert mine.threshold.rules == ("f1max-pooled-train",) and PROFILES["mini"].split.seed == 2024
 
 

@@ -31,9 +31,9 @@ PROFILES: dict[str, Profile] = {
         "mini",
         _MINI_BACKBONES,
         {
-            "vand": Method(15, 8, _BATCH_DICE),
+            "vand": Method(10, 8, _BATCH_DICE),
             "anomalyclip": Method(10, 8, _BATCH_DICE),
-            "adaclip": Method(2, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=96),
+            "adaclip": Method(2, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=72),
         },
         slices=Slices(every=3),
         train=Train(slices="lesion+6", cache="memory"),

@@ -18,11 +18,10 @@ def focal(abnormal: Tensor, target: Tensor) -> Tensor:
     p_t = sum_c onehot_c p_c + 1e-5 with the one-hot clamped to [1e-5, 1 - 1e-5], as in the authors' codes
     (vand.md 8, anomalyclip.md 6).
     """
-    high, low = 1 - SMOOTH, SMOOTH
-    onehot = torch.where(target > 0.5, high, low)
-    other = torch.where(target > 0.5, low, high)
-    p_t = onehot * abnormal + other * (1 - abnormal) + SMOOTH
-    return (-((1 - p_t) ** 2) * p_t.log()).mean()
+    # With a 0/1 target, sum_c onehot_c p_c is an affine function of the probability of the true class.
+    true = torch.lerp(1 - abnormal, abnormal, target)
+    p_t = (1 - 2 * SMOOTH) * true + 2 * SMOOTH
+    return -((1 - p_t).square() * p_t.log()).mean()
 
 
 def dice(p: Tensor, target: Tensor, over: str = "image") -> Tensor:
