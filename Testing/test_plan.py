@@ -95,6 +95,22 @@ def test_missing_weights_are_named_before_any_work(place, tmp_path, monkeypatch)
         )
 
 
+@pytest.mark.parametrize(
+    "settings, words",
+    [
+        ({"diec": "batch"}, "VANDConfig has no field 'diec'"),
+        ({"dice": "bath"}, "dice is 'bath'; choose one of image, rows, batch"),
+        ({"temperature": "hot"}, "temperature is 'hot'; expected float"),
+        ({"prompts": "no-such-set"}, "no prompt set 'no-such-set'"),
+    ],
+)
+def test_settings_of_methods_are_refused_before_any_work(place, settings, words):
+    base = load_profile(place / "tiny.json")
+    wrong = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), settings=settings)})
+    with pytest.raises(UsageError, match=f"methods.vand.settings: .*{words}"):
+        plan_of(place, wrong)
+
+
 def test_every_kth_slice_and_the_training_choice(place):
     profile = load_profile(place / "tiny.json")
     (record, *_) = read_cohort(profile, place / "data", FileHashes(place / "hashes.json")).records

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from .adapters.prompts import load_prompts
 from .adapters.registry import METHODS
 from .cohort import Cohort, FileHashes
 from .errors import UsageError
@@ -100,6 +101,8 @@ class _Maker:
         self.industrial: dict[str, dict] = {}
         self.brain: dict[str, dict] = {}
         self.slice_sets: dict[str, tuple] = {}
+        for name, chosen in profile.methods.items():
+            _check_settings(name, chosen.settings)
 
     def row(self, row: Row) -> dict:
         """The specification of a row; adapters and slices it needs are added to the plan."""
@@ -281,6 +284,17 @@ class _Maker:
         }
         label = f"trained on {images['images']} synthetic industrial images, key {key}"
         return {"source": str(folder / "adapter.safetensors"), "id": key, "label": label}
+
+
+def _check_settings(method: str, settings: dict) -> None:
+    """Raises UsageError naming the setting that the method's config does not take, hours before its training would."""
+    from .adapters.base import config_from_dict
+
+    kind = METHODS[method].load()
+    try:
+        load_prompts(config_from_dict(kind.Config, settings).prompts)
+    except UsageError as error:
+        raise UsageError(f"methods.{method}.settings: {error}") from error
 
 
 def _plain(value):

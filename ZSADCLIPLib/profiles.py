@@ -139,5 +139,7 @@ def _typed(given, hint, name: str):
         if base is float and isinstance(given, (int, float)) and math.isfinite(given):
             return float(given)
         if isinstance(given, base):
+            if base is tuple:
+                return tuple(_typed(item, typing.get_args(kind)[0], f"{name}[{i}]") for i, item in enumerate(given))
             return given
     raise UsageError(f"{name} is {given!r}; expected {getattr(hint, '__name__', str(hint).replace('typing.', ''))}")

@@ -7,12 +7,31 @@ from dataclasses import asdict, dataclass, field
 from .errors import UsageError
 from .intensity import MODES
 from .labels import TARGETS
+from .rows import ALL_ROWS
 from .scaling import SCALES
 from .splits import FRACTION, SEED
 from .thresholds import PAPER_RULES, PRIMARY, parse_rule
 
 AUGMENTATIONS = ("none", "flips", "mosaic")
 CACHES = ("memory", "disk", "disk-half", "none")
+METHOD_NAMES = tuple(sorted({row.method for row in ALL_ROWS if row.backbone}))
+ROLES = (*dict.fromkeys(row.backbone for row in ALL_ROWS if row.backbone), *METHOD_NAMES)
+_LOWEST = {  # of numbers that have no upper bound
+    "data.train_cases": 0,
+    "data.test_cases": 0,
+    "split.seed": 0,
+    "slices.image_size": 1,
+    "slices.every": 1,
+    "train.seed": 0,
+    "industrial.images": 0,
+    "industrial.seed": 0,
+    "score.gaussian_sigma": 0,
+    "threshold.max_subjects": 1,
+    "metrics.min_component_mm3": 0,
+    "metrics.froc_levels": 0,
+    "metrics.bins": 1,
+}
+_LOWEST_OF_METHODS = {"epochs": 1, "batch_size": 1, "max_subjects": 1, "max_slices": 1}
 
 
 @dataclass(frozen=True)
@@ -178,9 +197,7 @@ class Profile:
         ):
             if value not in allowed:
                 raise UsageError(f"profile {self.name}: {name} is {value!r}; choose one of {', '.join(allowed)}")
-        for name, value in (("slices.every", self.slices.every), ("slices.image_size", self.slices.image_size)):
-            if value < 1:
-                raise UsageError(f"profile {self.name}: {name} is {value}; expected 1 or more")
+        self._check_names_and_numbers()
         slice_rule(self.train.slices)
         for rule in (self.threshold.rule, *self.threshold.rules):
             parse_rule(rule)
@@ -192,6 +209,25 @@ class Profile:
             raise UsageError(f"profile {self.name}: backbones lacks default; give at least that one")
         if self.keep.maps and self.slices.every != 1:
             raise UsageError(f"profile {self.name}: keep.maps needs slices.every 1, so that maps fit their volumes")
+
+    def _check_names_and_numbers(self) -> None:
+        for section, names, known in (
+            ("methods", self.methods, METHOD_NAMES),
+            ("backbones", self.backbones, ROLES),
+        ):
+            unknown = sorted(set(names) - set(known))
+            if unknown:
+                raise UsageError(f"profile {self.name}: {section} has no {unknown[0]!r}; known are {', '.join(known)}")
+        numbers = [(key, getattr(getattr(self, key.split(".")[0]), key.split(".")[1]), n) for key, n in _LOWEST.items()]
+        for method, chosen in self.methods.items():
+            numbers += [(f"methods.{method}.{key}", getattr(chosen, key), n) for key, n in _LOWEST_OF_METHODS.items()]
+        for name, value, lowest in numbers:
+            if value is not None and value < lowest:
+                raise UsageError(f"profile {self.name}: {name} is {value}; expected {lowest} or more")
+        if not 0 < self.split.fraction < 1:
+            raise UsageError(
+                f"profile {self.name}: split.fraction is {self.split.fraction}; expected a number between 0 and 1"
+            )
 
     def backbone(self, role: str, method: str) -> Model:
         """The model of a row's role; the role default may be a method's own. Raises UsageError when the role is not set."""

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..backbones.base import Backbone
 from ..errors import UsageError
+from .losses import DICE_OVER
 from .prompts import PromptSet, load_prompts
 
 Features = dict[str, Tensor]
@@ -74,12 +75,20 @@ class Adapter(nn.Module, ABC):
 
 
 def config_from_dict(kind: type, values: dict):
-    """A config dataclass from JSON values; raises UsageError naming unknown fields."""
+    """A config dataclass from JSON values; raises UsageError naming unknown fields and values of another type."""
     known = {f.name for f in fields(kind)}
     unknown = sorted(set(values) - known)
     if unknown:
         raise UsageError(f"{kind.__name__} has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    for field in fields(kind):
+        value, wanted = values.get(field.name, field.default), type(field.default)
+        fits = isinstance(value, (int, float) if wanted is float else wanted)
+        if field.name != "prompts" and (not fits or isinstance(value, bool) != (wanted is bool)):
+            raise UsageError(f"{kind.__name__}: {field.name} is {value!r}; expected {wanted.__name__}")
+    if values.get("dice", "image") not in DICE_OVER:
+        raise UsageError(f"{kind.__name__}: dice is {values['dice']!r}; choose one of {', '.join(DICE_OVER)}")
+    return kind(**values)
 
 
 def quarters(backbone: Backbone) -> tuple[int, ...]:
