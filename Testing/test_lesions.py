@@ -63,6 +63,24 @@ def test_froc_drops_small_parts_and_respects_the_region():
     assert limited.false_positives == (0,) and limited.peaks == (1.0, -np.inf)
 
 
+@pytest.mark.parametrize("smallest", (0.0, 6.0, 20.0))
+def test_froc_equals_filtering_and_matching_at_every_level(smallest):
+    rng, levels, spacing = np.random.default_rng(7), (1.2, 0.8, 0.5, 0.3, 0.1), (2.0, 1.0, 0.5)
+    for _ in range(20):
+        truth = ndimage.gaussian_filter(rng.normal(size=(8, 16, 17)), 1) > 0.4
+        scores = ndimage.gaussian_filter(rng.normal(size=truth.shape) + truth, 0.7)
+        region = rng.random(truth.shape) < 0.9
+        region[:2] = False
+        labels = components(truth)
+        case = froc_case(scores, labels, levels, region, spacing, smallest)
+        for level, false in zip(levels, case.false_positives, strict=True):
+            parts = ndimage.label((scores >= level) & region, np.ones((3, 3, 3)))[0]
+            kept = [p for p in range(1, parts.max() + 1) if (parts == p).sum() * np.prod(spacing) >= smallest]
+            found = {label for p in kept for label in np.unique(labels[parts == p])} - {0}
+            assert {i + 1 for i, peak in enumerate(case.peaks) if peak >= level} == found
+            assert false == sum(not (labels[parts == p] > 0).any() for p in kept)
+
+
 def test_froc_without_lesions_is_undefined_and_levels_must_agree():
     assert np.isnan(froc([FrocCase((0.5,), (), (3,))])[1.0])
     with pytest.raises(UsageError, match="differ"):

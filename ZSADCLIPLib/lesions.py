@@ -59,7 +59,8 @@ def match_lesions(prediction: np.ndarray, lesions: np.ndarray) -> LesionMatch:
 class FrocCase:
     """One volume's share of a FROC curve at common `levels` (score thresholds, descending).
 
-    `peaks` is the highest score in each lesion; `false_positives` counts false parts of the map at each level.
+    A lesion is found at every level up to its entry of `peaks`: its highest score, or, where small parts are dropped, the
+    highest level at which a part that is kept meets it (-inf: never). `false_positives` counts false parts at each level.
     """
 
     levels: tuple[float, ...]
@@ -77,14 +78,16 @@ def froc_case(
 ) -> FrocCase:
     """Lesion peaks and false positives of a map (N, R, C) at each level.
 
-    `lesions` are labels of `components`; `region` (boolean) is where the map counts; parts below `min_mm3` are dropped,
-    with `spacing` in mm along N, R, C. Raises UsageError unless the levels descend, InputError when shapes differ.
+    `lesions` are labels of `components`; `region` (boolean) is where the map counts; parts below `min_mm3` are dropped
+    before anything is matched, with `spacing` in mm along N, R, C. Raises UsageError unless the levels descend,
+    InputError when shapes differ.
     """
     if any(low >= high for high, low in zip(levels, levels[1:], strict=False)):
         raise UsageError(f"the FROC levels must descend, got {levels}")
     peaks = np.full(int(lesions.max(initial=0)), -np.inf)  # -inf: wholly outside the region, never to be found
-    inside = lesions > 0 if region is None else (lesions > 0) & region
-    np.maximum.at(peaks, lesions[inside] - 1, scores[inside])
+    if not min_mm3:
+        inside = lesions > 0 if region is None else (lesions > 0) & region
+        np.maximum.at(peaks, lesions[inside] - 1, scores[inside])
     box = None if region is None else _box(region)
     box = tuple(slice(None) for _ in range(3)) if box is None else box
     scores, lesions = scores[box], lesions[box]
@@ -96,7 +99,11 @@ def froc_case(
             prediction &= region
         if min_mm3:
             prediction = remove_small(prediction, spacing, min_mm3)
-        false.append(match_lesions(prediction, lesions).false_positives)
+        match = match_lesions(prediction, lesions)
+        false.append(match.false_positives)
+        if min_mm3:  # parts only grow as the level falls, so what is found once stays found
+            found = peaks[: match.detected.size]
+            found[match.detected & np.isneginf(found)] = level
     return FrocCase(tuple(map(float, levels)), tuple(peaks.tolist()), tuple(false))
 
 

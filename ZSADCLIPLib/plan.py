@@ -126,6 +126,8 @@ class _Maker:
             "backbone": None,
             "adapter": None,
         }
+        if profile.metrics.min_component_mm3:  # earlier rows of such runs counted dropped parts as detections in FROC
+            settings["froc_counts"] = "kept parts"
         spec = {
             "row": row.id,
             "method": row.method,
