@@ -169,3 +169,15 @@ def test_the_table_has_a_line_a_claim(base):
     numbers = Numbers(read_run(base))
     table = claims_table(numbers, judge(numbers))
     assert [row[0] for row in table.rows] == list(BY_ID) and {row[2] for row in table.rows} == {"reproduced"}
+
+
+def test_differences_draw_the_visits_of_a_subject_together(base):
+    run = read_run(base)
+    single = Evidence(Numbers(run)).difference("vand-pmc", "vand-brats")
+    visits = []
+    for result in run.results:
+        cases = tuple({**case, "case": f"{case['case']}-{visit}"} for case in result.files.cases for visit in (1, 2))
+        visits.append(replace(result, files=replace(result.files, cases=cases)))
+    paired = Evidence(Numbers(replace(run, results=tuple(visits)))).difference("vand-pmc", "vand-brats")
+    assert paired.n == 2 * single.n and paired.p == single.p
+    assert (paired.ci_low, paired.ci_high) == pytest.approx((single.ci_low, single.ci_high))

@@ -72,6 +72,18 @@ def test_comparisons_pair_by_subject():
     assert found[2].n == 24
 
 
+def test_visits_of_one_subject_make_no_comparison_surer():
+    rng = np.random.default_rng(4)
+    gain, owners = rng.normal(0.05, 0.2, 9), {f"s{i}-{visit}": f"s{i}" for i in range(9) for visit in range(4)}
+    base = {case: rng.random() for case in owners}
+    better = {case: base[case] + gain[int(owners[case][1:])] for case in owners}
+    (clustered,) = compare({"a": better, "b": base}, [("a", "b")], owners)
+    (single,) = compare({"a": dict(enumerate(gain)), "b": dict.fromkeys(range(9), 0.0)}, [("a", "b")])
+    assert clustered.n == 36 and clustered.p == pytest.approx(single.p)
+    for name in ("difference", "ci_low", "ci_high"):
+        assert getattr(clustered, name) == pytest.approx(getattr(single, name))
+
+
 def test_comparing_without_common_subjects_is_undefined():
     (found,) = compare({"a": {"x": 1.0}, "b": {"y": 1.0}}, [("a", "b")])
     assert found.n == 0 and np.isnan([found.difference, found.p, found.p_holm]).all()

@@ -78,12 +78,13 @@ class Evidence:
 
     def difference(self, first: str, second: str):
         """Paired difference of 3D Dice between two rows, a `statistics.Comparison`."""
-        columns = {}
+        columns, owners = {}, {}
         for row_id in (first, second):
             result = self.result(row_id)
             values = result.values("dice", self.choice)
             columns[row_id] = {c["case"]: float(v) for c, v in zip(result.files.cases, values, strict=True)}
-        return compare(columns, [(first, second)])[0]
+            owners |= {case["case"]: case["subject"] for case in result.files.cases}
+        return compare(columns, [(first, second)], owners)[0]
 
     def bins(self, method: str) -> dict[str, np.ndarray]:
         """`dice` and `slices` of each bin of the distance, all setups pooled; NaN where fewer than 3 subjects have one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import nan
@@ -94,7 +94,7 @@ def _draws(groups: int, resamples: int, seed: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired difference `first - second` over common cases, with the two-sided Wilcoxon signed-rank p.
+    """Paired mean difference `first - second` over `n` common cases, with the two-sided Wilcoxon signed-rank p.
 
     `p_holm` is p adjusted for all comparisons made together. NaN where nothing can be tested.
     """
@@ -109,10 +109,17 @@ class Comparison:
     p_holm: float
 
 
-def compare(values: dict[str, dict[str, float]], pairs: Sequence[tuple[str, str]], **bootstrap) -> list[Comparison]:
-    """Compare named columns of {subject: value} pairwise, over subjects where both are defined.
+def compare(
+    values: dict[str, dict[str, float]],
+    pairs: Sequence[tuple[str, str]],
+    owners: Mapping[str, Hashable] | None = None,
+    **bootstrap,
+) -> list[Comparison]:
+    """Compare named columns of {case: value} pairwise, over cases where both are defined.
 
-    Wilcoxon with Pratt's treatment of zero differences; p adjusted by Holm (Scand. J. Statist. 6, 1979) over `pairs`.
+    `owners` names the subject of each case, without it every case is a subject; the interval draws whole subjects, and
+    the test takes the mean difference of each, because visits of one subject are not independent. Wilcoxon with Pratt's
+    treatment of zero differences; p adjusted by Holm (Scand. J. Statist. 6, 1979) over `pairs`.
     `bootstrap` goes to `bootstrap_mean`.
     """
     rows = []
@@ -120,10 +127,13 @@ def compare(values: dict[str, dict[str, float]], pairs: Sequence[tuple[str, str]
         a, b = values[first], values[second]
         common = [s for s in sorted(a) if s in b and not np.isnan(a[s]) and not np.isnan(b[s])]
         difference = np.array([a[s] - b[s] for s in common])
-        low, high = bootstrap_mean(difference, np.arange(len(common)), **bootstrap) if common else (nan, nan)
+        groups = np.unique([str(owners[s]) if owners else s for s in common], return_inverse=True)[1]
+        low, high = bootstrap_mean(difference, groups, **bootstrap) if common else (nan, nan)
         p = nan
-        if len(common) > 1:
-            p = 1.0 if not difference.any() else float(stats.wilcoxon(difference, zero_method="pratt").pvalue)
+        counts = np.bincount(groups)
+        if counts.size > 1:
+            means = np.bincount(groups, weights=difference) / counts
+            p = 1.0 if not means.any() else float(stats.wilcoxon(means, zero_method="pratt").pvalue)
         mean = float(difference.mean()) if common else nan
         rows.append((first, second, len(common), mean, low, high, p))
     return [Comparison(*row, q) for row, q in zip(rows, holm([row[-1] for row in rows]), strict=True)]
