@@ -124,8 +124,12 @@ def test_sample_data_is_registered_and_made_locally(slicer_env, monkeypatch):
 
     class SampleDataLogic:
         @staticmethod
-        def registerCustomSampleDataSource(**source):
-            sources.append(source)
+        def registerCustomSampleDataSource(
+            category="Custom", sampleName=None, uris=None, fileNames=None, nodeNames=None, customDownloader=None,
+            thumbnailFileName=None, loadFileType=None, loadFiles=None, loadFileProperties=None, checksums=None,
+        ):  # fmt: skip
+            """The arguments of Slicer 5.10: any other one is a TypeError."""
+            sources.append(dict(locals()))
 
     module = types.ModuleType("SampleData")
     module.SampleDataLogic = SampleDataLogic

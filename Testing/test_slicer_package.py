@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import slicer_harness
 
 ROOT = Path(__file__).resolve().parent.parent
 SLICER_SIDE = sorted((ROOT / "ZSADCLIP").rglob("*.py"))
@@ -56,12 +57,23 @@ def test_a_missing_file_is_noticed(tmp_path):
     assert lists.with_lists(wrong, {"SCRIPTS": lists.scripts_of(folder), "RESOURCES": resources}) == text
 
 
-def test_the_installed_tree_imports_in_a_clean_process(tmp_path):
-    """Copies exactly the listed files as Slicer's installer does and imports the engine from there."""
+@pytest.fixture
+def installed(tmp_path):
+    """A folder with exactly the listed files, as Slicer's installer lays them out, and an environment to import from it."""
     for folder, target in (("ZSADCLIPLib", tmp_path / "ZSADCLIPLib"), ("ZSADCLIP", tmp_path)):
         for name in listed(folder):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             (target / name).write_bytes((ROOT / folder / name).read_bytes())
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONSAFEPATH": "1"}
+    return environment | {"PYTHONPATH": str(tmp_path)}
+
+
+def run_clean(code, environment, folder):
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_installed_tree_imports_in_a_clean_process(installed, tmp_path):
     code = (
         "import sys, pkgutil, importlib, ZSADCLIPLib\n"
         f"assert ZSADCLIPLib.__file__.startswith({str(tmp_path)!r}), ZSADCLIPLib.__file__\n"
@@ -71,12 +83,40 @@ def test_the_installed_tree_imports_in_a_clean_process(tmp_path):
         "load_prompts('vand')\n"
         "print('ok')"
     )
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"PYTHONSAFEPATH": "1"}
-    environment["PYTHONPATH"] = str(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = run_clean(code, installed, tmp_path)
     assert done.stdout.strip() == "ok", done.stderr
+
+
+FRESH = """
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("nibabel", "torch", "torchvision", "open_clip", "safetensors", "sklearn", "SimpleITK"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Absent())
+sys.path.append(TESTING)
+import slicer_harness
+env = slicer_harness.start(MODULE)
+from slicer_cases import fake, head
+node = head()
+widget = slicer_harness.make_panel(env)
+assert widget.ui.applyButton.enabled, widget.ui.applyButton.toolTip
+widget.inputs.onHealth()
+assert "nibabel" in widget.ui.healthText.plainText
+code = "import sys; from pathlib import Path; print('exchanged', Path(sys.argv[1]).with_name('input.nii').stat().st_size)"
+run = env.module.ZSADCLIPLogic().process(node, wait=False, command=lambda job: [sys.executable, "-c", code, str(job)])
+slicer_harness.spin(lambda: run.poll() or run.done)
+assert "exchanged 215392" in run.log, run.log
+widget.cleanup()
+print("ok")
+"""
+
+
+def test_the_installed_module_opens_in_a_slicer_without_the_engines_packages(installed, tmp_path):
+    slicer_harness.require_slicer_core()
+    code = FRESH.replace("TESTING", repr(str(ROOT / "Testing"))).replace("MODULE", repr(str(tmp_path / "ZSADCLIP.py")))
+    done = run_clean(code, installed | {"QT_QPA_PLATFORM": "offscreen"}, tmp_path)
+    assert done.stdout.strip().endswith("ok"), done.stderr
 
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")

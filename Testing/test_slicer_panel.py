@@ -160,6 +160,37 @@ def test_short_memory_offers_the_cpu(panel, use):
     assert panel.run.detection.settings.device == "cpu" and panel.results.result is not None
 
 
+def test_a_run_that_lacks_a_package_says_where_to_look(panel, monkeypatch):
+    head()
+    panel.initializeParameterNode()
+
+    def lacking(*_, **__):
+        raise ModuleNotFoundError("No module named 'wonder'")
+
+    monkeypatch.setattr(panel.logic, "ready", lambda: True)
+    monkeypatch.setattr(panel.logic, "start", lacking)
+    panel.ui.applyButton.click()
+    assert "wonder" in panel.ui.statusLabel.text and "health check" in panel.ui.statusLabel.text
+    assert not panel.run.running and panel.ui.applyButton.enabled
+
+
+def test_a_panel_that_was_left_changes_no_parameter(panel):
+    """What a widget shows after another module was opened, or its scene closed, must not reach the old parameter node."""
+    import vtk
+
+    parameters = panel._parameters
+    panel.exit()
+    panel.ui.opacitySlider.value = 0.25
+    assert parameters.opacity == pytest.approx(0.6)
+    parameters.opacity = 0.9
+    assert panel.ui.opacitySlider.value == pytest.approx(0.25)
+    assert not panel.hasObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, panel.onParametersChanged)
+    panel.enter()
+    assert panel.ui.opacitySlider.value == pytest.approx(0.9)
+    panel.ui.opacitySlider.value = 0.5
+    assert panel._parameters.opacity == pytest.approx(0.5)
+
+
 def test_dragging_the_threshold_updates_findings_when_it_rests(done):
     slider = done.ui.thresholdSlider
     assert slider.value == pytest.approx(0.6) and slider.maximum >= 1.0

@@ -137,15 +137,25 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.disconnectGui()
         self._parameters = parameters
         if parameters is not None:
-            self._guiTag = parameters.connectGui(self.ui)
+            # Not connectGui, which returns no tag to disconnect by.
+            self._guiTag = parameters.connectParametersToGui(self._widgetsOfParameters())
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
         self.onParametersChanged()
 
     def disconnectGui(self):
-        if self._parameters is not None and self._guiTag is not None:
+        if self._parameters is None:
+            return
+        node = self._parameters.parameterNode
+        if self._guiTag is not None:
             self._parameters.disconnectGui(self._guiTag)
-            self.removeObserver(self._parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
             self._guiTag = None
+        if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged):
+            self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
+
+    def _widgetsOfParameters(self):
+        """{parameter: widget}, from the widgets' property SlicerParameterName."""
+        named = {widget.property("SlicerParameterName"): widget for widget in vars(self.ui).values()}
+        return {name: widget for name, widget in named.items() if name}
 
     def onParametersChanged(self, caller=None, event=None):
         """Anything in the parameter node changed: all parts look again."""

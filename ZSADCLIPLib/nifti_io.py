@@ -1,4 +1,7 @@
-"""NIfTI-1 and NIfTI-2 through nibabel, with the header checked before anything is allocated."""
+"""NIfTI-1 and NIfTI-2 through nibabel, with the header checked before anything is allocated.
+
+nibabel is imported where it is used: a Slicer that lacks it still opens the module, which then offers to install it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import gzip
 import zlib
 from pathlib import Path
 
-import nibabel
 import numpy as np
 
 from .errors import InputError
@@ -25,6 +27,8 @@ PLACEMENT = (
 
 def read(path: Path) -> Volume:
     """Read a NIfTI file as stored; raises InputError if it is damaged, not scalar or not placed in space."""
+    import nibabel
+
     try:
         image = nibabel.load(path, mmap=False)
         header = image.header
@@ -53,6 +57,8 @@ def read(path: Path) -> Volume:
 
 def write(path: Path, volume: Volume) -> None:
     """Write a NIfTI file with the volume's placement fields where they give its affine, else with a float32 sform."""
+    import nibabel
+
     placement = volume.geometry
     if placement is None or not np.array_equal(placement.get_best_affine(), volume.affine):
         placement = nibabel.Nifti1Header()

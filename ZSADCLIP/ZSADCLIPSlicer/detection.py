@@ -18,10 +18,9 @@ from slicer.i18n import tr as _
 import ZSADCLIPLib
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
-from ZSADCLIPLib.volume import Volume
 
-from . import findingstable, results, segmentation
-from .geometry import affineOf, volumeOf
+from . import exchange, findingstable, results, segmentation
+from .geometry import volumeOf
 from .process import ChildProcess, childCommand, childEnvironment, isOutOfMemory
 
 LIBRARY = Path(ZSADCLIPLib.__file__).resolve().parent.parent
@@ -63,6 +62,15 @@ class EngineError(ZSADCLIPError):
         self.cpuMayHelp = isOutOfMemory(message) and re.search("CUDA|CUBLAS|HIP|MPS|GPU", message) is not None
 
 
+def hint(kind: str) -> str:
+    """What to do about an error that is not about the image."""
+    if kind not in ("ImportError", "ModuleNotFoundError"):
+        return ""
+    return ". " + _(
+        "The engine lacks a Python package: see the health check under Advanced, or name another interpreter."
+    )
+
+
 class Detection:
     """A run over one volume node.
 
@@ -78,7 +86,6 @@ class Detection:
         self._input, self._brain, self._segment, self._into = inputNode, brainMask, brainSegment, into
         self._colors, self._python = colors, python
         self._volume = volumeOf(inputNode)
-        self._affine = affineOf(inputNode)
         self._command = command or (lambda job: childCommand(job, python))
         self._folder: Path | None = None
         self._child: ChildProcess | None = None
@@ -107,15 +114,13 @@ class Detection:
 
     def start(self) -> None:
         """Write the inputs and start the child; raises InputError or OSError."""
-        from ZSADCLIPLib.io import write_volume
-
         self._started = time.monotonic()
         self._folder = Path(tempfile.mkdtemp(prefix="ZSADCLIP-", dir=slicer.app.temporaryPath or None))
         try:
-            write_volume(self._folder / "input.nii", _writable(self._volume))
+            exchange.write(self._folder / "input.nii", self._volume.array, self._volume.affine)
             if self._brain is not None:
                 mask = results.maskArray(self._brain, self._input, self._segment).T.astype(np.uint8)
-                write_volume(self._folder / "brain.nii", Volume(mask, self._affine), "uint8")
+                exchange.write(self._folder / "brain.nii", mask, self._volume.affine)
             self._launch()
         except BaseException:
             self._clean()
@@ -150,22 +155,13 @@ class Detection:
             elif kind == "cancelled":
                 self._end(cancelled=True)
             elif kind == "error":
-                self._failed(event["message"] + self._hint(event), event.get("kind") == "MemoryError")
+                self._failed(event["message"] + hint(event.get("kind")), event.get("kind") == "MemoryError")
             elif kind == "result":
                 if self._case.get("status") == "failed":
                     self._failed(self._case["error"])
                 else:
                     self._import()
         return progress
-
-    @staticmethod
-    def _hint(event: dict) -> str:
-        """What to do about an error that is not about the image."""
-        if event.get("kind") not in ("ImportError", "ModuleNotFoundError"):
-            return ""
-        return ". " + _(
-            "The engine lacks a Python package: see the health check under Advanced, or name another interpreter."
-        )
 
     def _failed(self, message: str, memory: bool = False) -> None:
         """Try once more with single slices when memory was short; else report."""
@@ -194,16 +190,14 @@ class Detection:
         self._end(result=self._store(outcome, scores))
 
     def _read(self) -> tuple[dict, np.ndarray]:
-        from ZSADCLIPLib.io import read_volume
-
         output = self._folder / "out"
         outcome = json.loads((output / "input.json").read_text(encoding="utf-8"))
-        scores = read_volume(output / "input_anomaly.nii").array
+        scores = exchange.read(output / "input_anomaly.nii")
         now = self._input.GetImageData().GetDimensions()
         if scores.shape != now:
             raise InputError(_("the volume changed its size from {old} to {new} during the run").format(
                 old=self._volume.shape, new=now))  # fmt: skip
-        return outcome, scores.astype(np.float32)
+        return outcome, scores
 
     def _store(self, outcome: dict, scores: np.ndarray):
         into = self._into
@@ -261,11 +255,3 @@ class Detection:
     def _clean(self) -> None:
         if self._folder is not None:
             shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _writable(volume: Volume) -> Volume:
-    """A copy the NIfTI writer accepts: no 64-bit integers, finite values."""
-    array = volume.array
-    if array.dtype in (np.int64, np.uint64, np.float64, np.int8, np.uint32):
-        array = array.astype(np.float32)
-    return Volume(np.ascontiguousarray(array), volume.affine, name=volume.name)

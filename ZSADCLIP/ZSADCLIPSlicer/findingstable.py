@@ -8,7 +8,7 @@ import json
 import numpy as np
 import slicer
 
-from ZSADCLIPLib.io import atomic_path
+from ZSADCLIPLib.atomic import atomic_path
 
 COLUMNS = {  # name -> (type of the column, unit)
     "Rank": (int, ""),

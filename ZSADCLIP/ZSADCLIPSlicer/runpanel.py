@@ -9,6 +9,8 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
+from .detection import hint
+
 POLL_MILLISECONDS = 50
 
 
@@ -57,6 +59,9 @@ class RunPanel:
             self.detection = self._begin(settings)
         except (ZSADCLIPError, OSError) as error:
             self.say(str(error), bad=True)
+            return
+        except ImportError as error:
+            self.say(str(error) + hint("ImportError"), bad=True)
             return
         if self.detection is None:  # the user did not want the packages
             return

@@ -22,7 +22,6 @@ def register(icons: str) -> None:
     logic.registerCustomSampleDataSource(
         category=CATEGORY,
         sampleName=NAME,
-        sampleDescription=_("Synthetic T2w brain with metastases"),
         thumbnailFileName=f"{icons}/ZSADCLIPSynthetic.png",
         uris=[""],  # nothing is downloaded: customDownloader makes the case
         fileNames=[NAME + ".nrrd"],

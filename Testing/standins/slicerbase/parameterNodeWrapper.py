@@ -125,15 +125,17 @@ def _accessors(widget, kind, annotations):
 
 
 def _connect_gui(self, ui):
+    """Returns nothing, like the genuine one: what it connected cannot be disconnected."""
+    named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
+    _connect_parameters_to_gui(self, {name: widget for name, widget in named.items() if name})
+
+
+def _connect_parameters_to_gui(self, widgets):
     links = []
-    for widget in vars(ui).values():
-        name = widget.property("SlicerParameterName")
-        if not name:
-            continue
+    for name, widget in widgets.items():
         if name not in self.allParameters:
             raise ValueError(f"{widget.name}: there is no parameter {name}")
-        read, write, signal = _accessors(widget, *self.allParameters[name])
-        links.append((name, read, write, signal))
+        links.append((name, *_accessors(widget, *self.allParameters[name])))
     updating = []
 
     def to_widgets(*_):
@@ -162,6 +164,8 @@ def _connect_gui(self, ui):
 
 
 def _disconnect_gui(self, tag):
+    if tag not in self._links:
+        return
     slots, observer = self._links.pop(tag)
     self.parameterNode.RemoveObserver(observer)
     for signal, slot in slots:
@@ -187,6 +191,7 @@ def parameterNodeWrapper(cls):
 
     cls.__init__ = start
     cls.connectGui, cls.disconnectGui = _connect_gui, _disconnect_gui
+    cls.connectParametersToGui = _connect_parameters_to_gui
     cls.AddObserver = lambda self, event, f, priority=0.0: self.parameterNode.AddObserver(event, f, priority)
     cls.RemoveObserver = lambda self, tag: self.parameterNode.RemoveObserver(tag)
     cls.StartModify = lambda self: self.parameterNode.StartModify()
