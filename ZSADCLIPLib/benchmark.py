@@ -47,7 +47,6 @@ def write_run(plan: Plan) -> None:
             "code": CODE,
             "rule": profile.threshold.rule,
             "region": profile.metrics.region,
-            "aggregate": profile.metrics.aggregate,
             "undefined": profile.metrics.undefined,
             "slice_policy": profile.metrics.slice_policy,
             "bins": profile.metrics.bins,

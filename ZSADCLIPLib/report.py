@@ -92,7 +92,7 @@ def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, dr
         "Slices and volumes": figures("fig2", "gap"),
         "Along the brain": figures("fig3", "appendix-b"),
         "Lesions": figures("froc") + table("lesions"),
-        "Pooled": "".join(table(f"pooled-{r}", numbers.run.info.get("aggregate") != "pooled") for r in (region, other)),
+        "Pooled": "".join(table(f"pooled-{r}", True) for r in (region, other)),
         "Pictures": figures("qualitative"),
         "Claims of the paper": f'<div class="words">{typeset.html(claims)}</div>',
         "Training": table("table2-training") + _table(times) + figures("learning"),

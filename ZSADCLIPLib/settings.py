@@ -143,7 +143,6 @@ class Metrics:
     """How cases are counted: region (all or brain) of the primary table, lesions, undefined values, slices, distance bins."""
 
     region: str = "all"
-    aggregate: str = "volume-mean"
     undefined: str = "nan"
     slice_policy: str = "lesion"
     min_component_mm3: float = 0.0
@@ -191,7 +190,6 @@ class Profile:
             ("score.upsample", self.score.upsample, ("faithful", "half-pixel", "corners", "centres")),
             ("score.background", self.score.background, ("keep", "zero")),
             ("metrics.region", self.metrics.region, ("all", "brain")),
-            ("metrics.aggregate", self.metrics.aggregate, ("volume-mean", "pooled")),
             ("metrics.undefined", self.metrics.undefined, ("nan", "brats", "strict")),
             ("metrics.slice_policy", self.metrics.slice_policy, ("lesion", "lesion-or-prediction", "all")),
         ):
