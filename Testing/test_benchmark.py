@@ -1,13 +1,19 @@
 """The benchmark on tiny models: every kind of row, resuming, failing, and what a run leaves behind."""
 
 import json
+import zlib
 
 import numpy as np
 import pytest
 from benchmark_cases import contents, write_brains, write_profile
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 
+from ZSADCLIPLib import row_tasks, steps
 from ZSADCLIPLib.benchmark_job import Benchmark
+from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.results import Choice, read_run
+from ZSADCLIPLib.steps import Step, Steps
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +80,64 @@ def test_settings_that_matter_make_another_row(place, one, tmp_path):
     assert len(list((out / "rows").iterdir())) == 2
     listed = json.loads((out / "run.json").read_text())["rows"]
     assert len(listed) == 1 and read_run(out).results[0].files.folder.name == listed[0]
+
+
+def fill_with_nan(path):
+    """Make an adapter file what a diverged training leaves."""
+    tensors = load_file(path)
+    with safe_open(path, "pt") as file:
+        save_file({name: t * np.nan for name, t in tensors.items()}, path, file.metadata())
+
+
+def test_a_row_that_gives_nan_fails_alone(place, tmp_path, monkeypatch):
+    train = row_tasks.train_adapter
+
+    def diverging(spec, progress):
+        train(spec, progress)
+        if "vand-brats" in spec["folder"]:
+            fill_with_nan(f"{spec['folder']}/adapter.safetensors")
+        return {}
+
+    monkeypatch.setattr(row_tasks, "train_adapter", diverging)
+    events = []
+    result = job(place, tmp_path, "vand-industrial", "vand-brats").run(report=events.append)
+    status = {event["id"]: event for event in events}
+    assert result["failed"] == 1 and status["vand-industrial"]["status"] == "done"
+    assert "map of vand-brats has values that are not finite" in status["vand-brats"]["error"]
+    assert status["vand-brats"]["error"].startswith("BraTS-MET-0000")
+
+
+def test_a_row_that_cannot_be_evaluated_or_finished_fails_alone(place, tmp_path, monkeypatch):
+    evaluate, close = row_tasks._evaluate, row_tasks.close_row
+
+    def broken(spec, *rest):
+        return evaluate(spec, *rest) if spec["row"] != "vand-brats" else {}["lost"]
+
+    def unclosed(spec, *rest):
+        return close(spec, *rest) if spec["row"] != "intensity-baseline" else [][0]
+
+    monkeypatch.setattr(row_tasks, "_evaluate", broken)
+    monkeypatch.setattr(row_tasks, "close_row", unclosed)
+    events = []
+    job(place, tmp_path, "vand-industrial", "vand-brats", "intensity-baseline").run(report=events.append)
+    errors = {event["id"]: event.get("error", "") for event in events}
+    assert "KeyError: 'lost'" in errors["vand-brats"] and "IndexError" in errors["intensity-baseline"]
+    assert errors["vand-industrial"] == ""
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), TypeError("x"), EOFError(), zlib.error("x"), MemoryError()])
+def test_no_error_of_one_step_stops_the_others(error, monkeypatch, capsys):
+    def work(number, progress):
+        if number == 0:
+            raise error
+        return {}
+
+    monkeypatch.setattr(row_tasks, "work", work, raising=False)
+    monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
+    found = {}
+    todo = [Step(str(n), "work", (n,)) for n in range(2)]
+    for shown in ("0", "1"):
+        monkeypatch.setenv("ZSADCLIP_TRACEBACK", shown)
+        Steps().run_all(todo, lambda step, why, failed: found.update({step.id: why}), silent)
+        assert found["0"].startswith(type(error).__name__) and found["1"] == ""
+        assert ("Traceback" in capsys.readouterr().err) == (shown == "1")

@@ -7,7 +7,7 @@ from small_models import backbone
 
 from ZSADCLIPLib.adapters.base import sentence_embeddings
 from ZSADCLIPLib.checkpoint import load_adapter
-from ZSADCLIPLib.errors import InputError, UsageError
+from ZSADCLIPLib.errors import InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.features import FeatureCache
 from ZSADCLIPLib.train import Schedule, SliceSet, fit
 
@@ -74,6 +74,24 @@ def test_a_resumed_training_equals_an_uninterrupted_one(method, data, tmp_path):
     assert_same(whole, resumed, exact=True)
     assert [r["total"] for r in rows] == [r["total"] for r in again]
     assert (tmp_path / "cut" / "training.csv").read_text().count("\n") == 5
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"\x80\x02" + b[2:]])
+def test_a_damaged_checkpoint_begins_again_and_says_so(damage, data, tmp_path):
+    whole, _ = trained("vand", data, folder=tmp_path)
+    last, said = tmp_path / "last.pt", []
+    last.write_bytes(damage(last.read_bytes()))
+    again, rows = trained("vand", data, folder=tmp_path, progress=lambda f, text: said.append(text))
+    assert_same(whole, again, exact=True)
+    assert len(rows) == 2 and "last.pt is damaged: the training begins again" in said
+
+
+def test_a_diverged_training_is_named_and_not_saved(data, tmp_path):
+    adapter = load_adapter("vand:random", backbone())
+    next(adapter.parameters()).data.fill_(np.nan)
+    with pytest.raises(ZSADCLIPError, match="vand diverged in epoch 1: loss nan; give a lower learning_rate than 0.001"):
+        fit(adapter, backbone(), data, Schedule(2, 3), tmp_path)
+    assert not list(tmp_path.glob("*"))
 
 
 @pytest.mark.parametrize("augment", ["flips", "mosaic"])

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import row_tasks
-from .errors import ZSADCLIPError
+from .errors import describe
 from .io import write_json
 from .material import record_to
 from .plan import CODE, Plan
@@ -99,11 +99,11 @@ class _Execution:
         inner = part(self.progress, self._at, self._at + STAGES[name])
         self._at += STAGES[name]
 
-        def settle(step: Step, error: str) -> None:
+        def settle(step: Step, error: str, failed: dict) -> None:
             if error:
                 on_error(step, error)
             elif on_done is not None:
-                on_done(step)
+                on_done(step, failed)
 
         self.steps.run_all(steps, settle, lambda fraction, text: inner(fraction, f"{name}: {text}"))
 
@@ -150,8 +150,8 @@ class _Execution:
             inner(i / len(alive), f"thresholds: {spec['row']}")
             try:
                 row_tasks.settle_row(spec)
-            except ZSADCLIPError as error:
-                self._fail(spec["row"], str(error))
+            except Exception as error:  # the other rows go on
+                self._fail(spec["row"], describe(error))
 
     def _cases(self, stage: str, rows: list[dict], records: list) -> None:
         steps = []
@@ -165,7 +165,9 @@ class _Execution:
                     steps.append(Step(name, f"{stage}-case", (group, record_to(record))))
         left = {spec["row"]: sum(spec in step.arguments[0] for step in steps) for spec in self._alive(rows)}
 
-        def done(step: Step) -> None:
+        def done(step: Step, failed: dict) -> None:
+            for row, why in failed.items():
+                self._fail(row, f"{step.arguments[1]['id']}: {why}")
             for spec in step.arguments[0]:
                 left[spec["row"]] -= 1
                 if stage == "test" and not left[spec["row"]] and spec["row"] not in self.failed:
@@ -176,8 +178,8 @@ class _Execution:
     def _close(self, spec: dict) -> None:
         try:
             row_tasks.close_row(spec, [record.id for record in self.plan.cohort.side("test")])
-        except ZSADCLIPError as error:
-            self._fail(spec["row"], str(error))
+        except Exception as error:  # the other rows go on
+            self._fail(spec["row"], describe(error))
         else:
             self.report({"event": "row", "id": spec["row"], "status": "done"})
 

@@ -118,7 +118,7 @@ class Benchmark(Execution):
             for case in synthetic_plan(profile)
         ]
 
-        def settle(step: Step, error: str) -> None:
+        def settle(step: Step, error: str, failed: dict) -> None:
             if error:
                 raise InputError(f"the embedded {step.id} could not be made: {error}")
 

@@ -1,5 +1,8 @@
 """The errors a user may see: each message names the value, what was expected and what to do."""
 
+import os
+import traceback
+
 
 class ZSADCLIPError(Exception):
     """Base of every error the engine raises on purpose."""
@@ -23,3 +26,10 @@ class DependencyError(ZSADCLIPError):
 
 class OutputError(ZSADCLIPError):
     """Results cannot be written: the disk is full, the folder is read-only or gone, or another run is at work there."""
+
+
+def describe(error: Exception) -> str:
+    """An error's kind and message for the row that failed; with ZSADCLIP_TRACEBACK=1 the log gets where it came from."""
+    if os.environ.get("ZSADCLIP_TRACEBACK") == "1":
+        traceback.print_exception(error)
+    return f"{type(error).__name__}: {error}".removesuffix(": ")

@@ -9,16 +9,17 @@ from __future__ import annotations
 import csv
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from . import __version__
-from .errors import InputError
+from .errors import InputError, describe
 from .evaluate import evaluate_case, regions_of, sketch_case
 from .io import write_csv, write_json, write_volume
 from .material import read_slices, record_from
-from .progress import Progress, part, silent
+from .progress import Cancelled, Progress, part, silent
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .sketch import ScoreSketch
 from .thresholds import froc_levels, from_sketches, parse_rule
@@ -74,14 +75,17 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
 def score_training_case(specs: list[dict], record: dict, progress: Progress = silent) -> dict:
     """Sketch the scores of one training case for rows that share a backbone: ROW/threshold/CASE.npz.
 
-    Sketches "all" and "brain" by region, and "clean", the lesion-free slices within the row's region.
+    Sketches "all" and "brain" by region, and "clean", the lesion-free slices within the row's region. Returns {"rows",
+    "failed": {row id: error}}.
     """
     todo = [spec for spec in specs if not _sketch_path(spec, record).is_file()]
     if not todo:
-        return {"kept": len(specs)}
+        return {"rows": 0}
     started = time.monotonic()
     case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
-    for spec, scores in zip(todo, _maps(todo, case, part(progress, 0.05, 0.9)), strict=True):
+    maps = _maps(todo, case, part(progress, 0.05, 0.9))
+
+    def sketch(spec: dict, scores: np.ndarray) -> None:
         low, high = _range(spec)
         sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high)
         clean = ~case.truth.any(axis=(1, 2))
@@ -89,7 +93,9 @@ def score_training_case(specs: list[dict], record: dict, progress: Progress = si
         sketches["clean"] = ScoreSketch(low, high).add(scores[clean][where], np.zeros(int(where.sum()), bool))
         _note(Path(spec["folder"]), f"threshold-{record['id']}", started, shared=len(todo))
         write_sketches(_sketch_path(spec, record), sketches)
-    return {"rows": len(todo)}
+
+    failed = _each(todo, maps, sketch)
+    return {"rows": len(todo) - len(failed), "failed": failed}
 
 
 def settle_row(spec: dict, progress: Progress = silent) -> dict:
@@ -130,7 +136,7 @@ def settle_row(spec: dict, progress: Progress = silent) -> dict:
 def score_case(specs: list[dict], record: dict, progress: Progress = silent) -> dict:
     """Score and evaluate one test case for rows that share a backbone; needs their threshold.json.
 
-    Returns {"case", "rows": {row id: Dice at the primary rule or None}} of what was computed now.
+    Returns {"case", "rows": {row id: Dice at the primary rule or None}, "failed": {row id: error}} of what was computed now.
     """
     todo = [spec for spec in specs if not _case_path(spec, record).is_file()]
     if not todo:
@@ -139,12 +145,30 @@ def score_case(specs: list[dict], record: dict, progress: Progress = silent) -> 
     case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
     maps, found = _maps(todo, case, part(progress, 0.05, 0.7)), {}
     scored = (time.monotonic() - started) / len(todo)
-    for i, (spec, scores) in enumerate(zip(todo, maps, strict=True)):
-        progress(0.7 + 0.3 * i / len(todo), f"{spec['row']}: evaluating {record['id']}")
+
+    def evaluate(spec: dict, scores: np.ndarray) -> None:
+        progress(0.7 + 0.3 * len(found) / len(todo), f"{spec['row']}: evaluating {record['id']}")
         began = time.monotonic()
         found[spec["row"]] = _evaluate(spec, case, scores)
         _note(Path(spec["folder"]), f"test-{record['id']}", began - scored)
-    return {"case": record["id"], "rows": found}
+
+    failed = _each(todo, maps, evaluate)
+    return {"case": record["id"], "rows": found, "failed": failed}
+
+
+def _each(specs: list[dict], maps: list, work: Callable[[dict, np.ndarray], None]) -> dict[str, str]:
+    """Work on the map of each row; one that fails, or has an error for a map, is returned and stops no other."""
+    failed = {}
+    for spec, scores in zip(specs, maps, strict=True):
+        try:
+            if isinstance(scores, Exception):
+                raise scores
+            work(spec, scores)
+        except Cancelled:
+            raise
+        except Exception as error:
+            failed[spec["row"]] = describe(error)
+    return failed
 
 
 def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
@@ -241,7 +265,7 @@ def _from_sketches(spec: dict, rule, sketches, clean) -> float:
         raise InputError(f"row {spec['row']}: {error}; give threshold.max_subjects more subjects") from error
 
 
-def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray]:
+def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray | Exception]:
     if specs[0]["backbone"] is None:
         from .baseline import equalised
 

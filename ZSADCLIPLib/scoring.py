@@ -81,7 +81,7 @@ def score_slices(backbone, adapters: list, images: np.ndarray, progress: Progres
     """Raw maps float32 (N, S, S) of every adapter for uint8 slices (N, S, S); blank slices are scored once.
 
     The adapters are of one method; a result does not depend on which ones are scored together. A batch that does not fit
-    into memory is halved. Raises ZSADCLIPError when a map is not finite.
+    into memory is halved. Values that are not finite are left for the caller to refuse.
     """
     blank = np.flatnonzero(blank_slices(images)) if len(images) > 1 else np.array([], int)
     todo = np.concatenate([np.setdiff1d(np.arange(len(images)), blank), blank[:1]]).astype(int)
@@ -104,20 +104,36 @@ def score_slices(backbone, adapters: list, images: np.ndarray, progress: Progres
     run_batches(backbone, images, todo, batch, score, keep, progress)
     for target in maps:
         target[blank[1:]] = target[blank[:1]]
-        if not np.isfinite(target).all():
-            raise ZSADCLIPError("the anomaly map has values that are not finite; precision may be too low, try float32")
     return maps
 
 
-def row_maps(specs: list[dict], case: CaseSlices, progress: Progress = silent) -> list[np.ndarray]:
-    """The evaluated map float32 (N, R, C) of each row for a case: scored, brought back to its grid, blurred and scaled."""
-    score = specs[0]["score"]
-    opened = [open_adapter(spec) for spec in specs]
-    backbone, adapters = opened[0][0], [adapter for _, adapter in opened]
+def row_maps(specs: list[dict], case: CaseSlices, progress: Progress = silent) -> list[np.ndarray | ZSADCLIPError]:
+    """The evaluated map float32 (N, R, C) of each row for a case: scored, brought back to its grid, blurred and scaled.
+
+    A row whose adapter cannot be opened or gives values that are not finite has its error there, and the others go on.
+    """
+    score, adapters, broken = specs[0]["score"], {}, {}
+    for spec in specs:
+        try:
+            backbone, adapters[spec["row"]] = open_adapter(spec)
+        except ZSADCLIPError as error:
+            broken[spec["row"]] = error
+    if not adapters:
+        return list(broken.values())
     fit = fit_of(case, specs[0]["slices"]["image_size"], specs[0]["method"])
+    scored = score_slices(backbone, list(adapters.values()), fit.apply(case.image), progress)
+    found = dict(zip(adapters, scored, strict=True))
     out = []
-    for adapter, maps in zip(adapters, score_slices(backbone, adapters, fit.apply(case.image), progress), strict=True):
-        maps = fit.back(maps)
+    for row in (spec["row"] for spec in specs):
+        if row in found and not np.isfinite(found[row]).all():
+            broken[row] = ZSADCLIPError(
+                f"the anomaly map of {row} has values that are not finite: its adapter may have diverged in training, or "
+                "the precision is too low; try float32, or a lower learning rate"
+            )
+        if row in broken:
+            out.append(broken[row])
+            continue
+        adapter, maps = adapters[row], fit.back(found[row])
         if score["gaussian_sigma"] is not None and score["gaussian_sigma"] > 0:
             maps = ndimage.gaussian_filter(maps, (0, score["gaussian_sigma"], score["gaussian_sigma"]))
         maps = scaled(maps, case.brain, score["scale"], layers_of(adapter))

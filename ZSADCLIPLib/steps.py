@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import ClassVar
 
-from .errors import ZSADCLIPError
+from .errors import describe
 from .executor import Execution, execute, failed
 from .progress import Cancelled, Progress
 
@@ -63,17 +62,15 @@ class Steps(Execution):
         state()
         module, _, name = STEPS[item["step"]].partition(":")
         try:
-            getattr(import_module(f".{module}", __package__), name)(*item["arguments"], progress=progress)
+            found = getattr(import_module(f".{module}", __package__), name)(*item["arguments"], progress=progress)
         except Cancelled:
             raise
-        except ZSADCLIPError as error:
-            return failed(item, f"{type(error).__name__}: {error}")
-        except (OSError, MemoryError, RuntimeError, ValueError) as error:
-            traceback.print_exc()  # the row carries one line, the log the rest
-            return failed(item, f"{type(error).__name__}: {error or 'out of memory'}")
-        return {"id": item["id"], "status": "done", "error": ""}
+        except Exception as error:  # whatever it is, the other steps go on
+            return failed(item, describe(error))
+        return {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
 
-    def run_all(self, steps: list[Step], settle: Callable[[Step, str], None], progress: Progress) -> None:
-        """Run steps in any order; `settle` hears of each with its error, "" when it is done."""
+    def run_all(self, steps: list[Step], settle: Callable[[Step, str, dict], None], progress: Progress) -> None:
+        """Run steps in any order; `settle` hears of each with its error, "" when it is done, and {row: error} of the rows
+        that failed in a step that is done for others."""
         items = [{"id": step.id, "step": step.name, "arguments": list(step.arguments)} for step in steps]
-        execute(self, items, lambda n, row: settle(steps[n], row["error"]), progress)
+        execute(self, items, lambda n, row: settle(steps[n], row["error"], row.get("failed", {})), progress)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import importlib.util
 import json
+import math
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from .adapters.base import Adapter
 from .augment import augmented
 from .backbones.base import Backbone
 from .curves import CurveAccumulator
-from .errors import InputError, UsageError
+from .errors import InputError, UsageError, ZSADCLIPError
 from .features import FeatureCache
 from .io import atomic_path
 from .progress import Progress, part, silent
@@ -93,7 +94,7 @@ def fit(
     With `folder`, training.csv and last.pt are written after every epoch, and a run that finds them goes on where the
     last one stopped, with the same result as an undisturbed one. `features` is a folder for the cache on disk that
     trainings on the same slices may share. Raises UsageError for training-free methods, for a folder that holds another
-    schedule, and for float16 without a GPU.
+    schedule, and for float16 without a GPU; ZSADCLIPError when the training diverges, before that epoch is written.
     """
     if not adapter.trainable:
         raise UsageError(f"{adapter.method} is training-free; choose vand, anomalyclip or adaclip")
@@ -113,7 +114,7 @@ def fit(
     }
     identity = json.dumps(identity, sort_keys=True)
     if folder and (folder / "last.pt").is_file():
-        rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity)
+        rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
     cached = schedule.cache != "none" and schedule.augment == "none"
     place = Path(features) if features else folder and folder / "features"
     half = schedule.cache == "disk-half"
@@ -132,6 +133,7 @@ def fit(
     began, first = time.monotonic(), len(rows)
     for epoch in range(first, epochs):
         row = run.epoch(schedule.seed + epoch, part(progress, *(0.3 + 0.7 * (epoch + i) / epochs for i in (0, 1))))
+        _check_converging(adapter, row, epoch + 1)
         rows.append({"epoch": epoch + 1, **row})
         if folder:
             _save(folder, adapter, optimizer, scaler, identity, rows)
@@ -193,10 +195,29 @@ def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[di
         writer.writerows(rows)
 
 
-def _resume(path: Path, adapter, optimizer, scaler, identity: str) -> list[dict]:
-    state = torch.load(path, map_location="cpu", weights_only=True)
+def _check_converging(adapter, row: dict, epoch: int) -> None:
+    if all(map(math.isfinite, row.values())) and all(p.isfinite().all() for p in adapter.parameters()):
+        return
+    raise ZSADCLIPError(
+        f"the training of {adapter.method} diverged in epoch {epoch}: loss {row['total']}; give a lower learning_rate than "
+        f"{adapter.config.learning_rate:g}, or precision float32"
+    )
+
+
+def _resume(path: Path, adapter, optimizer, scaler, identity: str, progress: Progress) -> list[dict]:
+    """The epochs of an earlier run with its state loaded; none, and nothing loaded, when the file is damaged."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        complete = {"adapter", "optimizer", "scaler", "rows", "identity"} <= set(state)
+    except Exception:  # a damaged file can make the libraries below raise anything
+        complete = False
+    if not complete:
+        progress(0.0, f"{path.name} is damaged: the training begins again")
+        return []
     if state["identity"] != identity:
-        raise UsageError(f"{path} belongs to another method, backbone, data set or schedule; choose an empty folder")
+        raise UsageError(
+            f"{path} belongs to another method, backbone, data set, start or schedule; choose an empty folder, or delete it"
+        )
     adapter.load_state_dict(state["adapter"])
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from .errors import InputError, UsageError
+from .errors import InputError, UsageError, ZSADCLIPError
 from .lock import folder_lock
 from .progress import Progress, Report, part, quiet, silent
 
@@ -105,7 +105,8 @@ class Train:
             held = [r for r in cohort.records if r.id in row["threshold"]["cases"]]
             for i, record in enumerate(held):
                 inner = part(progress, 0.9 + 0.08 * i / len(held), 0.9 + 0.08 * (i + 1) / len(held))
-                row_tasks.score_training_case([row], record_to(record), inner)
+                for why in row_tasks.score_training_case([row], record_to(record), inner).get("failed", {}).values():
+                    raise ZSADCLIPError(f"no threshold from {record.id}: {why}")
             threshold = row_tasks.settle_row(row).get(profile.threshold.rule)  # a rule of the test data has none
         backbone, adapter = open_adapter(row)
         provenance = dict(adapter.provenance)
