@@ -37,7 +37,7 @@ LEVELS = [
     ["devices", "batches", "checkpoint", "detector", "features", "train"],
     ["executor", "processes", "cluster", "batch", "table"],
     ["scoring", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"],
-    ["detect_job", "benchmark_job", "train_job"],
+    ["detect_job", "benchmark_job", "train_job", "weights_job"],
     ["jobs"],
     ["child", "worker"],
     ["arguments", "__main__"],

@@ -339,9 +339,9 @@ def test_local_model_files_are_checked_before_they_are_taken(slicer_env, tmp_pat
     import hashlib
 
     from ZSADCLIPSlicer import choices
-    from ZSADCLIPSlicer.download import adopt
 
     from ZSADCLIPLib.backbones import BACKBONES, BackboneInfo
+    from ZSADCLIPLib.backbones.weights import adopt
     from ZSADCLIPLib.errors import WeightsError
 
     one = BackboneInfo("One", "x", {"one.pt": ("https://x", hashlib.sha256(b"weights").hexdigest())})
@@ -351,11 +351,10 @@ def test_local_model_files_are_checked_before_they_are_taken(slicer_env, tmp_pat
     good, bad, target = tmp_path / "renamed.pt", tmp_path / "one.pt", str(tmp_path / "Ünï côde")
     good.write_bytes(b"weights")
     bad.write_bytes(b"something else")
-    ignore = lambda fraction, text: None  # noqa: E731
     with pytest.raises(WeightsError, match="sha256"):
-        adopt("One", [str(bad)], target, ignore)
+        adopt("One", [str(bad)], target)
     assert [m.state for m in choices.models(target) if m.key == "One"] == ["missing"]
-    adopt("One", [str(good)], target, ignore)
+    adopt("One", [str(good)], target)
     assert [m.state for m in choices.models(target) if m.key == "One"] == ["installed"]
     with pytest.raises(WeightsError, match="vocab.txt.*all of its files"):
-        adopt("Two", [str(tmp_path / "a.bin")], target, ignore)
+        adopt("Two", [str(tmp_path / "a.bin")], target)

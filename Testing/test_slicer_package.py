@@ -96,6 +96,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 sys.path.append(TESTING)
 import slicer_harness
+import ZSADCLIPLib.child  # a model can be downloaded before the packages are there
 env = slicer_harness.start(MODULE)
 from slicer_cases import fake, head
 node = head()

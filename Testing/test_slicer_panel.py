@@ -109,7 +109,7 @@ def test_a_missing_model_offers_its_download(panel, monkeypatch):
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a[0]) or True)
     panel.ui.downloadButton.click()
-    spin(lambda: panel.models.fetch is None)
+    spin(lambda: panel.models.fetch is None, 60)
     assert asked == [text]
     assert "offline" in panel.ui.statusLabel.text  # HF_HUB_OFFLINE=1 in tests
 
@@ -425,7 +425,7 @@ def test_local_files_of_a_missing_model(panel, tmp_path, monkeypatch):
     wrong.write_bytes(b"no weights")
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileNames", staticmethod(lambda *a: [str(wrong)]))
     panel.ui.localFilesButton.click()
-    spin(lambda: panel.models.fetch is None)
+    spin(lambda: panel.models.fetch is None, 60)
     assert "sha256" in panel.ui.statusLabel.text and panel.models.model().state == "missing"
 
 

@@ -98,6 +98,39 @@ def test_a_missing_package_says_where_to_look(logic):
         logic.process(head(), command=fake("missing"))
 
 
+@pytest.mark.parametrize("place", ["_read", "_store"])
+@pytest.mark.parametrize("error", [AttributeError("wonder"), MemoryError()])
+def test_a_result_that_cannot_be_taken_over_ends_the_run(logic, monkeypatch, place, error):
+    """Whatever goes wrong, the run ends, so that the panel is not left with 'Cancel' for ever."""
+    from ZSADCLIPSlicer.detection import Detection
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(Detection, place, fails)
+    run = logic.process(head(), wait=False, command=fake())
+    follow(run, lambda r, e: r.done)
+    assert (str(error) or "MemoryError") in str(run.error)
+    assert any("Traceback" in line for line in run.log)
+
+
+def test_a_download_is_stopped_within_a_second(slicer_env):
+    import slicer
+    from ZSADCLIPSlicer.download import Fetch
+
+    for stop in (Fetch.cancel, Fetch.abort):
+        fetch = Fetch("PMC-CLIP", command=fake("slow"))
+        fetch.start()
+        while fetch.poll()[0] == 0:
+            time.sleep(0.01)
+        start, pid = time.monotonic(), fetch._child.pid
+        stop(fetch)
+        while not fetch.done:
+            fetch.poll()
+        assert time.monotonic() - start < 1.0 and fetch.error == "" and gone(pid)
+    assert not [name for name in os.listdir(slicer.app.temporaryPath) if name.startswith("ZSADCLIP-")]
+
+
 def test_unreadable_result_is_an_error(logic):
     from ZSADCLIPSlicer.detection import EngineError
 
@@ -190,7 +223,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
         "print(child.pid, flush=True)\n"
         "time.sleep(60)"
     )
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "ZSADCLIP")}
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "ZSADCLIP")])}
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=environment)
     child = int(process.stdout.readline())
     assert not gone(child, 0.1)

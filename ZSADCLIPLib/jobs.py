@@ -11,8 +11,9 @@ from .documents import parse_json
 from .errors import InputError, UsageError
 from .steps import Steps
 from .train_job import Train
+from .weights_job import GetWeights
 
-JOBS = {"detect": Detect, "train": Train, "benchmark": Benchmark, "steps": Steps}
+JOBS = {"detect": Detect, "train": Train, "benchmark": Benchmark, "steps": Steps, "weights": GetWeights}
 TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict, "tuple": tuple, "None": type(None)}
 
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import tempfile
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -15,15 +16,13 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-import ZSADCLIPLib
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 
 from . import exchange, findingstable, results, segmentation
 from .geometry import volumeOf
-from .process import ChildProcess, childCommand, childEnvironment, isOutOfMemory
+from .process import ChildProcess, isOutOfMemory, startEngine
 
-LIBRARY = Path(ZSADCLIPLib.__file__).resolve().parent.parent
 POLL_SECONDS = 0.02
 
 
@@ -85,8 +84,9 @@ class Detection:
         self.settings = settings
         self._input, self._brain, self._segment, self._into = inputNode, brainMask, brainSegment, into
         self._colors, self._python = colors, python
-        self._volume = volumeOf(inputNode)
-        self._command = command or (lambda job: childCommand(job, python))
+        self._volume = volumeOf(inputNode)  # until it is written
+        self._shape = self._volume.shape
+        self._command = command
         self._folder: Path | None = None
         self._child: ChildProcess | None = None
         self._case: dict = {}
@@ -101,8 +101,8 @@ class Detection:
 
     @property
     def log(self) -> list[str]:
-        """What the child printed."""
-        return self._child.log if self._child else []
+        """What the child printed, and the traceback of an error on this side."""
+        return getattr(self.error, "log", None) or (self._child.log if self._child else [])
 
     @property
     def childPid(self) -> int | None:
@@ -121,6 +121,7 @@ class Detection:
             if self._brain is not None:
                 mask = results.maskArray(self._brain, self._input, self._segment).T.astype(np.uint8)
                 exchange.write(self._folder / "brain.nii", mask, self._volume.affine)
+            self._volume = None
             self._launch()
         except BaseException:
             self._clean()
@@ -132,14 +133,7 @@ class Detection:
         output = self._folder / "out"
         job.write_text(json.dumps(self.settings.job(self._folder / "input.nii", brain, output)), encoding="utf-8")
         self._case = {}
-        # An interpreter other than Slicer's own must not see the paths that Slicer's launcher set.
-        base = slicer.util.startupEnvironment() if self._python else None
-        self._child = ChildProcess(self._command(job), childEnvironment(LIBRARY, base))
-        try:
-            self._child.start()
-        except OSError as error:
-            raise InputError(_("The Python interpreter {path} cannot be started: {error}. Correct it under Advanced.").format(
-                path=self._child.command[0], error=error.strerror or error)) from error  # fmt: skip
+        self._child = startEngine(job, self._python, self._command)
 
     def poll(self) -> list[dict]:
         """Follow the child; returns its progress events since the last call."""
@@ -182,12 +176,13 @@ class Detection:
             self._end(dropped=True)
             return
         try:
-            outcome, scores = self._read()
-        except (OSError, ValueError, KeyError, ZSADCLIPError) as error:
-            message = _("The result of the engine cannot be read: {error}").format(error=error)
-            self._end(error=EngineError(message, list(self.log)))
+            result = self._store(*self._read())
+        except Exception as error:  # whatever it is, a run that does not end could not even be cancelled
+            message = _("The result of the engine cannot be read: {error}").format(
+                error=str(error) or type(error).__name__)  # fmt: skip
+            self._end(error=EngineError(message, [*self.log, *traceback.format_exc().splitlines()]))
             return
-        self._end(result=self._store(outcome, scores))
+        self._end(result=result)
 
     def _read(self) -> tuple[dict, np.ndarray]:
         output = self._folder / "out"
@@ -196,7 +191,7 @@ class Detection:
         now = self._input.GetImageData().GetDimensions()
         if scores.shape != now:
             raise InputError(_("the volume changed its size from {old} to {new} during the run").format(
-                old=self._volume.shape, new=now))  # fmt: skip
+                old=self._shape, new=now))  # fmt: skip
         return outcome, scores
 
     def _store(self, outcome: dict, scores: np.ndarray):

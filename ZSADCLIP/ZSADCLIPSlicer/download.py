@@ -1,84 +1,72 @@
-"""Getting weights in the background, from the network or from local files: one thread, asked for its progress."""
+"""Getting weights in the background, from the network or from local files: the engine's own job in a child process.
+
+A thread would crawl: in Slicer other threads of Python run only while the main thread runs Python, not while it waits for
+the user.
+"""
 
 from __future__ import annotations
 
+import json
 import shutil
-import threading
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from slicer.i18n import tr as _
+import slicer
 
-from ZSADCLIPLib.errors import WeightsError, ZSADCLIPError
-from ZSADCLIPLib.progress import Cancelled, Progress
+from .process import ChildProcess, startEngine
 
 
 class Fetch:
-    """Runs `work(progress)` in a thread.
+    """Downloads the files of a backbone, or takes over local `files`, into `folder` (empty: the engine's cache).
 
     `poll()` returns (fraction, text) of the moment; when `done` is True, `error` is None, a message, or "" when it was
-    cancelled.
+    cancelled. `start()` raises InputError when the interpreter cannot be started.
     """
 
-    def __init__(self, work: Callable[[Progress], object]):
+    def __init__(self, backbone: str, files: Sequence[str] = (), folder: str = "", python: str = "",
+                 command: Callable[[Path], list[str]] | None = None):  # fmt: skip
         self.error, self.done = None, False
-        self._work, self._state, self._stop = work, (0.0, ""), threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._job = {"job": "weights", "backbone": backbone, "folder": folder, "files": [str(path) for path in files]}
+        self._python, self._command = python, command
+        self._state = (0.0, "")
+        self._folder: Path | None = None
+        self._child: ChildProcess | None = None
 
     def start(self) -> None:
-        self._thread.start()
+        self._folder = Path(tempfile.mkdtemp(prefix="ZSADCLIP-", dir=slicer.app.temporaryPath or None))
+        job = self._folder / "job.json"
+        try:
+            job.write_text(json.dumps(self._job), encoding="utf-8")
+            self._child = startEngine(job, self._python, self._command)
+        except BaseException:
+            self._end(None)
+            raise
 
     def cancel(self) -> None:
-        self._stop.set()
+        """Ask it to stop; `poll()` tells when it did, within a second."""
+        if self._child is not None:
+            self._child.cancel()
+
+    def abort(self) -> None:
+        """Stop at once."""
+        if self._child is not None and not self.done:
+            self._child.kill()
+            self._end("")
 
     def poll(self) -> tuple[float, str]:
+        for event in self._child.poll() if not self.done else ():
+            kind = event["event"]
+            if kind == "progress":
+                self._state = (event["fraction"], event["text"])
+            elif kind == "result":
+                self._end(None)
+            elif kind == "cancelled":
+                self._end("")
+            elif kind == "error":
+                self._end(event["message"])
         return self._state
 
-    def _progress(self, fraction: float, text: str) -> None:
-        if self._stop.is_set():
-            raise Cancelled("stopped by the user")
-        self._state = (fraction, text)
-
-    def _run(self) -> None:
-        try:
-            self._work(self._progress)
-        except Cancelled:
-            self.error = ""
-        except (ZSADCLIPError, OSError) as error:
-            self.error = str(error)
-        self.done = True
-
-
-def download(name: str, folder: str, progress: Progress) -> None:
-    """Fetch the files of a named backbone into `folder` (empty: the engine's cache)."""
-    from ZSADCLIPLib.backbones import weights
-
-    weights.download(name, folder or None, progress)
-
-
-def adopt(name: str, paths: Sequence[str], folder: str, progress: Progress) -> None:
-    """Copy local files of a named backbone into `folder` (empty: the engine's cache), each checked before it is there.
-
-    A file is known by its name; a model of a single file with a pinned checksum takes it under any name. Raises
-    WeightsError naming the files that are lacking or differ.
-    """
-    from ZSADCLIPLib.backbones import BACKBONES
-    from ZSADCLIPLib.backbones.weights import cache_dir, verify
-    from ZSADCLIPLib.io import atomic_path
-
-    files = BACKBONES[name].files
-    given = {Path(path).name: Path(path) for path in paths}
-    if len(files) == len(given) == 1 and next(iter(files.values()))[1]:
-        given = dict(zip(files, given.values(), strict=True))
-    lacking = [filename for filename in files if filename not in given]
-    if lacking:
-        raise WeightsError(_("{model} also needs {names}; choose all of its files at once.").format(
-            model=name, names=", ".join(lacking)))  # fmt: skip
-    target = Path(folder or cache_dir()) / name
-    target.mkdir(parents=True, exist_ok=True)
-    for n, (filename, (_url, sha)) in enumerate(files.items()):
-        progress(n / len(files), filename)
-        verify(given[filename], sha)
-        with atomic_path(target / filename) as temporary:
-            shutil.copyfile(given[filename], temporary)
-    progress(1.0, name)
+    def _end(self, error: str | None) -> None:
+        self.error, self.done = error, True
+        shutil.rmtree(self._folder, ignore_errors=True)

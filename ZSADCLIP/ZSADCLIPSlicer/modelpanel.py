@@ -6,8 +6,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from ZSADCLIPLib.errors import ZSADCLIPError
+
 from . import choices, menus
-from .download import Fetch, adopt, download
+from .download import Fetch
 from .settings import setting
 
 
@@ -112,7 +114,7 @@ class ModelPanel:
             return
         model = self.model()
         if slicer.util.confirmOkCancelDisplay(choices.downloadText(model), _("Download a model")):
-            self._start(Fetch(lambda progress: download(model.key, setting("WeightsFolder"), progress)))
+            self._start(Fetch(model.key, (), setting("WeightsFolder"), setting("Python")))
 
     def onLocalFiles(self) -> None:
         """Ask for the files of the model and take them over."""
@@ -122,11 +124,15 @@ class ModelPanel:
             slicer.util.mainWindow(), _("Choose {names}").format(names=names), setting("WeightsFolder")
         )
         if paths:
-            self._start(Fetch(lambda progress: adopt(model.key, paths, setting("WeightsFolder"), progress)))
+            self._start(Fetch(model.key, paths, setting("WeightsFolder"), setting("Python")))
 
     def _start(self, fetch: Fetch) -> None:
+        try:
+            fetch.start()
+        except (ZSADCLIPError, OSError) as error:
+            self._say(str(error), bad=True)
+            return
         self.fetch = fetch
-        fetch.start()
         self._timer.start()
         self._showState()
 
@@ -147,4 +153,5 @@ class ModelPanel:
         """Stop what runs."""
         self._timer.stop()
         if self.fetch is not None:
-            self.fetch.cancel()
+            self.fetch.abort()
+            self.fetch = None

@@ -13,13 +13,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from slicer.i18n import tr as _
 
+import ZSADCLIPLib
+from ZSADCLIPLib.errors import InputError
+
+LIBRARY = Path(ZSADCLIPLib.__file__).resolve().parent.parent
 GRACE_SECONDS = 0.7  # the child answers a cancel within one batch; after this long its process tree is ended
 LOG_LINES = 2000
+YIELD_SECONDS = 0.001  # in Slicer the readers run only while the main thread lets go of Python
 FINAL = ("result", "error", "cancelled")
 
 
@@ -42,6 +47,27 @@ def childEnvironment(library: Path, base: Mapping[str, str] | None = None) -> di
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(library), environment.get("PYTHONPATH", "")]))
     environment.update(PYTHONUTF8="1", PYTHONIOENCODING="utf-8")
     return environment
+
+
+def startEngine(job: Path, python: str = "", command: Callable[[Path], list[str]] | None = None) -> ChildProcess:
+    """The started child for a job file; `command(job)` stands in for the engine's own command line.
+
+    Raises InputError when the interpreter cannot be started.
+    """
+    # An interpreter other than Slicer's own must not see the paths that Slicer's launcher set.
+    base = None
+    if python:
+        from slicer.util import startupEnvironment
+
+        base = startupEnvironment()
+    line = command(job) if command else childCommand(job, python)
+    child = ChildProcess(line, childEnvironment(LIBRARY, base))
+    try:
+        child.start()
+    except OSError as error:
+        raise InputError(_("The Python interpreter {path} cannot be started: {error}. Correct it under Advanced.").format(
+            path=line[0], error=error.strerror or error)) from error  # fmt: skip
+    return child
 
 
 def isOutOfMemory(message: str) -> bool:
@@ -101,6 +127,7 @@ class ChildProcess:
         """The events since the last call, in order."""
         if not self.running:
             return []
+        time.sleep(YIELD_SECONDS)
         finished = self._process.poll() is not None
         if finished:
             for reader in self._readers:
@@ -196,5 +223,11 @@ def _endTree(process: subprocess.Popen) -> None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(process.pid, signal.SIGKILL)
         else:
-            subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
-    process.wait(5)
+            subprocess.run(
+                ["taskkill", "/F", "/T", "/PID", str(process.pid)],
+                capture_output=True,
+                check=False,
+                creationflags=_hiddenWindow(),
+            )
+    with contextlib.suppress(subprocess.TimeoutExpired):  # the system is still at it; waiting longer would stall Slicer
+        process.wait(5)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
+from ..atomic import atomic_path
 from ..errors import WeightsError
 from ..progress import Progress, silent
 from .fetch import fetch, sha256_of
@@ -76,6 +79,30 @@ def download(name: str, target: str | Path | None = None, progress: Progress = s
         paths.append(path)
     progress(1.0, f"{name} is installed")
     return paths
+
+
+def adopt(
+    name: str, given: Sequence[str | Path], target: str | Path | None = None, progress: Progress = silent
+) -> None:
+    """Copy local files of a named backbone into TARGET/NAME (default: the cache), each checked before it is there.
+
+    A file is known by its name; a model of a single file with a pinned checksum takes it under any name. Raises
+    WeightsError naming the files that are lacking or differ.
+    """
+    files = _downloadable(name).files
+    named = {Path(path).name: Path(path) for path in given}
+    if len(files) == len(named) == 1 and next(iter(files.values()))[1]:
+        named = dict(zip(files, named.values(), strict=True))
+    lacking = [filename for filename in files if filename not in named]
+    if lacking:
+        raise WeightsError(f"{name} also needs {', '.join(lacking)}; choose all of its files at once")
+    folder = Path(target or cache_dir()) / name
+    for i, (filename, (_url, sha)) in enumerate(files.items()):
+        progress(i / len(files), filename)
+        verify(named[filename], sha)
+        with atomic_path(folder / filename) as temporary:
+            shutil.copyfile(named[filename], temporary)
+    progress(1.0, f"{name} is installed")
 
 
 def _downloadable(name: str) -> BackboneInfo:
