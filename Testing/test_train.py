@@ -89,7 +89,9 @@ def test_a_damaged_checkpoint_begins_again_and_says_so(damage, data, tmp_path):
 def test_a_diverged_training_is_named_and_not_saved(data, tmp_path):
     adapter = load_adapter("vand:random", backbone())
     next(adapter.parameters()).data.fill_(np.nan)
-    with pytest.raises(ZSADCLIPError, match="vand diverged in epoch 1: loss nan; give a lower learning_rate than 0.001"):
+    with pytest.raises(
+        ZSADCLIPError, match="vand diverged in epoch 1: loss nan; give a lower learning_rate than 0.001"
+    ):
         fit(adapter, backbone(), data, Schedule(2, 3), tmp_path)
     assert not list(tmp_path.glob("*"))
 
@@ -153,6 +155,10 @@ def test_another_schedule_is_refused(data, tmp_path):
     trained("vand", data, folder=tmp_path)
     with pytest.raises(UsageError, match="belongs to another"):
         trained("vand", data, folder=tmp_path, seed=5)
+    with pytest.raises(UsageError, match="belongs to another"):
+        trained("vand", SliceSet(data.images, np.roll(data.masks, 1, axis=1)), folder=tmp_path)
+    with pytest.raises(UsageError, match="belongs to another"):
+        fit(load_adapter("vand:random:7", backbone()), backbone(), data, Schedule(2, 3), tmp_path)
 
 
 def test_adaclip_batch_is_the_mean_of_single_losses_and_gradients(data):

@@ -1,6 +1,7 @@
 """`zsadclip train` and `zsadclip data audit` as their users meet them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from small_models import VIT
 
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.checkpoint import read_info
+from ZSADCLIPLib.io import read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +58,46 @@ def test_a_finetune_goes_on_from_a_file_and_a_second_run_keeps_it(place, capsys)
     assert "vand: kept" in capsys.readouterr().out and (out / "vand.safetensors").read_bytes() == before
 
 
+def test_other_settings_data_or_start_are_refused_where_a_training_is(place, tmp_path, capsys):
+    write_brains(tmp_path / "data")
+    common, out = ("--data", tmp_path / "data"), tmp_path / "out"
+    assert train(place, out, *common) == 0
+    assert train(place, out, *common, "--cache", "none", "--device", "cpu") == 0  # where features are kept is no matter
+    before = (out / "vand.safetensors").read_bytes()
+    start = place / "industrial" / "vand.safetensors"
+    assert start.is_file() or train(place, place / "industrial", "--domain", "industrial") == 0
+    wrong = {
+        "adapter.training.schedule.seed": ("--seed", 5),
+        "adapter.training.slices": ("--slices", "lesion+1"),
+        "method": ("--method", "anomalyclip"),
+        "start": ("--start", start),
+        "adapter.training.schedule.half": ("--cache", "disk-half"),
+    }
+    for name, options in wrong.items():
+        assert train(place, out, *common, *options) == 2
+        error = capsys.readouterr().err
+        assert f"{out} holds a training with other" in error and name in error and "choose another folder" in error
+    for mask in (tmp_path / "data").rglob("*-seg.nii.gz"):
+        image = mask.with_name(mask.name.replace("-seg", "-t2w"))
+        write_volume(image, replace(read_volume(image), array=read_volume(image).array * 2))
+    assert train(place, out, *common) == 2
+    assert "adapter.training.data, threshold_data" in capsys.readouterr().err
+    (out / "identity.json").unlink()
+    assert train(place, out, *common) == 2 and "settings that it does not tell" in capsys.readouterr().err
+    assert (out / "vand.safetensors").read_bytes() == before
+
+
 def test_what_cannot_be_trained_is_said(place, tmp_path, capsys):
     assert train(place, tmp_path) == 2
     assert "the domain brain needs data" in capsys.readouterr().err
     assert train(place, tmp_path, "--data", place / "data", "--start", "nowhere.pth") == 1
     assert "there is no adapter file nowhere.pth" in capsys.readouterr().err
+
+
+def test_an_industrial_training_heeds_no_file_of_the_profile(place, tmp_path, capsys):
+    profile = json.loads((place / "profile.json").read_text()) | {"methods": {"vand": {"industrial": "mvtec.pth"}}}
+    (tmp_path / "profile.json").write_text(json.dumps(profile))
+    assert train(place, tmp_path / "out", "--domain", "industrial", "--profile", tmp_path / "profile.json") == 0
 
 
 def test_the_audit_is_printed_and_saved(place, tmp_path, capsys):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,21 +76,25 @@ def training_of(
 ) -> tuple[dict, tuple, dict]:
     """One training outside a benchmark: its specification, the arguments of its slices, and a row to score with.
 
-    Without a cohort it trains on industrial images; `start` is an adapter file, None a random start.
+    Without a cohort it trains on industrial images; `start` is an adapter file, None a random start. The specification's
+    "identity" holds everything that adapter and threshold depend on, files by content.
     """
     maker = _Maker(profile, cohort, out, machine, hashes)
     if cohort is None:
-        maker.start(method)
+        settings = maker.start(method)["settings"]
         (spec,) = maker.industrial.values()
     row = maker.row(Row(method, "brats", "default", "random", "brain")) if cohort else {"method": method}
     if cohort is not None:
         (spec,) = maker.brain.values()
+        others = ("row", "split", "test_data", "keep")
+        settings = {name: value for name, value in row["settings"].items() if name not in others}
     ((folder, (_, *arguments)),) = maker.slice_sets.items()
     spec = {
         **spec,
         "folder": str(out),
         "start": start or spec["start"],
         "start_label": Path(start).name if start else "random",
+        "identity": {"method": method, "start": hashes(start) if start else None, **_without_cache(settings)},
     }
     scoring = {"backbone": spec["backbone"], "source": str(out / "adapter.safetensors"), "overrides": {}}
     return spec, (folder, *arguments), {**row, **scoring, "folder": str(out / "threshold")}
@@ -285,7 +290,8 @@ class _Maker:
             "domain": "industrial",
         }
         label = f"trained on {images['images']} synthetic industrial images, key {key}"
-        return {"source": str(folder / "adapter.safetensors"), "id": key, "label": label}
+        source = str(folder / "adapter.safetensors")
+        return {"source": source, "id": key, "label": label, "settings": _plain(identity)}
 
 
 def _check_settings(method: str, settings: dict) -> None:
@@ -297,6 +303,14 @@ def _check_settings(method: str, settings: dict) -> None:
         load_prompts(config_from_dict(kind.Config, settings).prompts)
     except UsageError as error:
         raise UsageError(f"methods.{method}.settings: {error}") from error
+
+
+def _without_cache(settings: dict) -> dict:
+    """Settings of a training but for where its features are kept; half of their digits is another matter."""
+    settings = deepcopy(settings)
+    schedule = settings.get("schedule") or settings["adapter"]["training"]["schedule"]
+    schedule["half"] = schedule.pop("cache") == "disk-half"
+    return settings
 
 
 def _plain(value):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import importlib.util
 import json
 import math
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -112,9 +114,11 @@ def fit(
         "augment": schedule.augment,
         "precision": schedule.precision,
     }
-    identity = json.dumps(identity, sort_keys=True)
-    if folder and (folder / "last.pt").is_file():
-        rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
+    if folder:
+        identity |= {"start": _digest(p.detach().cpu().numpy() for p in adapter.state_dict().values())}
+        identity = json.dumps(identity | {"data": _digest((data.images, data.masks))}, sort_keys=True)
+        if (folder / "last.pt").is_file():
+            rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
     cached = schedule.cache != "none" and schedule.augment == "none"
     place = Path(features) if features else folder and folder / "features"
     half = schedule.cache == "disk-half"
@@ -193,6 +197,13 @@ def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[di
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+
+
+def _digest(arrays: Iterable[np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array))
+    return digest.hexdigest()[:16]
 
 
 def _check_converging(adapter, row: dict, epoch: int) -> None:

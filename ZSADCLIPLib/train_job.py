@@ -16,7 +16,8 @@ class Train:
     """Train one adapter.
 
     data        folder or manifest of labelled volumes; None with domain "industrial" makes synthetic images.
-    output      gets METHOD.safetensors, training.csv and split.json; a run that finds its own epochs there goes on.
+    output      gets METHOD.safetensors, training.csv and split.json; a run that finds its own epochs there goes on, one that
+                finds those of other settings, data or start is refused.
     start       "random", or an adapter file (ours or the authors') to go on from.
     domain      "brain" trains on the data set's training subjects, "industrial" on synthetic industrial images.
     slices      all, brain, or lesion+K (see settings.Train); settings are config fields such as {"dice": "batch"}.
@@ -67,7 +68,8 @@ class Train:
         base = load_profile(self.profile)
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
         chosen = replace(base.method(self.method), **{k: v for k, v in given.items() if v is not None})
-        chosen = replace(chosen, settings={**chosen.settings, **self.settings})
+        # An industrial adapter that the profile names is for the benchmark's rows; here `start` says what to go on from.
+        chosen = replace(chosen, settings={**chosen.settings, **self.settings}, industrial=None)
         shared = {name: getattr(self, name) for name in ("slices", "augment", "cache") if getattr(self, name)}
         profile = replace(
             base,
@@ -95,6 +97,7 @@ class Train:
         spec, place, row = training_of(
             profile, self.method, cohort, out, Machine(self.device, "float32", self.weights_dir), hashes, self._start()
         )
+        self._claim(spec.pop("identity"))
         build = build_industrial_slices if cohort is None else build_brain_slices
         build(*place, progress=part(progress, 0.02, 0.1))
         if cohort is not None:
@@ -123,9 +126,29 @@ class Train:
         report({"event": "adapter", "id": self.method, "status": "kept" if trained.get("kept") else "done", **result})
         return {**result, "output": self.output}
 
+    def _claim(self, identity: dict) -> None:
+        """Write down what the output is made of; raises UsageError when it holds a training of anything else."""
+        from .io import write_json
+        from .rowfiles import read_json
+
+        out = Path(self.output)
+        known = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}
+        if known != identity and any((out / name).is_file() for name in ("adapter.safetensors", "training/last.pt")):
+            other = ", ".join(_differences(known, identity)) if known else "settings that it does not tell"
+            raise UsageError(f"{out} holds a training with other {other}; choose another folder, or delete this one")
+        write_json(out / "identity.json", identity)
+
     def _start(self) -> str | None:
         if self.start == "random":
             return None
         if not Path(self.start).is_file():
             raise InputError(f"there is no adapter file {self.start}; give one, or random")
         return self.start
+
+
+def _differences(first: object, second: object, name: str = "") -> list[str]:
+    """Names of the settings that differ, inner ones with a dot."""
+    if not (isinstance(first, dict) and isinstance(second, dict)):
+        return [] if first == second else [name]
+    names = sorted(first.keys() | second.keys())
+    return [d for n in names for d in _differences(first.get(n), second.get(n), f"{name}.{n}".lstrip("."))]
