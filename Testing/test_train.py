@@ -118,12 +118,34 @@ def test_a_feature_folder_is_shared_and_announced(data, tmp_path):
     schedule = Schedule(1, 3, cache="disk")
     fit(adapter, backbone(), data, schedule, tmp_path / "a", lambda f, t: said.append(t), tmp_path / "features")
     assert said[0].startswith("features of 6 slices: ") and said[0].endswith("MB")
-    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
+    stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "features").rglob("*")}
     again = load_adapter("vand:random", backbone())
     fit(again, backbone(), data, schedule, tmp_path / "b", features=tmp_path / "features")
-    assert stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "features").iterdir()}
+    assert len(stamps) > 2 and stamps == {p: p.stat().st_mtime_ns for p in (tmp_path / "features").rglob("*")}
     assert_same(adapter, again, exact=True)
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_start_of_another_config_does_not_get_the_features_of_the_first(data, tmp_path):
+    first, other, alone = (
+        load_adapter("vand:random", backbone(), {"layers": layers}) for layers in ((1, 2), (2,), (2,))
+    )
+    schedule = Schedule(1, 3, cache="disk")
+    for adapter, name in ((first, "a"), (other, "b")):
+        fit(adapter, backbone(), data, schedule, tmp_path / name, features=tmp_path / "features")
+    fit(alone, backbone(), data, Schedule(1, 3, cache="none"))
+    assert len(list((tmp_path / "features").glob("*/complete.json"))) == 2
+    assert_same(other, alone)
+
+
+def test_features_of_another_shape_are_computed_anew(data, tmp_path):
+    adapter = load_adapter("vand:random", backbone())
+    FeatureCache(adapter, backbone(), data.images, tmp_path / "f").fill(3)
+    (name, *_) = sorted((tmp_path / "f").glob("*.npy"))
+    good = np.load(name)
+    np.save(name, good[:, :1])
+    FeatureCache(adapter, backbone(), data.images, tmp_path / "f").fill(3)
+    np.testing.assert_array_equal(np.load(name), good)
 
 
 def test_autocast_trains_close_to_float32_and_float16_needs_a_gpu(data):

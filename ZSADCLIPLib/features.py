@@ -106,7 +106,10 @@ class FeatureCache:
             label = json.loads((self._folder / "complete.json").read_text(encoding="utf-8"))
             if label != self._label():
                 return False
-            self._arrays = {key: np.load(self._folder / f"{key}.npy", mmap_mode="r") for key in self._shapes}
+            arrays = {key: np.load(self._folder / f"{key}.npy", mmap_mode="r") for key in self._shapes}
+            if any(arrays[key].shape != (len(self._images), *shape) for key, shape in self._shapes.items()):
+                return False
+            self._arrays = arrays
         except (OSError, ValueError):
             return False
         return True

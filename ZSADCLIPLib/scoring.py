@@ -19,7 +19,6 @@ from .material import CaseSlices, fit_of
 from .progress import Progress, silent
 from .scaling import scale_range, scaled
 
-FEATURE_FIELDS = ("layers", "reference_layers", "vv_blocks", "pos_embed", "score_views", "kind")
 # Settings of the image score alone, which the benchmark does not use; the map does not depend on them.
 MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}
 
@@ -61,11 +60,6 @@ def layers_of(adapter) -> int:
     return len(adapter.config.layers) if adapter.method in ("vand", "anomalyclip") else 1
 
 
-def _features_key(adapter) -> tuple:
-    """What the frozen features of a method depend on, beside backbone and images."""
-    return tuple(getattr(adapter.config, name, None) for name in FEATURE_FIELDS)
-
-
 def range_of(spec: dict) -> tuple[float, float]:
     """Bounds of a row's scaled scores, which its sketches span."""
     if spec["backbone"] is None:
@@ -90,7 +84,7 @@ def score_slices(backbone, adapters: list, images: np.ndarray, progress: Progres
     def score(batched: torch.Tensor) -> tuple[torch.Tensor, ...]:
         seen, found = {}, []
         for adapter in adapters:
-            key = _features_key(adapter)
+            key = tuple(adapter.feature_settings().items())
             if key not in seen:
                 seen[key] = adapter.features(backbone, batched)
             found.append(adapter.predict(backbone, seen[key], images.shape[-1]).maps)

@@ -95,8 +95,9 @@ def fit(
 
     With `folder`, training.csv and last.pt are written after every epoch, and a run that finds them goes on where the
     last one stopped, with the same result as an undisturbed one. `features` is a folder for the cache on disk that
-    trainings on the same slices may share. Raises UsageError for training-free methods, for a folder that holds another
-    schedule, and for float16 without a GPU; ZSADCLIPError when the training diverges, before that epoch is written.
+    trainings on the same slices may share, one folder below it for each setting of features. Raises UsageError for
+    training-free methods, for a folder that holds another schedule, and for float16 without a GPU; ZSADCLIPError when the
+    training diverges, before that epoch is written.
     """
     if not adapter.trainable:
         raise UsageError(f"{adapter.method} is training-free; choose vand, anomalyclip or adaclip")
@@ -120,12 +121,11 @@ def fit(
         if (folder / "last.pt").is_file():
             rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
     cached = schedule.cache != "none" and schedule.augment == "none"
-    place = Path(features) if features else folder and folder / "features"
+    # Adapters that differ in nothing the features depend on share a folder; a start of another config gets its own.
+    label = f"{backbone.fingerprint} {json.dumps(adapter.feature_settings(), sort_keys=True)}"
+    shared = features and Path(features) / hashlib.sha256(label.encode()).hexdigest()[:12]
+    place = shared or (folder and folder / "features")
     half = schedule.cache == "disk-half"
-    # A shared folder is keyed by whoever shares it; adapters that differ in nothing the features depend on may use one.
-    label = (
-        backbone.fingerprint if features else f"{backbone.fingerprint} {json.dumps(adapter.describe(), sort_keys=True)}"
-    )
     frozen = FeatureCache(
         adapter, backbone, data.images, place if cached and schedule.cache.startswith("disk") else None, half, label
     )

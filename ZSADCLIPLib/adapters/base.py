@@ -13,6 +13,7 @@ from ..errors import UsageError
 from .losses import DICE_OVER
 from .prompts import PromptSet, load_prompts
 
+FEATURE_FIELDS = ("layers", "reference_layers", "vv_blocks", "pos_embed", "score_views", "kind")
 Features = dict[str, Tensor]
 """What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
 
@@ -68,6 +69,10 @@ class Adapter(nn.Module, ABC):
     def display_range(self, backbone: Backbone) -> tuple[float, float]:
         """The raw values drawn as the ends of the colour scale, the same for every image so that cases compare."""
         return 0.0, 1.0
+
+    def feature_settings(self) -> dict:
+        """The config fields that `features` depends on, beside backbone and images; adapters that agree may share them."""
+        return {name: getattr(self.config, name) for name in FEATURE_FIELDS if hasattr(self.config, name)}
 
     def describe(self) -> dict:
         """Config and prompts, JSON-able, stored with every result and checkpoint."""
