@@ -187,6 +187,18 @@ def test_a_finished_run_needs_no_model(data, tmp_path):
     assert key != detect(data, "elsewhere", plane="coronal").key
 
 
+def test_files_in_settings_and_folders_of_weights_enter_the_key_by_content(data, tmp_path):
+    (tmp_path / "weights").mkdir()
+    files = [tmp_path / "prompts.json", tmp_path / "weights" / "model.bin"]
+    settings = {"settings": {"prompts": str(files[0])}, "weights": str(tmp_path / "weights")}
+    keys = set()
+    for contents in ((b"1", b"1"), (b"2", b"1"), (b"1", b"2")):
+        for file, content in zip(files, contents, strict=True):
+            file.write_bytes(content)
+        keys |= {detect(data, "out", **settings).key for _ in range(2)}
+    assert len(keys) == 3
+
+
 @pytest.mark.parametrize("damage", ["map", "mask", "png", "json", "input", "gone"])
 def test_damaged_results_are_made_again(data, tmp_path, damage):
     source = tmp_path / "c0.nii"

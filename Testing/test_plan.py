@@ -95,6 +95,40 @@ def test_missing_weights_are_named_before_any_work(place, tmp_path, monkeypatch)
         )
 
 
+def test_the_code_version_tells_sources_apart(tmp_path, monkeypatch):
+    from ZSADCLIPLib import version
+
+    found = []
+    for text in (b"a = 1\n", b"a = 2\n", b"a = 1\r\n"):
+        (tmp_path / "version.py").write_bytes(text)
+        monkeypatch.setattr(version, "__file__", str(tmp_path / "version.py"))
+        found.append(version.code_version.__wrapped__())
+    assert found[0].startswith("0.1.0+") and found[0] != found[1] and found[0] == found[2]
+
+
+def test_files_that_a_profile_names_enter_keys_by_content(place, tmp_path):
+    model, prompts = tmp_path / "model.json", tmp_path / "prompts.json"
+    words = {"normal": ["{}"], "abnormal": ["broken {}"], "templates": ["a {}"]}
+    base, rows = load_profile(place / "tiny.json"), select_rows(("vand-industrial", "vand-brats"))
+    given = base.backbones["default"].name
+    vand = replace(base.method("vand"), settings={"prompts": str(prompts)})
+    named = replace(
+        base,
+        backbones={**base.backbones, "default": Model(str(model), "random:3")},
+        methods={**base.methods, "vand": vand},
+    )
+
+    def keys_with(config, sentences):
+        model.write_text(json.dumps(config))
+        prompts.write_text(json.dumps(sentences))
+        return set(keys(plan_of(place, named, rows=rows)).values())
+
+    first = keys_with(given, words)
+    assert keys_with(given, words) == first
+    assert not first & keys_with({**given, "embed_dim": 99}, words)
+    assert not first & keys_with(given, {**words, "abnormal": ["ill {}"]})
+
+
 @pytest.mark.parametrize(
     "settings, words",
     [

@@ -236,9 +236,13 @@ def _by_content(value: object) -> object:
     """A setting with the digest of a file in the place of its name."""
     if isinstance(value, (tuple, list)):
         return [_by_content(each) for each in value]
+    if isinstance(value, dict):
+        return {key: _by_content(each) for key, each in value.items()}
     if not isinstance(value, str):
         return value
     try:
-        return content_hash(value) if Path(value).is_file() else value
+        path = Path(value)
+        # A plain word is a name even where a folder is called so; a folder of weights is given by a path.
+        return content_hash(path) if path.is_file() or (path.is_dir() and path.name != value) else value
     except (OSError, ValueError):
         return value

@@ -14,7 +14,7 @@ from .material import record_to
 from .rowfiles import content_key, row_folder
 from .rows import Row
 from .settings import Model, Profile
-from .sources import published, weights_id
+from .sources import model_id, published, settings_id, weights_id
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
 
@@ -171,20 +171,20 @@ class _Maker:
         spec["backbone"] = self._backbone(model, row.method)
         spec["overrides"] = self._overrides(row.method)
         settings["backbone"] = {
-            "name": model.name,
+            "name": model_id(model, self.hashes),
             "weights_id": weights_id(model, self.machine.weights_dir, self.hashes),
             "activation": spec["backbone"]["activation"],
             "precision": self.machine.precision,
         }
         spec["source"] = start["source"] if start else row.method
-        settings["adapter"] = {"overrides": spec["overrides"], "start": start and start["id"]}
+        settings["adapter"] = {"overrides": settings_id(spec["overrides"]), "start": start and start["id"]}
         spec["start_label"] = start["label"] if start else row.start
         if row.trained_on is None:
             return
         records = self.cohort.training(chosen.max_subjects, profile.split.seed)
         place = self._slices({"brain": self.cohort.digest(records)}, "brain-slices", records)
         settings["adapter"]["training"] = {
-            "settings": chosen.settings,
+            "settings": settings_id(chosen.settings),
             "schedule": self._schedule(row.method),
             "data": self.cohort.digest(records),
             "slices": profile.train.slices,
@@ -229,7 +229,9 @@ class _Maker:
     def _training(self, method: str, backbone: dict, place: str, subjects: int) -> dict:
         chosen = self.profile.method(method)
         shared = {"slices": place, "limit": chosen.max_slices, "method": method, "settings": chosen.settings}
-        shared |= {"backbone": backbone, "half": self.profile.train.cache == "disk-half"}
+        model = {**backbone, "name": model_id(Model(backbone["name"]), self.hashes)}
+        shared |= {"backbone": model, "half": self.profile.train.cache == "disk-half"}
+        shared |= {"seed": self.profile.train.seed} if chosen.max_slices else {}  # which slices the limit leaves
         return {
             "method": method,
             "backbone": backbone,
@@ -277,10 +279,12 @@ class _Maker:
             "backbone": weights_id(model, self.machine.weights_dir, self.hashes),
             "activation": backbone["activation"],
             "schedule": self._schedule(name),
-            "settings": method.settings,
+            "settings": settings_id(method.settings),
             "max_slices": method.max_slices,
             "images": {**images, "size": size},
         }
+        if model.weights is not None:  # which may fit, or be random numbers for, several models
+            identity["model"] = model_id(model, self.hashes)
         key = content_key(_plain(identity))
         folder = self.out / "adapters" / f"{name}-{key}"
         self.industrial[str(folder)] = self._training(name, backbone, place, 0) | {

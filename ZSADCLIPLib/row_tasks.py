@@ -23,6 +23,7 @@ from .progress import Cancelled, Progress, part, silent
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .sketch import ScoreSketch
 from .thresholds import froc_levels, from_sketches, parse_rule
+from .version import code_version
 
 
 def train_adapter(spec: dict, progress: Progress = silent) -> dict:
@@ -245,7 +246,7 @@ def _manifest(spec: dict) -> dict:
         "row": spec["row"],
         "key": spec["key"],
         "schema": SCHEMA,
-        "code_version": __version__,
+        "code_version": code_version(),
         "split": spec["settings"]["split"],
         "test_data": spec["settings"]["test_data"],
         "backbone": backbone,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from .adapters.prompts import load_prompts, prompt_sets
 from .adapters.registry import METHODS
 from .backbones.registry import BACKBONES
 from .backbones.weights import cache_dir, find_file, locate
@@ -34,6 +35,21 @@ def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str
         raise WeightsError(f"the backbone {model.name!r} needs weights: an open_clip tag, a file, or random:SEED")
     files = {"": EMBEDDED / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
     return content_key({name: hashes(path) for name, path in files.items()})
+
+
+def model_id(model: Model, hashes: FileHashes) -> str | dict:
+    """The model's name, or, for a config file, a digest of its content; a config given as such is its own."""
+    if isinstance(model.name, str) and model.name.endswith(".json"):
+        return f"sha256 {hashes(model.name)[:16]}"
+    return model.name
+
+
+def settings_id(settings: dict) -> dict:
+    """Settings of a method with the prompts themselves in the place of a prompt file's name."""
+    prompts = settings.get("prompts")
+    if isinstance(prompts, str) and prompts not in prompt_sets():
+        return {**settings, "prompts": load_prompts(prompts).to_dict()}
+    return settings
 
 
 def published(method: str, name: str, weights_dir: str | None) -> Path:
