@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from conftest import affine
 
+from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.audit import audit, markdown, write_audit
-from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.errors import DependencyError, InputError
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
@@ -120,6 +121,39 @@ def test_the_files_say_the_same(planted, tmp_path):
     assert rows[0]["lesion_mm3"] == "24 3" and rows[0]["shape"] == "12x12x10"
     text = paths[2].read_text()
     assert text == markdown(found) and "**unusable**" in text and "| usable | 4 |" in text
+
+
+def manifest(tmp_path, *lines):
+    put(tmp_path, 1)
+    put(tmp_path, 2)
+    text = "\n".join(["id,image,mask,split,rule", *lines])
+    (tmp_path / "m.csv").write_text(text.format(*(f"{t}/{t}" for t in ("BraTS-MET-00001-000", "BraTS-MET-00002-000"))))
+    return tmp_path / "m.csv"
+
+
+def test_an_unknown_rule_costs_a_case_not_the_audit(tmp_path, monkeypatch):
+    lines = ["a,{0}-t2w.nii.gz,{0}-seg.nii.gz,,2032", "b,{1}-t2w.nii.gz,{1}-seg.nii.gz,,2023"]
+    found = audit(manifest(tmp_path, *lines))
+    assert "unknown label rule '2032'" in found.cases[0].errors[0] and found.cases[1].usable
+
+    def unreadable(path):
+        raise DependencyError("SimpleITK is missing")
+
+    monkeypatch.setattr("ZSADCLIPLib.audit.read_volume", unreadable)
+    assert [case.errors for case in audit(tmp_path / "m.csv").cases] == [["SimpleITK is missing"]] * 2
+
+
+def test_lines_without_a_side_are_told(tmp_path):
+    lines = ["a,{0}-t2w.nii.gz,{0}-seg.nii.gz,train,2023", "b,{1}-t2w.nii.gz,{1}-seg.nii.gz,,2023"]
+    (problem,) = audit(manifest(tmp_path, *lines)).problems
+    assert problem.startswith("case b has no split while other lines")
+
+
+def test_ignored_labels_are_no_errors(planted, tmp_path, capsys):
+    case = next(case for case in audit(planted[1], ignore=(7,)).cases if case.id == "BraTS-MET-00003-000")
+    assert case.usable and case.lesions == 2
+    assert main(["data", "audit", str(planted[1]), "--ignore", "7", "9", "--out", str(tmp_path)]) == 0
+    assert "BraTS-MET-00003-000: **unusable**" not in capsys.readouterr().out
 
 
 def test_cancelling_and_empty_folders(planted, tmp_path):

@@ -67,6 +67,15 @@ def test_keys_follow_what_matters(place):
     assert changed(place, metrics={"bins": 10, "slice_policy": "all"}) == set()
 
 
+def test_manifest_lines_without_a_side_are_listed(place, tmp_path):
+    names = [f"BraTS-MET-{n:05d}-000" for n in range(3)]
+    files = [f"{name},{place / 'data' / name / name}" for name in names]
+    lines = [f"{file}-t2w.nii.gz,{side}" for file, side in zip(files, ("train", "test", ""), strict=True)]
+    (tmp_path / "m.csv").write_text("\n".join(["id,image,split", *lines]))
+    cohort = read_cohort(load_profile(place / "tiny.json"), tmp_path / "m.csv", FileHashes(tmp_path / "h.json"))
+    assert len(cohort.records) == 2 and "case BraTS-MET-00002-000 has no split" in cohort.problems[0]
+
+
 def test_methods_and_data_make_keys(place, tmp_path):
     base = load_profile(place / "tiny.json")
     other = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), epochs=3)})

@@ -69,6 +69,7 @@ def data_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--channel", default="t2w", help="t1n, t1c, t2w or t2f")
     p.add_argument("--label-rule", default="auto", help="auto, a year such as 2023, or nonzero")
     p.add_argument("--target", choices=["wt", "tc", "et"], default="wt")
+    p.add_argument("--ignore", nargs="+", type=int, default=[], metavar="LABEL", help="label values that do not count")
 
 
 def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
@@ -106,7 +107,9 @@ def run_data(arguments: argparse.Namespace, bar: Callable) -> int:
 
     shown = bar()
     try:
-        found = audit(arguments.source, arguments.channel, arguments.label_rule, arguments.target, shown)
+        found = audit(
+            arguments.source, arguments.channel, arguments.label_rule, arguments.target, shown, tuple(arguments.ignore)
+        )
     finally:
         shown.close()
     print(markdown(found))

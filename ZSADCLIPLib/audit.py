@@ -11,12 +11,13 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Record, find_records
-from .errors import InputError
+from .errors import ZSADCLIPError
 from .findings import components
 from .intensity import brain_mask, is_skull_stripped
 from .io import read_volume, write_csv, write_json, write_text
 from .labels import label_rule
 from .progress import Progress, silent
+from .splits import without_side
 from .volume import Volume
 
 
@@ -98,25 +99,32 @@ class Audit:
 
 
 def audit(
-    source: str | os.PathLike, channel: str = "t2w", rule: str = "auto", target: str = "wt", progress: Progress = silent
+    source: str | os.PathLike,
+    channel: str = "t2w",
+    rule: str = "auto",
+    target: str = "wt",
+    progress: Progress = silent,
+    ignore: tuple[int, ...] = (),
 ) -> Audit:
     """Read every case of a folder or manifest; broken ones are listed and the others go on.
 
+    `ignore` names further label values that count neither as lesion nor as healthy.
     Raises InputError only when the source itself holds nothing, and whatever `progress` raises.
     """
     problems: list[str] = []
     records = find_records(source, channel, rule, problems)
+    problems += without_side(records)
     cases, seen = [], {}
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     for number, record in enumerate(records):
         progress(number / len(records), f"case {record.id} ({number + 1} of {len(records)})")
-        cases.append(_audit_case(record, root, target, seen))
+        cases.append(_audit_case(record, root, target, tuple(ignore), seen))
     progress(1.0, f"{len(records)} cases")
     usable = tuple(record for record, case in zip(records, cases, strict=True) if case.usable)
     return Audit(str(source), target, tuple(cases), tuple(problems), usable)
 
 
-def _audit_case(record: Record, root: Path, target: str, seen: dict[str, str]) -> CaseAudit:
+def _audit_case(record: Record, root: Path, target: str, ignore: tuple[int, ...], seen: dict[str, str]) -> CaseAudit:
     place = os.path.relpath(record.image, root)
     case = CaseAudit(record.id, record.subject, record.site, record.rule, place)
     try:
@@ -127,8 +135,8 @@ def _audit_case(record: Record, root: Path, target: str, seen: dict[str, str]) -
             case.errors.append(f"its voxels equal those of {seen[digest]}: a duplicate")
         seen.setdefault(digest, record.id)
         if record.mask is not None:
-            _measure_mask(case, image, read_volume(record.mask), target)
-    except InputError as error:
+            _measure_mask(case, image, read_volume(record.mask), target, ignore)
+    except ZSADCLIPError as error:
         case.errors.append(str(error))
     return case
 
@@ -148,7 +156,7 @@ def _measure_image(case: CaseAudit, image: Volume) -> None:
         case.errors.append(f"every voxel of the image is {case.low:g}")
 
 
-def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str) -> None:
+def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str, ignore: tuple[int, ...]) -> None:
     labels = np.rint(mask.array)
     values, counts = np.unique(labels, return_counts=True)
     case.labels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
@@ -160,8 +168,8 @@ def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str) -> 
         case.errors.append(f"the mask has another grid than the image (shape {mask.shape} against {image.shape})")
         return
     try:
-        truth, _ = label_rule(case.rule).split(labels.astype(np.int64), target)
-    except InputError as error:
+        truth, _ = label_rule(case.rule, ignore).split(labels.astype(np.int64), target)
+    except ZSADCLIPError as error:
         case.errors.append(str(error))
         return
     parts = components(truth)

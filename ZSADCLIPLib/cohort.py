@@ -12,7 +12,7 @@ from .errors import InputError
 from .io import write_json, write_volume
 from .progress import Progress, silent
 from .settings import Profile
-from .splits import Split, apply_split, make_split, read_split, shuffled, split_of
+from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
 
 TRAIN_SEED, TEST_SEED = 2000, 5000
 OTHER_ANATOMY = 3  # every third synthetic test brain has the anatomy that no training brain has
@@ -88,6 +88,7 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
         split = read_split(profile.split.file)
     elif any(record.split for record in records):
         split = split_of(records)
+        problems += without_side(records)
     else:
         split = make_split((record.subject for record in records), profile.split.fraction, profile.split.seed)
     records = apply_split(records, split)

@@ -6,7 +6,6 @@ from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .adapters.prompts import load_prompts
 from .adapters.registry import METHODS
 from .cohort import Cohort, FileHashes
 from .errors import UsageError
@@ -14,7 +13,7 @@ from .material import record_to
 from .rowfiles import content_key, row_folder
 from .rows import Row
 from .settings import Model, Profile
-from .sources import model_id, published, settings_id, weights_id
+from .sources import check_settings, model_id, published, settings_id, weights_id
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
 
@@ -107,7 +106,7 @@ class _Maker:
         self.brain: dict[str, dict] = {}
         self.slice_sets: dict[str, tuple] = {}
         for name, chosen in profile.methods.items():
-            _check_settings(name, chosen.settings)
+            check_settings(name, chosen.settings)
 
     def row(self, row: Row) -> dict:
         """The specification of a row; adapters and slices it needs are added to the plan."""
@@ -296,17 +295,6 @@ class _Maker:
         label = f"trained on {images['images']} synthetic industrial images, key {key}"
         source = str(folder / "adapter.safetensors")
         return {"source": source, "id": key, "label": label, "settings": _plain(identity)}
-
-
-def _check_settings(method: str, settings: dict) -> None:
-    """Raises UsageError naming the setting that the method's config does not take, hours before its training would."""
-    from .adapters.base import config_from_dict
-
-    kind = METHODS[method].load()
-    try:
-        load_prompts(config_from_dict(kind.Config, settings).prompts)
-    except UsageError as error:
-        raise UsageError(f"methods.{method}.settings: {error}") from error
 
 
 def _without_cache(settings: dict) -> dict:

@@ -10,7 +10,7 @@ from .adapters.registry import METHODS
 from .backbones.registry import BACKBONES
 from .backbones.weights import cache_dir, find_file, locate
 from .cohort import FileHashes
-from .errors import WeightsError
+from .errors import UsageError, WeightsError
 from .rowfiles import content_key
 from .settings import Model
 
@@ -50,6 +50,17 @@ def settings_id(settings: dict) -> dict:
     if isinstance(prompts, str) and prompts not in prompt_sets():
         return {**settings, "prompts": load_prompts(prompts).to_dict()}
     return settings
+
+
+def check_settings(method: str, settings: dict) -> None:
+    """Raises UsageError naming the setting that the method's config does not take, hours before its training would."""
+    from .adapters.base import config_from_dict
+
+    kind = METHODS[method].load()
+    try:
+        load_prompts(config_from_dict(kind.Config, settings).prompts)
+    except UsageError as error:
+        raise UsageError(f"methods.{method}.settings: {error}") from error
 
 
 def published(method: str, name: str, weights_dir: str | None) -> Path:

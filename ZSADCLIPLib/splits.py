@@ -119,6 +119,19 @@ def split_of(records: list[Record]) -> Split:
     return Split(sides["train"], sides["test"])
 
 
+def without_side(records: list[Record]) -> list[str]:
+    """One sentence for each record that has no split although others have one: it takes no part."""
+    if not any(record.split for record in records):
+        return []
+    placed = {record.subject for record in records if record.split}
+    return [
+        f"case {record.id} has no split while other lines of the manifest have one, so it neither trains nor tests; "
+        "write train or test, or leave the column empty everywhere"
+        for record in records
+        if record.subject not in placed
+    ]
+
+
 def limit_subjects(records: list[Record], count: int | None, seed: int = SEED) -> list[Record]:
     """The records of `count` subjects in the seeded order (all with None), such as the paper's 50 for AdaCLIP."""
     if count is None:
