@@ -1,6 +1,7 @@
 """One case evaluated whole: every number against a direct computation."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -58,6 +59,19 @@ def test_ignored_voxels_change_nothing(case):
     other = np.where(ignore, 99, scores).astype(np.float32)
     second = evaluate_case(other, truth ^ ignore, brain, thresholds, SPACING, ignore, levels=(0.9, 0.5), region="brain")
     assert first == second
+
+
+def test_float32_scores_are_cut_where_the_sketch_cuts_them(case):
+    _, truth, brain, _ = case
+    sketch = ScoreSketch(0.0, 0.7, 997)
+    edges = np.array([sketch.edge(b) for b in range(1, 997)])
+    scores = np.resize(np.float32(edges), truth.shape)  # half of them lie a little below their edge
+    sketch.add(scores, truth)
+    below = [edge for edge in edges if float(np.float32(edge)) < edge]
+    assert len(below) > 400
+    for edge in below[::40]:
+        found = evaluate_case(scores, truth, brain, {"fixed:0.5": edge})["rules"]["fixed:0.5"]["all"]
+        assert found == asdict(sketch.at(edge))
 
 
 def test_volumes_lesions_and_slices_are_physical(case):

@@ -1,6 +1,7 @@
 """Every figure: its plotted numbers, its files, and what happens when there is nothing to draw."""
 
 import csv
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -53,6 +54,14 @@ def test_captions_name_the_threshold_rule_or_say_there_is_none(drawings):
             or "over all thresholds" in said
             or name == "thresholds"
         )
+
+
+def test_pictures_name_the_slice_of_the_volume_not_of_those_kept(numbers):
+    thinned = Numbers(replace(numbers.run, info={**numbers.run.info, "slices_every": 3}))
+    plain, third = (FIGURES["qualitative-largest"](each) for each in (numbers, thinned))
+    index = plain.data[0]["slice"]
+    assert f"(index {index} of the volume" in plain.caption
+    assert third.data[0]["slice"] == 1 + 3 * index and f"(index {1 + 3 * index} of" in third.caption
 
 
 def test_figure_1_plots_the_values_of_the_table(numbers, drawings):

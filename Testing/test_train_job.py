@@ -47,9 +47,15 @@ def test_a_trained_adapter_carries_its_threshold_and_is_used_by_detect(place, ca
     assert json.loads(case.read_text())["threshold"] == pytest.approx(info.threshold)
 
 
-def test_a_finetune_goes_on_from_a_file_and_a_second_run_keeps_it(place, capsys):
+def test_a_finetune_goes_on_from_a_file_and_a_second_run_keeps_it(place, capsys, monkeypatch):
+    def log(folder, row):
+        (folder / "tensorboard").mkdir(exist_ok=True)
+        (folder / "tensorboard" / "events").write_text(str(row["epoch"]))
+
+    monkeypatch.setattr("ZSADCLIPLib.train._tensorboard", log)
     start, out = place / "industrial", place / "finetune"
     assert train(place, start, "--domain", "industrial") == 0
+    assert (start / "tensorboard" / "events").read_text() == "1" and not (start / "training").exists()
     assert read_info(start / "vand.safetensors").provenance["training"]["domain"] == "industrial"
     assert train(place, out, "--data", place / "data", "--start", start / "vand.safetensors") == 0
     before = (out / "vand.safetensors").read_bytes()

@@ -10,7 +10,7 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .curves import curve, labelled_chunks
+from .curves import curve, labelled_chunks, reaches
 from .errors import InputError
 from .findings import components, remove_small
 from .lesions import froc_case, lesionwise_dice, match_lesions
@@ -144,7 +144,7 @@ def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3) 
     rule = parse_rule(name)
     threshold = volume_threshold(rule, scores, truth, chosen) if value is None else value
     per_slice = np.ndim(threshold) == 1
-    prediction = scores >= (threshold[:, None, None] if per_slice else threshold)
+    prediction = reaches(scores, threshold[:, None, None] if per_slice else threshold)
     found = {"threshold": None if per_slice else float(threshold), "slices": {}}
     if np.isnan(np.max(threshold)):
         return {"threshold": None, "undefined": "the rule needs a lesion and this case has none"}

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate, ndimage
 
-from .curves import CurveAccumulator, labelled_chunks
+from .curves import CurveAccumulator, labelled_chunks, reaches
 from .errors import InputError, UsageError
 from .findings import components, remove_small
 
@@ -94,7 +94,7 @@ def froc_case(
     region = None if region is None else region[box]
     false = []
     for level in levels:
-        prediction = scores >= level
+        prediction = reaches(scores, level)
         if region is not None:
             prediction &= region
         if min_mm3:

@@ -16,6 +16,7 @@ from .settings import Model, Profile
 from .sources import check_settings, model_id, published, settings_id, weights_id
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
+EVALUATION = 2  # likewise, where slices and industrial adapters stay as they are
 
 
 @dataclass(frozen=True)
@@ -116,6 +117,7 @@ class _Maker:
         settings = {
             "row": row.id,
             "code": CODE,
+            "evaluation": EVALUATION,
             "split": self.cohort.split.sha256[:16],
             "test_data": self.cohort.digest(self.cohort.side("test")),
             "threshold_data": self.cohort.digest(held),
@@ -130,8 +132,6 @@ class _Maker:
             "backbone": None,
             "adapter": None,
         }
-        if profile.metrics.min_component_mm3:  # earlier rows of such runs counted dropped parts as detections in FROC
-            settings["froc_counts"] = "kept parts"
         spec = {
             "row": row.id,
             "method": row.method,

@@ -69,6 +69,8 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     with open(folder / "training.csv", encoding="utf-8", newline="") as file:
         training["loss"] = float(list(csv.DictReader(file))[-1]["total"])
     save_adapter(target, adapter, backbone, {"training": training, "code_version": __version__})
+    if (working / "tensorboard").is_dir():
+        shutil.copytree(working / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)
     shutil.rmtree(working, ignore_errors=True)
     return {"epochs": len(rows), "loss": training["loss"]}
 

@@ -64,7 +64,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
                 "row": result.row.id,
                 "case": case["case"],
                 "subject": case["subject"],
-                "slice": int(panel["index"]),
+                "slice": _slice(numbers, panel),
                 "lesion_ml": case["lesion_ml"],
                 "dice_3d": dice,
                 "threshold": np.nan if threshold is None else threshold,
@@ -84,9 +84,9 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
         f"qualitative-{kind}",
         f"Maps of the test volume with the {kind} lesion volume",
         f"Subject {case['subject']}, {case['lesion_ml']:.2f} ml of lesion, the slice with most lesion "
-        f"(number {int(first['index'])} from below); the patient's right is on the left. Green: truth; cyan, dashed: "
-        f"prediction. {said(choice)} Colours run from the median to the highest score of the brain in "
-        "this slice and differ between tiles.",
+        f"(index {_slice(numbers, first)} of the volume, 0 is the lowest); the patient's right is on the left. "
+        f"Green: truth; cyan, dashed: prediction. {said(choice)} Colours run from the median to the highest score of the "
+        "brain in this slice and differ between tiles.",
         f"Slices with anomaly maps of {len(shown)} rows, outlines of truth and prediction.",
         figure,
         data,
@@ -103,6 +103,12 @@ def _chosen(numbers: Numbers, kind: str) -> dict:
 
 def _panel(result: Result, case: dict) -> dict | None:
     return result.files.panel(case["case"]) if any(c["case"] == case["case"] for c in result.files.cases) else None
+
+
+def _slice(numbers: Numbers, panel: dict) -> int:
+    """The slice's index in its volume, of which the run may have kept each k-th slice only (see `material.read_slices`)."""
+    every = int(numbers.run.info.get("slices_every") or 1)
+    return (every - 1) // 2 + every * int(panel["index"])
 
 
 def _scale(panel: dict) -> tuple[float, float]:
