@@ -1,6 +1,7 @@
 """The benchmark on tiny models: every kind of row, resuming, failing, and what a run leaves behind."""
 
 import json
+import shutil
 import zlib
 
 import numpy as np
@@ -80,6 +81,17 @@ def test_settings_that_matter_make_another_row(place, one, tmp_path):
     assert len(list((out / "rows").iterdir())) == 2
     listed = json.loads((out / "run.json").read_text())["rows"]
     assert len(listed) == 1 and read_run(out).results[0].files.folder.name == listed[0]
+
+
+def test_feature_folders_of_killed_runs_are_removed(place, one):
+    out, _, _ = one
+    left, kept = (out / "features" / "key" / name for name in (".0123456789ab.0a1b2c3d", "0123456789ab"))
+    for folder in (left, kept):
+        folder.mkdir(parents=True)
+        (folder / "tokens.npy").write_bytes(b"half")
+    job(place, out, "vand-brats").run()
+    assert not left.exists() and (kept / "tokens.npy").is_file()
+    shutil.rmtree(out / "features")
 
 
 def fill_with_nan(path):

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from .errors import OutputError, UsageError
 from .suffixes import split_suffix
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?:\.nii\.gz|\.[^.]*)?")
+UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
 LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
 BLOCK = 1 << 20
 ADVICE = {
@@ -65,6 +67,18 @@ def clear_temporaries(folder: str | os.PathLike, ours: Callable[[str], bool]) ->
     for name in found:
         _remove(Path(folder, name))
     return len(found)
+
+
+def unfinished(folder: Path) -> Path:
+    """A hidden folder beside `folder`, to be filled and then renamed; nothing is made yet."""
+    return folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+
+
+def clear_unfinished(place: str | os.PathLike) -> None:
+    """Remove the folders of `unfinished` that killed runs left in `place` or below it."""
+    for folder, names, _ in os.walk(place):
+        for name in filter(UNFINISHED.fullmatch, names):
+            shutil.rmtree(Path(folder, name), ignore_errors=True)
 
 
 def seal(paths: Iterable[Path]) -> dict[str, dict]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from .atomic import clear_temporaries
+from .atomic import clear_temporaries, clear_unfinished
 from .errors import InputError, UsageError
 from .executor import Execution
 from .lock import folder_lock
@@ -76,6 +76,7 @@ class Benchmark(Execution):
         for name in OWN_FOLDERS:
             for place, _, _ in os.walk(Path(self.output) / name):
                 clear_temporaries(place, lambda stem: True)
+        clear_unfinished(Path(self.output) / "features")
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
         from .benchmark import run_plan

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-import uuid
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +13,13 @@ import torch
 from torch import Tensor
 
 from .adapters.base import Adapter
+from .atomic import unfinished
 from .backbones.base import Backbone
+from .errors import OutputError
 from .io import write_json
 from .progress import Progress, silent
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class FeatureCache:
@@ -54,15 +58,17 @@ class FeatureCache:
         return {key: value for key, value in features.items() if key != "images"}
 
     def fill(self, batch_size: int, progress: Progress = silent) -> None:
-        """Compute all features in batches, or open a complete folder."""
+        """Compute all features in batches, or open a complete folder; raises OutputError when they do not fit the disk."""
         if self._folder is not None and self._open():
             return
         working = None
         if self._folder is not None:
             # Written beside and renamed when complete: several trainings may fill one folder at once.
-            working = self._folder.with_name(f".{self._folder.name}.{uuid.uuid4().hex[:8]}")
+            working = unfinished(self._folder)
             working.mkdir(parents=True)
         try:
+            if working is not None and self.size_bytes > shutil.disk_usage(working).free:
+                raise self._too_large(working)
             arrays = {key: self._empty(working, key, shape) for key, shape in self._shapes.items()}
             for start in range(0, len(self._images), batch_size):
                 rows = np.arange(start, min(start + batch_size, len(self._images)))
@@ -80,7 +86,28 @@ class FeatureCache:
         shape = (len(self._images), *shape)
         if working is None:
             return np.empty(shape, self._dtype)
-        return np.lib.format.open_memmap(working / f"{key}.npy", "w+", self._dtype, shape)
+        array = np.lib.format.open_memmap(working / f"{key}.npy", "w+", self._dtype, shape)
+        self._reserve(working / f"{key}.npy")
+        return array
+
+    def _reserve(self, path: Path) -> None:
+        """Take a file's space now: a disk that fills up under mapped memory ends the process by a signal."""
+        if not hasattr(os, "posix_fallocate"):  # macOS, Windows
+            return
+        with open(path, "rb+") as file:
+            try:
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            except OSError as error:
+                if error.errno in FULL:
+                    raise self._too_large(path.parent) from error
+                # Other numbers say that this file system cannot reserve.
+
+    def _too_large(self, working: Path) -> OutputError:
+        return OutputError(
+            f"the features of {len(self._images)} slices take {self.size_bytes / 1e6:.1f} MB and the disk of "
+            f"{working.parent} has {shutil.disk_usage(working).free / 1e6:.1f} MB left; free some space, or set train.cache "
+            "(--cache) to disk-half, memory or none"
+        )
 
     def _publish(self, working: Path) -> None:
         for array in self._arrays.values():

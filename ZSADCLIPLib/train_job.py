@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from .atomic import clear_unfinished
 from .errors import InputError, UsageError, ZSADCLIPError
 from .lock import folder_lock
 from .progress import Progress, Report, part, quiet, silent
@@ -79,6 +80,7 @@ class Train:
             train=replace(base.train, precision=self.precision, seed=self.seed, **shared),
         )
         with folder_lock(self.output):
+            clear_unfinished(Path(self.output) / "features")
             return self._train(profile, progress, report)
 
     def _train(self, profile, progress: Progress, report: Report) -> dict:
