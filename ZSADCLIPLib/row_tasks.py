@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import csv
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from . import __version__
+from .clocks import Clock, logged_seconds, runtime_of
 from .errors import InputError, describe
 from .evaluate import evaluate_case, regions_of, sketch_case
 from .io import write_csv, write_json, write_volume
@@ -40,11 +40,12 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     target = folder / "adapter.safetensors"
     if target.is_file():
         return {"kept": True}
-    started = time.monotonic()
+    clock = Clock(spec["backbone"])
     backbone = open_backbone(spec["backbone"])
     adapter = load_adapter(spec["start"], backbone, spec["settings"])
     data = SliceSet(*open_slices(spec["slices"], spec["max_slices"], spec["schedule"]["seed"]))
     working = folder / "training"
+    before = logged_seconds(working / "training.csv")
     rows = fit(adapter, backbone, data, Schedule(**spec["schedule"]), working, progress, spec["features"])
     batch = spec["schedule"]["batch_size"] or adapter.config.batch_size
     training = {
@@ -64,7 +65,7 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
         "loss": rows[-1]["total"],
     }
     write_csv(folder / "training.csv", [{k: v for k, v in row.items() if k != "seconds"} for row in rows])
-    _note(folder, "train", started, epoch_seconds=[row["seconds"] for row in rows])
+    clock.note(folder, "train", before + clock.seconds, epoch_seconds=[row["seconds"] for row in rows])
     # The log keeps its text form only: a file read back and written again must not differ.
     with open(folder / "training.csv", encoding="utf-8", newline="") as file:
         training["loss"] = float(list(csv.DictReader(file))[-1]["total"])
@@ -84,7 +85,7 @@ def score_training_case(specs: list[dict], record: dict, progress: Progress = si
     todo = [spec for spec in specs if not _sketch_path(spec, record).is_file()]
     if not todo:
         return {"rows": 0}
-    started = time.monotonic()
+    clock = Clock(todo[0]["backbone"])
     case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
     maps = _maps(todo, case, part(progress, 0.05, 0.9))
 
@@ -94,7 +95,7 @@ def score_training_case(specs: list[dict], record: dict, progress: Progress = si
         clean = ~case.truth.any(axis=(1, 2))
         where = regions_of(case.brain, case.ignore)[spec["metrics"]["region"]][clean]
         sketches["clean"] = ScoreSketch(low, high).add(scores[clean][where], np.zeros(int(where.sum()), bool))
-        _note(Path(spec["folder"]), f"threshold-{record['id']}", started, shared=len(todo))
+        clock.note(Path(spec["folder"]), f"threshold-{record['id']}", clock.seconds / len(todo))
         write_sketches(_sketch_path(spec, record), sketches)
 
     failed = _each(todo, maps, sketch)
@@ -144,16 +145,16 @@ def score_case(specs: list[dict], record: dict, progress: Progress = silent) -> 
     todo = [spec for spec in specs if not _case_path(spec, record).is_file()]
     if not todo:
         return {"case": record["id"], "rows": {}}
-    started = time.monotonic()
+    clock = Clock(todo[0]["backbone"])
     case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
     maps, found = _maps(todo, case, part(progress, 0.05, 0.7)), {}
-    scored = (time.monotonic() - started) / len(todo)
+    scored = clock.seconds / len(todo)
 
     def evaluate(spec: dict, scores: np.ndarray) -> None:
         progress(0.7 + 0.3 * len(found) / len(todo), f"{spec['row']}: evaluating {record['id']}")
-        began = time.monotonic()
+        began = clock.seconds
         found[spec["row"]] = _evaluate(spec, case, scores)
-        _note(Path(spec["folder"]), f"test-{record['id']}", began - scored)
+        clock.note(Path(spec["folder"]), f"test-{record['id']}", scored + clock.seconds - began)
 
     failed = _each(todo, maps, evaluate)
     return {"case": record["id"], "rows": found, "failed": failed}
@@ -206,26 +207,10 @@ def _volume_like(case, array):
     return read_volume(case.record.image).with_array(np.ascontiguousarray(array, dtype=np.float32))
 
 
-def close_row(spec: dict, cases: list[str], device: str = "") -> None:
+def close_row(spec: dict, cases: list[str]) -> None:
     """Gather runtime.json from the notes of all steps and declare the row finished."""
     folder = Path(spec["folder"])
-    notes = {path.stem: read_json(path) for path in sorted((folder / "seconds").glob("*.json"))}
-    peak = max((note["peak_memory_mb"] or 0 for note in notes.values()), default=0)
-
-    def total(prefix: str) -> float:
-        return round(sum(n["seconds"] for name, n in notes.items() if name.startswith(prefix)), 2)
-
-    write_json(
-        folder / "runtime.json",
-        {
-            "train_seconds": total("train"),
-            "threshold_seconds": total("threshold-"),
-            "test_seconds": total("test-"),
-            "epoch_seconds": notes.get("train", {}).get("epoch_seconds", []),
-            "peak_memory_mb": peak or None,
-            "device": device,
-        },
-    )
+    write_json(folder / "runtime.json", runtime_of(folder))
     finish_row(folder, cases)
 
 
@@ -292,21 +277,3 @@ def _sketch_path(spec: dict, record: dict) -> Path:
 
 def _case_path(spec: dict, record: dict) -> Path:
     return Path(spec["folder"]) / "cases" / f"{record['id']}.json"
-
-
-def _note(folder: Path, name: str, started: float, shared: int = 1, **more) -> None:
-    """Seconds and peak memory of one step, kept apart from what must not differ between runs."""
-    seconds = round((time.monotonic() - started) / shared, 3)
-    write_json(folder / "seconds" / f"{name}.json", {"seconds": seconds, "peak_memory_mb": _peak_mb(), **more})
-
-
-def _peak_mb() -> float | None:
-    """Peak resident memory of this process in MB, None where the system does not say."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    import sys
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)

@@ -23,10 +23,15 @@ from .scaling import scale_range, scaled
 MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}
 
 
+def device_of(model: dict) -> str:
+    """The device behind a specification's; of several GPUs the one that this process was given (`steps.Steps.load`)."""
+    return choose_device(model["device"], torch.cuda.current_device() if torch.cuda.is_available() else 0)
+
+
 @lru_cache(maxsize=2)
 def _backbone(text: str):
     model = json.loads(text)
-    device = choose_device(model["device"])
+    device = device_of(model)
     return load_backbone(
         model["name"],
         model["weights"],
