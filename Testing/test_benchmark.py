@@ -83,6 +83,14 @@ def test_settings_that_matter_make_another_row(place, one, tmp_path):
     assert len(listed) == 1 and read_run(out).results[0].files.folder.name == listed[0]
 
 
+def test_the_time_out_is_for_cases_and_not_for_trainings(tmp_path):
+    found, steps = {}, Steps(time_out=0.01)
+    assert [steps.limit({"step": name}) for name in ("train", "test-case", "threshold-case")] == [None, 0.01, 0.01]
+    step = Step("slices", "industrial-slices", (str(tmp_path / "slices"), 60, 1, 240))
+    steps.run_all([step], lambda step, why, failed: found.update({step.id: why}), silent)
+    assert found == {"slices": ""} and (tmp_path / "slices" / "info.json").is_file()
+
+
 def test_feature_folders_of_killed_runs_are_removed(place, one):
     out, _, _ = one
     left, kept = (out / "features" / "key" / name for name in (".0123456789ab.0a1b2c3d", "0123456789ab"))

@@ -118,7 +118,7 @@ class Run:
 def _work(job: Execution, item: dict) -> dict:
     """One item on a worker, whose model is loaded once and kept while the job stays the same."""
     with _ONE:
-        deadline = None
+        deadline, limit = None, job.limit(item)
 
         def state():
             nonlocal deadline
@@ -126,7 +126,7 @@ def _work(job: Execution, item: dict) -> dict:
                 _LOADED.clear()
                 set_threads(job.threads)
                 _LOADED[job.key] = job.load(0)
-            deadline = time.monotonic() + job.time_out if job.time_out else None
+            deadline = time.monotonic() + limit if limit else None
             return _LOADED[job.key]
 
         def progress(fraction: float, text: str) -> None:
@@ -134,13 +134,13 @@ def _work(job: Execution, item: dict) -> dict:
                 raise _TimeOut
 
         # A case that hangs inside a library cannot be asked to stop: its process ends, and the nanny starts another.
-        last = threading.Timer(2 * job.time_out + 60, os._exit, (1,)) if job.time_out else None
+        last = threading.Timer(2 * limit + 60, os._exit, (1,)) if limit else None
         if last:
             last.start()
         try:
             return job.one(state, item, progress)
         except _TimeOut:
-            return failed(item, f"TimeOut: {LATE.format(job.time_out)}")
+            return failed(item, f"TimeOut: {LATE.format(limit)}")
         finally:
             if last:
                 last.cancel()

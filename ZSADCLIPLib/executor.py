@@ -32,7 +32,7 @@ class Execution:
     executor    "local" or "dask".
     workers     processes; 0 is this process without others (local) or the number the cluster has (dask).
     threads     of the CPU a worker; 0 is all cores divided by the workers of this machine.
-    time_out    seconds a case may take, None without limit; needs a worker process.
+    time_out    seconds a case may take, None without limit; needs a worker process. A benchmark's trainings have none.
     retries     further tries of a case whose worker process died.
     patience    seconds to wait for a network share that is gone.
     shard       "I/N" works on every N-th case, beginning with the I-th, for job arrays.
@@ -66,6 +66,10 @@ class Execution:
         if self.scheduler and self.cluster:
             raise UsageError("give a running scheduler or the settings of a cluster, not both")
         self.part()
+
+    def limit(self, item: dict) -> float | None:
+        """Seconds that an item may take, None without limit."""
+        return self.time_out
 
     def part(self) -> tuple[int, int]:
         """(position from 0, number) of the shard, (0, 1) for a whole run."""

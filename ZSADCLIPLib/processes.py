@@ -106,9 +106,10 @@ class Pool:
         worker.send({"item": self.items[worker.item]})
 
     def _set_deadline(self, worker: Worker) -> None:
-        if self.job.time_out:
-            spare = 0.0 if worker.loaded else LOAD_SECONDS
-            worker.deadline = time.monotonic() + self.job.time_out + spare
+        # A worker that was killed for being late may still have a message on its way.
+        limit = None if worker.item is None else self.job.limit(self.items[worker.item])
+        spare = 0.0 if worker.loaded else LOAD_SECONDS
+        worker.deadline = time.monotonic() + limit + spare if limit else None
 
     def _hear(self) -> None:
         try:

@@ -19,6 +19,7 @@ STEPS = {
     "threshold-case": "row_tasks:score_training_case",
     "test-case": "row_tasks:score_case",
 }
+CASES = ("threshold-case", "test-case")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,10 @@ class Steps(Execution):
         """Steps spread as `job` is."""
         values = {f.name: getattr(job, f.name) for f in fields(Execution)}
         return cls(**{**values, "threads": job.threads or 1})
+
+    def limit(self, item: dict) -> float | None:
+        """Cases have the time-out; trainings and what prepares them, on which many cases rest, take what they need."""
+        return self.time_out if item["step"] in CASES else None
 
     @property
     def key(self) -> str:
