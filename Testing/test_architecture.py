@@ -30,7 +30,7 @@ LEVELS = [
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
     + ["labels", "splits", "results", "rowfiles"]
     + ["scaling", "settings", "profiles", "augment", "material", "cohort"],
-    ["typeset", "tables", "training_table", "comparison", "bins", "decomposition", "figures"]
+    ["typeset", "tables", "training_table", "casetable", "comparison", "bins", "decomposition", "figures"]
     + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],

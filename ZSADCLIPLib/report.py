@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 
 from . import typeset
+from .casetable import case_records, differences_table, volumes_table
 from .claims import claims_table, claims_yaml, judge
 from .comparison import comparison_table, read_paper_table
 from .figures import Drawing, draw_all, save, style
@@ -49,13 +50,14 @@ def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dic
     paper = read_paper_table(paper_table) if paper_table else None
     numbers = Numbers(read_run(out))
     verdicts = judge(numbers)
-    tables = [*results_tables(numbers), training_table(numbers.run)]
+    tables = [*results_tables(numbers), volumes_table(numbers), differences_table(numbers), training_table(numbers.run)]
     tables += [comparison_table(numbers, paper)] if paper else []
     times, claims = runtime_table(numbers.run), claims_table(numbers, verdicts)
     for table in tables:
         typeset.write_table(out / "tables", table)
     typeset.write_table(out, times)
     write_csv(out / "tables" / "results.csv", long_records(numbers))
+    write_csv(out / "tables" / "cases.csv", case_records(numbers))
     write_text(out / "claims.yaml", claims_yaml(numbers, verdicts))
     with style():
         drawings = draw_all(numbers)
@@ -87,7 +89,7 @@ def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, dr
         + table("comparison")
         + table(f"table1-{other}")
         + "".join(table(f"details-{r}", True) for r in (region, other)),
-        "Accuracy": figures("fig1", "ranking"),
+        "Accuracy": figures("fig1", "ranking") + table("differences", True) + table("volumes", True),
         "Thresholds": figures("thresholds") + "".join(table(f"rules-{r}", True) for r in (region, other)),
         "Slices and volumes": figures("fig2", "gap"),
         "Along the brain": figures("fig3", "appendix-b"),
