@@ -1,8 +1,10 @@
 """Dependencies and sample data: what is asked, what is pinned, what is registered; nothing is installed here."""
 
+import os
 import sys
 import types
 from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -54,11 +56,12 @@ def test_packages_of_slicer_are_pinned(install, versions):
 
 def test_torch_comes_through_the_pytorch_extension(install, versions, monkeypatch):
     versions(numpy="2.0", torchvision="0.21")
-    calls = []
+    calls, pinned = [], []
 
     class Logic:
         def installTorch(self, **options):
             calls.append(("torch", options["torchVersionRequirement"]))
+            pinned.append(Path(os.environ["PIP_CONSTRAINT"]).read_text(encoding="utf-8"))
             return object()
 
     extension = types.ModuleType("PyTorchUtils")
@@ -69,7 +72,7 @@ def test_torch_comes_through_the_pytorch_extension(install, versions, monkeypatc
         install, "pip", lambda names, constraints, wheels: calls.append((names, constraints.read_text()))
     )
     install.install()
-    assert calls[0] == ("torch", ">=2.6")
+    assert calls[0] == ("torch", ">=2.6") and "numpy==2.0" in pinned[0] and "PIP_CONSTRAINT" not in os.environ
     names, constraints = calls[1]
     assert "open_clip_torch>=3.3" in names and not any(n.startswith("torch>") for n in names)
     assert "numpy==2.0" in constraints
@@ -136,11 +139,17 @@ def test_sample_data_is_registered_and_made_locally(slicer_env, monkeypatch):
     monkeypatch.setitem(sys.modules, "SampleData", module)
     slicer.app.emit("startupCompleted()")
     (source,) = sources
-    from pathlib import Path
-
     assert Path(source["thumbnailFileName"]).is_file()
     lengths = {len(source[name]) for name in ("uris", "fileNames", "nodeNames")}
     assert lengths == {1}
     (node,) = source["customDownloader"](types.SimpleNamespace(nodeNames=["made here"]))
     array = slicer.util.arrayFromVolume(node)
     assert node.GetName() == "made here" and array.shape == (155, 240, 240) and np.count_nonzero(array) > 1e6
+
+
+def test_the_self_test_is_skipped_without_the_packages_not_passed(slicer_env, monkeypatch):
+    import unittest
+
+    monkeypatch.setattr(slicer_env.module.ZSADCLIPLogic, "ready", lambda self: False)
+    with pytest.raises(unittest.SkipTest, match="not installed"):
+        slicer_env.module.ZSADCLIPTest().runTest()

@@ -145,21 +145,6 @@ def test_edits_are_noticed_and_kept(logic, result):
     assert not segmentation.edited(result.segmentation, result.input)
 
 
-def test_brain_mask_limits_the_findings(logic):
-    import slicer
-    from ZSADCLIPSlicer import findingstable
-
-    node = head()
-    label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
-    half = (slicer.util.arrayFromVolume(node) > 0).astype(np.uint8)
-    half[:, :, :24] = 0  # only the patient's right
-    label.CopyOrientation(node)
-    slicer.util.updateVolumeFromArray(label, half)
-    found = logic.process(node, brainMask=label, command=fake())
-    assert [row["Side"] for row in findingstable.rowsOf(found.findings)] in (["right"], ["midline"])
-    assert np.allclose([findingstable.rowsOf(found.findings)[0][a] for a in "RAS"], LESION, atol=1)
-
-
 def test_export_has_units_and_all_rows(result, tmp_path):
     from ZSADCLIPSlicer import findingstable
 
@@ -262,51 +247,6 @@ def test_the_example_of_the_documentation_runs(slicer_env, monkeypatch):
     scope = {"slicer": slicer, "print": lambda *a: None}
     exec(code, scope)
     assert scope["result"].complete and len(code.splitlines()) <= 12
-
-
-def brain_of_two_segments(node):
-    """A segmentation with the patient's right half and the whole head."""
-    import slicer
-
-    mask = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "brain")
-    mask.SetReferenceImageGeometryParameterFromVolumeNode(node)
-    whole = (slicer.util.arrayFromVolume(node) > 0).astype(np.uint8)
-    half = whole.copy()
-    half[:, :, :24] = 0
-    for name, array in (("right", half), ("whole", whole)):
-        mask.GetSegmentation().AddEmptySegment(name, name)
-        slicer.util.updateSegmentBinaryLabelmapFromArray(array, mask, name, node)
-    return mask
-
-
-def test_one_segment_can_be_the_brain(logic):
-    from ZSADCLIPSlicer import findingstable
-
-    from ZSADCLIPLib.errors import InputError
-
-    node = head()
-    mask = brain_of_two_segments(node)
-    both = logic.process(node, brainMask=mask, command=fake())
-    assert len(findingstable.rowsOf(both.findings)) == 2
-    right = logic.process(node, brainMask=mask, brainSegment="right", command=fake())
-    assert len(findingstable.rowsOf(right.findings)) == 1
-    with pytest.raises(InputError, match="no segment 'gone'"):
-        logic.process(node, brainMask=mask, brainSegment="gone", command=fake())
-
-
-def test_a_brain_mask_that_was_deleted_later_is_said(logic):
-    import slicer
-
-    node = head()
-    mask = brain_of_two_segments(node)
-    result = logic.process(node, brainMask=mask, brainSegment="right", command=fake())
-    assert result.note == ""
-    mask.GetSegmentation().RemoveSegment("right")
-    again = logic.result(result.map)
-    again.setThreshold(0.7)
-    assert "'brain'" in again.note
-    slicer.mrmlScene.RemoveNode(mask)
-    assert "'brain'" in logic.result(result.map).note
 
 
 def test_names_given_by_the_user_stay(result):

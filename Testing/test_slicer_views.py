@@ -44,6 +44,25 @@ def keep(pictures):
     )
 
 
+def test_the_sample_and_its_findings_are_in_view(logic, views):
+    import slicer
+    from ZSADCLIPSlicer import display, sampledata
+
+    composite = display.compositeNodes()[0]
+    node = sampledata.load()
+    assert composite.GetBackgroundVolumeID() == node.GetID()
+    pictures = {name: view.render() for name, view in views.items()}
+    keep(pictures)
+    for name, picture in pictures.items():
+        assert (picture.max(axis=2) > 30).mean() > 0.1, name  # its voxels are far from the origin
+    corner = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed").GetXYToRAS().MultiplyPoint([-200, 400, 0, 1])[:3]
+    display.jump(corner)
+    for name, view in views.items():
+        toView = np.linalg.inv(slicer.util.arrayFromVTKMatrix(view.node.GetXYToRAS()))
+        x, y, distance = (toView @ [*corner, 1])[:3]
+        assert 0 < x < view.size[0] and 0 < y < view.size[1] and abs(distance) < 0.6, name
+
+
 def test_an_error_of_vtk_does_not_pass_unnoticed(slicer_env):
     """The fixture fails a test on what `take` returns at its end."""
     import vtk
@@ -206,3 +225,39 @@ def test_the_users_layers_come_back(logic):
     composite = display.compositeNodes()[0]
     assert composite.GetForegroundVolumeID() == other.GetID()
     assert composite.GetForegroundOpacity() == pytest.approx(0.3)
+
+
+def test_layers_that_the_user_chose_meanwhile_stay(logic):
+    import slicer
+    from ZSADCLIPSlicer import display
+
+    node, other = head(), head(name="other")
+    result = logic.process(node, command=fake())
+    display.showOverlay(result.map, node, 0.6)
+    slicer.util.setSliceViewerLayers(background=other, foreground=None)
+    display.hideOverlay()
+    composite = display.compositeNodes()[0]
+    assert composite.GetBackgroundVolumeID() == other.GetID() and not composite.GetForegroundVolumeID()
+    display.showOverlay(result.map, node, 0.6)
+    slicer.util.setSliceViewerLayers(foreground=other, foregroundOpacity=0.2)
+    display.showOverlay(result.map, node, 0.8)
+    display.hideOverlay()
+    assert composite.GetForegroundVolumeID() == other.GetID()
+    assert composite.GetForegroundOpacity() == pytest.approx(0.2)
+
+
+def test_the_legend_has_the_decimals_that_its_window_needs(logic):
+    import slicer
+    from ZSADCLIPSlicer import display
+
+    result = logic.process(head(), command=fake())
+    display.setLegend(result.map, True)
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(result.map)
+    assert legend.GetLabelFormat() == "%.2f"
+    display.setWindow(result.map, 0.0, 0.01)
+    display.setLegend(result.map, True)
+    assert legend.GetLabelFormat() == "%.5f"
+    legend.SetLabelFormat("%.1e")
+    display.setWindow(result.map, 0.0, 1.0)
+    display.setLegend(result.map, True)
+    assert legend.GetLabelFormat() == "%.1e"

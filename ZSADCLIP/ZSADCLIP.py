@@ -25,7 +25,7 @@ for _folder in (_here, os.path.dirname(_here)):
             sys.path.insert(0, _folder)
         break
 
-from ZSADCLIPSlicer import sampledata  # noqa: E402
+from ZSADCLIPSlicer import menus, sampledata  # noqa: E402
 from ZSADCLIPSlicer.detection import Detection, Settings  # noqa: E402
 from ZSADCLIPSlicer.inputspanel import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.modelpanel import ModelPanel  # noqa: E402
@@ -81,7 +81,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = ZSADCLIPLogic()
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
-        self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh)
+        self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
@@ -92,6 +92,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """The module is reloaded or the application ends: nothing may go on."""
         self.run.abort()
+        self.inputs.cleanup()
         self.models.cleanup()
         self.results.cleanup()
         self.setParameterNode(None)
@@ -103,11 +104,13 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.results.update()
 
     def exit(self):
-        """Another module is shown: the run goes on, the widgets are let go."""
+        """Another module is shown: the run goes on, the widgets are let go and the views left to that module."""
         self.disconnectGui()
+        self.observeInput(None)
 
     def onSceneStartClose(self, caller, event):
         self.run.abort()
+        self.run.forget()
         self.results.setResult(None)
         self.setParameterNode(None)
 
@@ -139,6 +142,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if parameters is not None:
             # Not connectGui, which returns no tag to disconnect by.
             self._guiTag = parameters.connectParametersToGui(self._widgetsOfParameters())
+            menus.translate(self.ui)  # connecting filled the menus with the keys
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
         self.onParametersChanged()
 
@@ -171,10 +175,15 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         event = slicer.vtkMRMLVolumeNode.ImageDataModifiedEvent
         if self._observedInput is not None:
-            self.removeObserver(self._observedInput, event, self.onParametersChanged)
+            self.removeObserver(self._observedInput, event, self.onImageChanged)
         if node is not None:
-            self.addObserver(node, event, self.onParametersChanged)
+            self.addObserver(node, event, self.onImageChanged)
         self._observedInput = node
+
+    def onImageChanged(self, caller=None, event=None):
+        """Other voxels in the chosen volume: the notes on it and whether a run can start; the views are none of it."""
+        self.inputs.showNotes()
+        self.updateApply()
 
     def updateApply(self):
         """Apply is enabled when a run can start; its tooltip says why it cannot."""
@@ -301,6 +310,5 @@ class ZSADCLIPTest(ScriptedLoadableModuleTest):
         from ZSADCLIPSlicer import selftest
 
         if not ZSADCLIPLogic().ready():
-            self.delayDisplay("Skipped: the engine's Python packages are not installed.")
-            return
+            self.skipTest(_("The engine's Python packages are not installed."))
         selftest.run(self, ZSADCLIPLogic())

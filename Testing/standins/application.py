@@ -31,14 +31,18 @@ class IOManager:
 
 
 class LayoutManager:
-    """Remembers a layout id; it has no views."""
+    """Remembers a layout id; its views are those that a test made with slicer_views."""
 
-    def __init__(self):
+    def __init__(self, logic):
+        self._logic = logic
         self.layout = slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
         self.plotViewCount = 0
 
     def setLayout(self, layout):
         self.layout = layout
+
+    def mrmlSliceLogics(self):
+        return self._logic.GetSliceLogics()
 
     def sliceViewNames(self):
         return []
@@ -53,7 +57,7 @@ class Application:
     def __init__(self, qt_application, logic, scene):
         self._qt, self._logic, self._scene = qt_application, logic, scene
         self._callbacks = {}
-        self._layout, self._io, self._modules = LayoutManager(), IOManager(), ModuleManager()
+        self._layout, self._io, self._modules = LayoutManager(logic), IOManager(), ModuleManager()
         self._settings = os.path.join(tempfile.mkdtemp(prefix="slicer-settings-"), "settings.ini")
         self.temporaryPath = tempfile.mkdtemp(prefix="slicer-temporary-")
         self.majorVersion, self.minorVersion = 5, 13

@@ -35,6 +35,31 @@ class Model(Choice):
     files: tuple[tuple[str, str, str], ...] = ()
 
 
+def planeLabel(key: str) -> str:
+    """A plane in the user's language."""
+    return {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}.get(key, key)
+
+
+def deviceLabel(key: str) -> str:
+    """A device in the user's language."""
+    return {
+        "auto": _("automatic"),
+        "cuda": _("CUDA (NVIDIA graphics card)"),
+        "mps": _("Metal (Apple graphics card)"),
+        "cpu": _("CPU"),
+    }.get(key, key)
+
+
+def batchLabel(key: str) -> str:
+    """A batch size in the user's language."""
+    return _("automatic") if key == "auto" else key
+
+
+def colorLabel(key: str) -> str:
+    """A colour map in the user's language; Inferno and Viridis are names."""
+    return {"Blue-White-Red": _("Blue-White-Red")}.get(key, key)
+
+
 def methods() -> list[Choice]:
     """The four methods."""
     return [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]

@@ -19,7 +19,8 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 
-from . import exchange, findingstable, results, segmentation
+from . import exchange, findingstable, resultnodes, segmentation
+from .brainmask import maskArray
 from .geometry import volumeOf
 from .process import ChildProcess, isOutOfMemory, startEngine
 
@@ -90,7 +91,7 @@ class Detection:
         self._folder: Path | None = None
         self._child: ChildProcess | None = None
         self._case: dict = {}
-        self._started = 0.0
+        self._started, self._imageTime = 0.0, 0
         self.result = self.error = None
         self.cancelled = self.dropped = False
         self.notes: list[str] = []
@@ -115,11 +116,12 @@ class Detection:
     def start(self) -> None:
         """Write the inputs and start the child; raises InputError or OSError."""
         self._started = time.monotonic()
+        self._imageTime = self._input.GetImageData().GetMTime()
         self._folder = Path(tempfile.mkdtemp(prefix="ZSADCLIP-", dir=slicer.app.temporaryPath or None))
         try:
             exchange.write(self._folder / "input.nii", self._volume.array, self._volume.affine)
             if self._brain is not None:
-                mask = results.maskArray(self._brain, self._input, self._segment).T.astype(np.uint8)
+                mask = maskArray(self._brain, self._input, self._segment).T.astype(np.uint8)
                 exchange.write(self._folder / "brain.nii", mask, self._volume.affine)
             self._volume = None
             self._launch()
@@ -201,15 +203,18 @@ class Detection:
         if into is not None and into.complete and segmentation.edited(into.segmentation, into.input):
             self.notes.append(_("The earlier segmentation was edited by hand: it was kept, and a new result was made."))
             into = None
-        result = results.store(into, self._input, self._brain, scores, outcome, self._colors)
+        result = resultnodes.store(into, self._input, self._brain, scores, outcome, self._colors)
         result.setAttribute("BrainMask", self._brain.GetName() if self._brain is not None else "")
         result.setAttribute("BrainSegment", self._segment)
         result.setAttribute("Method", self.settings.method)
         result.setAttribute("Model", Path(self.settings.backbone).stem)
         result.setAttribute("Settings", asdict(self.settings))
         result.setAttribute("Seconds", f"{time.monotonic() - self._started:.1f}")
-        findingstable.forget(result.findings)
-        result.refresh()
+        result.refresh()  # verdicts on earlier findings stay with what is found in the same place
+        if not all(row["Accepted"] for row in findingstable.rowsOf(result.findings)):
+            self.notes.append(_("Findings that were rejected before stay rejected."))
+        if self._imageTime != self._input.GetImageData().GetMTime():
+            self.notes.append(_("The image was changed during the run: the result belongs to the image as it was."))
         self.notes += outcome["provenance"]["preprocessing"].get("notes", [])
         return result
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from .colors import colorNode
 
 SAVED_VIEW = "ZSADCLIP.SavedForeground"
+FORMAT = "ZSADCLIP.Format"
 
 
 def setWindow(mapNode, low: float, high: float) -> None:
@@ -44,14 +46,23 @@ def setLegend(mapNode, shown: bool) -> None:
         legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
         if legend is not None:
             legend.SetTitleText(_("Anomaly score"))
-            # Text is scaled to the bar, so shorter numbers would grow: two decimals, more where the window is narrow.
-            window = mapNode.GetDisplayNode().GetWindow()
-            legend.SetLabelFormat(f"%.{2 if window >= 1 else 3 if window >= 0.1 else 5}f")
             legend.SetSize(0.08, 0.4)
             for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
                 text.SetFontSize(12)  # the default would cover a good part of a small view
     if legend is not None:
+        _setFormat(legend, mapNode.GetDisplayNode().GetWindow())
         legend.SetVisibility(shown)
+
+
+def _setFormat(legend, window: float) -> None:
+    """Two decimals, more where the window is narrow: text is scaled to the bar, so that shorter numbers would grow.
+
+    A format that the user has chosen stays.
+    """
+    if legend.GetAttribute(FORMAT) in (None, legend.GetLabelFormat()):
+        wanted = f"%.{2 if window >= 1 else 3 if window >= 0.1 else 5}f"
+        legend.SetLabelFormat(wanted)
+        legend.SetAttribute(FORMAT, wanted)
 
 
 def compositeNodes() -> list:
@@ -62,36 +73,52 @@ def compositeNodes() -> list:
 def showOverlay(mapNode, background, opacity: float) -> None:
     """Put the map in the foreground of every slice view; what was there is remembered until `hideOverlay`."""
     for composite in compositeNodes():
-        if not composite.GetAttribute(SAVED_VIEW):
-            saved = {
-                "background": composite.GetBackgroundVolumeID() or "",
-                "foreground": composite.GetForegroundVolumeID() or "",
-                "opacity": composite.GetForegroundOpacity(),
-                "compositing": composite.GetCompositing(),
-            }
-            composite.SetAttribute(SAVED_VIEW, json.dumps(saved))
+        saved = _saved(composite)
+        now = {
+            "background": composite.GetBackgroundVolumeID() or "",
+            "foreground": composite.GetForegroundVolumeID() or "",
+            "opacity": composite.GetForegroundOpacity(),
+            "compositing": composite.GetCompositing(),
+        }
+        if not saved:
+            saved = dict(now)
+        if now["background"] != saved.get("ourBackground", now["background"]):  # the user chose another one meanwhile
+            saved["background"] = now["background"]
+        if now["foreground"] and now["foreground"] != saved.get("ourForeground", now["foreground"]):
+            saved.update({key: now[key] for key in ("foreground", "opacity", "compositing")})
+        saved["ourBackground"] = background.GetID() if background is not None else now["background"]
+        saved["ourForeground"] = mapNode.GetID()
+        composite.SetAttribute(SAVED_VIEW, json.dumps(saved))
         with slicer.util.NodeModify(composite):
-            if background is not None:
-                composite.SetBackgroundVolumeID(background.GetID())
+            composite.SetBackgroundVolumeID(saved["ourBackground"] or None)
             composite.SetForegroundVolumeID(mapNode.GetID())
             composite.SetForegroundOpacity(opacity)
             composite.SetCompositing(composite.Alpha)
 
 
 def hideOverlay() -> None:
-    """Give every slice view the layers and opacity it had before the overlay was shown."""
+    """Give every slice view the layers and opacity it had before the overlay; what was changed since is left alone."""
     for composite in compositeNodes():
-        saved = composite.GetAttribute(SAVED_VIEW)
+        saved = _saved(composite)
         if not saved:
             continue
-        saved = json.loads(saved)
         composite.RemoveAttribute(SAVED_VIEW)
+        background, foreground = composite.GetBackgroundVolumeID() or "", composite.GetForegroundVolumeID() or ""
+        gone = not foreground and slicer.mrmlScene.GetNodeByID(saved.get("ourForeground", "")) is None
         with slicer.util.NodeModify(composite):
-            if slicer.mrmlScene.GetNodeByID(saved["background"]):
+            if background == saved.get("ourBackground", background) and slicer.mrmlScene.GetNodeByID(
+                saved["background"]
+            ):
                 composite.SetBackgroundVolumeID(saved["background"])
-            composite.SetForegroundVolumeID(saved["foreground"] or None)
-            composite.SetForegroundOpacity(saved["opacity"])
-            composite.SetCompositing(saved["compositing"])
+            if gone or foreground == saved.get("ourForeground", foreground):
+                composite.SetForegroundVolumeID(saved["foreground"] or None)
+            if gone or not foreground or foreground == saved.get("ourForeground", foreground):
+                composite.SetForegroundOpacity(saved["opacity"])
+                composite.SetCompositing(saved["compositing"])
+
+
+def _saved(composite) -> dict:
+    return json.loads(composite.GetAttribute(SAVED_VIEW) or "{}")
 
 
 def overlayShown(mapNode) -> bool:
@@ -100,8 +127,19 @@ def overlayShown(mapNode) -> bool:
 
 
 def jump(world) -> None:
-    """Bring all slice views to a point (RAS mm)."""
-    slicer.vtkMRMLSliceNode.JumpAllSlices(slicer.mrmlScene, *world)
+    """Bring all slice views to a point (RAS mm), and into view where it lies beside what a view shows."""
+    for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
+        node.JumpSlice(*world)  # Slicer's default moves along the normal only
+        if not _inView(node, world):
+            node.JumpSliceByCentering(*world)
+
+
+def _inView(sliceNode, world) -> bool:
+    """True when a point of the slice lies within the view, but for a margin of a twentieth."""
+    toView = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(sliceNode.GetXYToRAS(), toView)
+    place, size = toView.MultiplyPoint([*world, 1.0]), sliceNode.GetDimensions()
+    return all(0.05 * n <= x <= 0.95 * n for x, n in zip(place[:2], size[:2], strict=True))
 
 
 def highlight(world, text: str) -> None:
@@ -109,7 +147,7 @@ def highlight(world, text: str) -> None:
     node = slicer.mrmlScene.GetSingletonNode("ZSADCLIP-Finding", "vtkMRMLMarkupsFiducialNode")
     if node is None:
         node = slicer.vtkMRMLMarkupsFiducialNode()
-        node.SetName("ZSADCLIP finding")
+        node.SetName(_("ZSADCLIP finding"))
         node.SetSingletonTag("ZSADCLIP-Finding")
         node.SetHideFromEditors(True)
         node.SaveWithSceneOff()

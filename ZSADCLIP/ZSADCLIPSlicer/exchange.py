@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import InputError
 
@@ -45,12 +46,14 @@ def read(path: Path) -> np.ndarray:
     another file or a truncated one."""
     data = Path(path).read_bytes()
     if len(data) < OFFSET:
-        raise InputError(f"{Path(path).name} has {len(data)} bytes; expected a NIfTI-1 file, so run again")
+        raise InputError(_("{name} has {count} bytes; expected a NIfTI-1 file, so run again").format(
+            name=Path(path).name, count=len(data)))  # fmt: skip
     header = np.frombuffer(data, HEADER, 1)[0]
     kind, shape = CODES.get(int(header["datatype"])), tuple(int(n) for n in header["dim"][1:4])
     if header["sizeof_hdr"] != HEADER.itemsize or header["magic"] != b"n+1" or kind is None:
-        raise InputError(f"{Path(path).name} is no uncompressed NIfTI-1 file of numbers; run again")
+        raise InputError(_("{name} is no uncompressed NIfTI-1 file of numbers; run again").format(name=Path(path).name))
     count, offset = int(np.prod(shape)), int(header["vox_offset"])
     if min(shape) < 1 or len(data) < offset + count * np.dtype(kind).itemsize:
-        raise InputError(f"{Path(path).name} is truncated: its header claims {shape} voxels; run again")
+        raise InputError(_("{name} is truncated: its header claims {shape} voxels; run again").format(
+            name=Path(path).name, shape=shape))  # fmt: skip
     return np.frombuffer(data, "<" + kind, count, offset).reshape(shape, order="F").astype(np.float32)

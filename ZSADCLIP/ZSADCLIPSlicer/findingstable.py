@@ -39,6 +39,8 @@ def update(node, found, labels: np.ndarray, affine: np.ndarray) -> list[dict]:
     verdicts = _verdicts(node)
     judged: dict[int, list[bool]] = {}
     for peak, accepted in verdicts.items():
+        if any(at >= size for at, size in zip(peak, labels.shape, strict=True)):
+            continue  # of a larger image that the volume held before
         judged.setdefault(int(labels[peak]), []).append(accepted)
     toVoxel = np.linalg.inv(affine)
     rows = []
@@ -73,11 +75,6 @@ def setAccepted(node, rank: int, accepted: bool) -> None:
     if all(verdicts.values()):
         verdicts = {}
     node.SetAttribute(VERDICTS, json.dumps([[*peak, value] for peak, value in verdicts.items()]))
-
-
-def forget(node) -> None:
-    """Drop all verdicts: a new map makes new findings."""
-    node.RemoveAttribute(VERDICTS)
 
 
 def export(node, path) -> None:

@@ -10,20 +10,23 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.volume import Volume
 
-REFUSED = {
-    "vtkMRMLLabelMapVolumeNode": "a label map",
-    "vtkMRMLVectorVolumeNode": "a colour or vector volume",
-    "vtkMRMLDiffusionWeightedVolumeNode": "a diffusion weighted volume",
-    "vtkMRMLDiffusionTensorVolumeNode": "a tensor volume",
-    "vtkMRMLMultiVolumeNode": "a 4D volume",
-}
+
+def _refused(className: str) -> str:
+    """What a kind of volume that cannot be used is called, or empty."""
+    return {
+        "vtkMRMLLabelMapVolumeNode": _("a label map"),
+        "vtkMRMLVectorVolumeNode": _("a colour or vector volume"),
+        "vtkMRMLDiffusionWeightedVolumeNode": _("a diffusion weighted volume"),
+        "vtkMRMLDiffusionTensorVolumeNode": _("a tensor volume"),
+        "vtkMRMLMultiVolumeNode": _("a 4D volume"),
+    }.get(className, "")
 
 
 def checkInput(node) -> None:
     """Raise InputError unless `node` is a scalar volume with one value a voxel and three axes."""
     if node is None:
         raise InputError(_("No input volume is selected."))
-    kind = REFUSED.get(node.GetClassName())
+    kind = _refused(node.GetClassName())
     if kind:
         raise InputError(_("'{name}' is {kind}. Choose a scalar volume, such as one MR sequence.").format(
             name=node.GetName(), kind=kind))  # fmt: skip

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import logging
+
+import qt
 import slicer
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
-from . import choices, geometry, install, menus, sampledata
+from . import choices, geometry, health, install, menus, sampledata
 from .settings import setSetting, setting
 
 FOLDERS = {"weightsFolderEdit": "WeightsFolder", "wheelsFolderEdit": "WheelsFolder", "pythonEdit": "Python"}
+TYPING_MILLISECONDS = 400
 
 
 class InputsPanel:
-    """Keeps its widgets equal to the parameter node; `changed` is called after edits, `foldersChanged` after new folders."""
+    """Keeps its widgets equal to the parameter node; `changed` is called after edits, `foldersChanged` after new folders,
+    `say(text, bad)` shows a status."""
 
-    def __init__(self, ui, changed, foldersChanged):
-        self.ui, self._changed, self._foldersChanged = ui, changed, foldersChanged
+    def __init__(self, ui, changed, foldersChanged, say):
+        self.ui, self._changed, self._foldersChanged, self._say = ui, changed, foldersChanged, say
         self.parameters = None
         self._notesFor = None
+        self._typing = qt.QTimer()
+        self._typing.setInterval(TYPING_MILLISECONDS)
+        self._typing.setSingleShot(True)
+        self._typing.connect("timeout()", self._typed)
         for name, key in FOLDERS.items():
             getattr(ui, name).currentPath = setting(key)
             getattr(ui, name).connect("currentPathChanged(QString)", self._folderChanged)
@@ -41,7 +50,7 @@ class InputsPanel:
         if self.promptKey() != parameters.prompts:
             menus.select(self.ui.promptSelector, parameters.prompts)
         self._showSegments(parameters.brainMask)
-        self._showNotes(parameters.inputVolume)
+        self.showNotes()
 
     def _showSegments(self, mask) -> None:
         """Offer the segments when the brain mask is a segmentation with more than one."""
@@ -53,7 +62,9 @@ class InputsPanel:
         )
         self.ui.brainSegmentSelector.visible = self.ui.brainSegmentLabel.visible = len(segments) > 2
 
-    def _showNotes(self, node) -> None:
+    def showNotes(self) -> None:
+        """Say what is to be known about the volume, anew when its voxels or its place changed."""
+        node = self.parameters.inputVolume if self.parameters else None
         image = node.GetImageData() if node else None
         state = (node.GetID(), image and image.GetMTime(), node.GetTransformNodeID()) if node else None
         if state != self._notesFor:
@@ -69,12 +80,17 @@ class InputsPanel:
         except ZSADCLIPError as error:
             return str(error)
 
+    def cleanup(self) -> None:
+        """Stop the timer."""
+        self._typing.stop()
+
     def promptKey(self) -> str:
         """The chosen prompt set: a name, a path typed by the user, or empty."""
         combo = self.ui.promptSelector
         text = combo.currentText.strip()
         index = combo.findText(text)
-        return str(combo.itemData(index) or "") if index >= 0 else text
+        data = combo.itemData(index) if index >= 0 else None  # an entry that was typed has no data
+        return text if data is None else str(data)
 
     def _promptsChanged(self, *_args) -> None:
         if self.parameters is not None:
@@ -86,9 +102,14 @@ class InputsPanel:
             self.parameters.brainSegment = menus.key(self.ui.brainSegmentSelector)
 
     def _folderChanged(self, *_args) -> None:
+        """Every letter that is typed comes here: it is kept, but folders are read when the typing rests."""
         for name, key in FOLDERS.items():
             setSetting(key, getattr(self.ui, name).currentPath)
+        self._typing.start()
+
+    def _typed(self) -> None:
         self._foldersChanged()
+        self._changed()
 
     def reason(self) -> str:
         """Why these inputs cannot be used, or empty."""
@@ -116,14 +137,18 @@ class InputsPanel:
 
     def onHealth(self) -> None:
         """Show the health report."""
-        self.ui.healthText.plainText = install.report(setting("Python"), setting("WeightsFolder"))
+        self.ui.healthText.plainText = health.report(setting("Python"), setting("WeightsFolder"))
         self.ui.healthText.visible = True
 
     def onInstall(self) -> bool:
         """Install what is missing after asking once; True when everything is there."""
         absent = install.missing()
         if absent and slicer.util.confirmOkCancelDisplay(install.explanation(absent), _("Install Python packages")):
-            with slicer.util.tryWithErrorDisplay(_("The packages could not be installed."), waitCursor=True):
+            try:
                 install.install(setting("WheelsFolder"))
+            except Exception as error:  # pip, the network, the PyTorch extension: all are for the user to read
+                logging.exception("ZSADCLIP: the packages could not be installed")
+                text = _("The packages could not be installed: {error}. See the health check under Advanced.")
+                self._say(text.format(error=error), bad=True)
         self.onHealth()
         return not install.missing()

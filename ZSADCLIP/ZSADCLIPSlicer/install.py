@@ -1,7 +1,7 @@
 """The Python packages that the engine needs: what is there, what is missing, and how to get it without harm.
 
 Nothing is imported to be checked (an imported library cannot be replaced on Windows), nothing is installed without being
-asked for, and packages that Slicer ships are pinned to what is installed so that pip cannot replace them.
+asked for, and what Slicer itself builds on is pinned to what is installed so that pip cannot replace it.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import importlib.metadata
 import importlib.util
 import os
 import re
-import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,18 +36,23 @@ class Package:
         return re.split(r"[<>=!~ ]", self.requirement, maxsplit=1)[0]
 
 
-def check(requirements=TORCH + OTHERS) -> list[Package]:
-    """The state of every requirement."""
-    return [_state(requirement) for requirement in requirements]
-
-
-def _state(requirement: str) -> Package:
-    name, _, least = requirement.partition(">=")
+def installedVersion(name: str) -> str:
+    """The version of a package in Slicer's own Python, or empty."""
     try:
-        version = importlib.metadata.version(name)
+        return importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
-        return Package(requirement, "", False)
-    return Package(requirement, version, _numbers(version) >= _numbers(least))
+        return ""
+
+
+def check(requirements=TORCH + OTHERS, version: Callable[[str], str] = installedVersion) -> list[Package]:
+    """The state of every requirement; `version(name)` tells what is installed."""
+    return [_state(requirement, version) for requirement in requirements]
+
+
+def _state(requirement: str, version: Callable[[str], str] = installedVersion) -> Package:
+    name, _sign, least = requirement.partition(">=")
+    found = version(name)
+    return Package(requirement, found, bool(found) and _numbers(found) >= _numbers(least))
 
 
 def _numbers(version: str) -> tuple[int, ...]:
@@ -64,7 +69,8 @@ def explanation(packages: list[Package]) -> str:
     names = ", ".join(package.requirement for package in packages)
     return _("To run, this module needs Python packages that are not installed: {names}.\n\n"
              "They will be downloaded from the Python Package Index into Slicer's own Python (torch is large, up to "
-             "several GB). Packages that Slicer ships are not replaced.\n\nInstall them now?").format(names=names)  # fmt: skip
+             "several GB). What is installed of these is not replaced: {pinned}.\n\nInstall them now?").format(
+        names=names, pinned=", ".join(PINNED))  # fmt: skip
 
 
 def install(wheels: str = "") -> None:
@@ -76,20 +82,36 @@ def install(wheels: str = "") -> None:
     absent = missing()
     torch = [package.requirement for package in absent if package.requirement in TORCH]
     others = [package.requirement for package in absent if package.requirement not in TORCH]
-    if torch and not wheels and importlib.util.find_spec("PyTorchUtils"):
-        import PyTorchUtils
-
-        logic = PyTorchUtils.PyTorchUtilsLogic()
-        if logic.installTorch(askConfirmation=False, torchVersionRequirement=">=2.6") is None:
-            raise ImportError(_("The PyTorch extension could not install torch; its message is in the Python console."))
-        torch = []
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(pins()), encoding="utf-8")
+        if torch and not wheels and importlib.util.find_spec("PyTorchUtils"):
+            _installTorch(constraints)
+            torch = []
         for group in (torch, others):  # torch first, so that the others find it and do not choose another one
             if group:
                 constraints.write_text("\n".join(pins()), encoding="utf-8")
                 pip(group, constraints, wheels)
     importlib.invalidate_caches()
+
+
+def _installTorch(constraints: Path) -> None:
+    """torch by the PyTorch extension, whose pip reads the constraints from the environment."""
+    import PyTorchUtils
+
+    before = os.environ.get("PIP_CONSTRAINT")
+    os.environ["PIP_CONSTRAINT"] = str(constraints)
+    try:
+        done = PyTorchUtils.PyTorchUtilsLogic().installTorch(
+            askConfirmation=False, torchVersionRequirement=TORCH[0].removeprefix("torch")
+        )
+    finally:
+        if before is None:
+            del os.environ["PIP_CONSTRAINT"]
+        else:
+            os.environ["PIP_CONSTRAINT"] = before
+    if done is None:
+        raise ImportError(_("The PyTorch extension could not install torch; its message is in the Python console."))
 
 
 def pins() -> list[str]:
@@ -112,33 +134,3 @@ def pip(requirements: list[str], constraints: Path, wheels: str = "") -> None:
         packaging.pip_install(requirements, constraints=constraints, requester="ZSADCLIP")
     else:
         slicer.util.pip_install([*requirements, *offline, "-c", str(constraints)])
-
-
-def report(python: str = "", weightsFolder: str = "") -> str:
-    """The health check: what is there, what is missing, and how to mend it."""
-    from .choices import models
-    from .process import pythonExecutable
-
-    lines = [_("Python: {version}, child process: {path}").format(
-        version=sys.version.split()[0], path=pythonExecutable(python))]  # fmt: skip
-    if python:
-        lines.append(_("The packages listed are those of Slicer's Python, not of the interpreter you named."))
-    for package in check():
-        state = package.installed if package.good else (
-            _("{version} is too old").format(version=package.installed) if package.installed else _("missing"))  # fmt: skip
-        lines.append(f"{'OK ' if package.good else '!! '} {package.requirement}: {state}")
-    if missing():
-        lines.append(_("To mend: press 'Install', or give a folder of wheels for a computer without a network."))
-    for model in models(weightsFolder):
-        lines.append(f"{'-- ' if model.state == 'missing' else 'OK '} {model.label}")
-    lines.append(_("Models marked -- are optional: choose one under Model to download it or take it from local files."))
-    lines.append(_("Weights folder: {folder}").format(folder=weightsFolder or cacheFolder()))
-    lines.append(_("Offline: {state}").format(state=os.environ.get("HF_HUB_OFFLINE", "0") == "1"))
-    return "\n".join(lines)
-
-
-def cacheFolder() -> str:
-    """Where downloaded weights are kept."""
-    from ZSADCLIPLib.backbones.weights import cache_dir
-
-    return str(cache_dir())

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import qt
 
+from . import choices
+from .colors import NAMES
+
 
 def fill(combo, entries) -> None:
     """Replace the entries of a combo box, without telling anyone."""
@@ -13,6 +16,18 @@ def fill(combo, entries) -> None:
         combo.addItem(entry.label, entry.key)
         combo.setItemData(index, entry.tip, qt.Qt.ToolTipRole)
     combo.blockSignals(blocked)
+
+
+def translate(ui) -> None:
+    """Give the menus of parameters with fixed choices their labels; the choice is known by its place."""
+    for combo, keys, label in (
+        (ui.planeSelector, choices.PLANES, choices.planeLabel),
+        (ui.deviceSelector, choices.DEVICES, choices.deviceLabel),
+        (ui.batchSelector, choices.BATCHES, choices.batchLabel),
+        (ui.colorSelector, NAMES, choices.colorLabel),
+    ):
+        for index, each in enumerate(keys):
+            combo.setItemText(index, label(each))
 
 
 def select(combo, key: str) -> None:

@@ -95,7 +95,7 @@ class ChildProcess:
 
     def start(self) -> None:
         """Start the child; raises OSError when the interpreter cannot be started."""
-        options = {"start_new_session": True} if os.name == "posix" else {"creationflags": _hiddenWindow()}
+        options = {"start_new_session": True} if os.name == "posix" else {"creationflags": hiddenWindow()}
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(
             self.command, stdin=pipe, stdout=pipe, stderr=pipe, env=self.environment, **options
@@ -212,7 +212,8 @@ def _parsed(line: str) -> dict | None:
     return event if isinstance(event, dict) and "event" in event else None
 
 
-def _hiddenWindow() -> int:
+def hiddenWindow() -> int:
+    """Flags of a child that opens no console window on Windows."""
     return getattr(subprocess, "CREATE_NO_WINDOW", 0)
 
 
@@ -227,7 +228,7 @@ def _endTree(process: subprocess.Popen) -> None:
                 ["taskkill", "/F", "/T", "/PID", str(process.pid)],
                 capture_output=True,
                 check=False,
-                creationflags=_hiddenWindow(),
+                creationflags=hiddenWindow(),
             )
     with contextlib.suppress(subprocess.TimeoutExpired):  # the system is still at it; waiting longer would stall Slicer
         process.wait(5)

@@ -15,8 +15,8 @@ SERIES = (("Highest score", (0.05, 0.45, 0.75)), ("Threshold", (0.85, 0.2, 0.15)
 def create(result) -> None:
     """Make the table, the three series and the chart of a result."""
     name = result.input.GetName()
-    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name + " slice profile")
-    chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", name + " slice profile")
+    table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
+    chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
     for column, color in SERIES:
         series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", _seriesName(column))
         series.SetAndObserveTableNodeID(table.GetID())
@@ -69,10 +69,7 @@ def update(result, rows: list[dict]) -> None:
         "Slice score": scores if len(scores) == count else np.full(count, np.nan),
     }
     slicer.util.updateTableFromArray(result.profile, tuple(columns.values()), tuple(columns))
-    title = _("{name} slice profile ({run})").format(name=result.input.GetName(), run=result.title)
-    for node in (result.profile, result.chart):
-        node.SetName(title)
-    result.chart.SetTitle(title)
+    result.chart.SetTitle(result.chart.GetName())
 
 
 def centreVoxel(stack, number: int) -> tuple[int, int, int]:

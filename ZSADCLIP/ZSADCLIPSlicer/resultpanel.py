@@ -25,11 +25,17 @@ class ResultPanel:
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
         self._updating = False
         self._layoutBefore = None
-        self._overlayOn = False
+        self._overlay = None  # what was last asked of the views: (map id, opacity), None without overlay
+        self._plots: list = []
         self._settle = qt.QTimer()
         self._settle.setInterval(SETTLE_MILLISECONDS)
         self._settle.setSingleShot(True)
         self._settle.connect("timeout()", self.settle)
+        self._observed: list = []  # (node, tag)
+        self._stale = qt.QTimer()
+        self._stale.setInterval(0)
+        self._stale.setSingleShot(True)
+        self._stale.connect("timeout()", self.onMapChanged)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         ui.replaceEditsButton.connect("clicked()", self.onReplaceEdits)
         ui.exportButton.connect("clicked()", self.onExport)
@@ -50,9 +56,11 @@ class ResultPanel:
     def setResult(self, result: Result | None) -> None:
         """Look at a result; the views are given back when there is none."""
         self._settle.stop()
+        self._stale.stop()
+        self._observe(result)
         if self.result is not None and (result is None or result.map is not self.result.map):
             self._leave(self.result)
-        self.result = result
+        self.result, self._overlay = result, None if result is not self.result else self._overlay
         if result is not None:
             low, high = result.range
             slider, self._updating = self.ui.thresholdSlider, True
@@ -71,6 +79,28 @@ class ResultPanel:
             display.hideOverlay()
         self.update()
 
+    def _observe(self, result: Result | None) -> None:
+        """Follow the map, which a script may fill anew, and the input, which may be moved."""
+        for node, tag in self._observed:
+            node.RemoveObserver(tag)
+        self._observed = []
+        if result is not None:
+            # Only when the events are over: a run sets voxels first and the rest after them.
+            image, place = result.map.ImageDataModifiedEvent, result.input.TransformModifiedEvent
+            self._observed.append((result.map, result.map.AddObserver(image, lambda *_: self._stale.start())))
+            self._observed.append((result.input, result.input.AddObserver(place, self.onInputMoved)))
+
+    def onMapChanged(self) -> None:
+        """Other voxels in the map on display: range, threshold and findings are read again."""
+        if self.result is not None and self.result.complete:
+            self.setResult(Result(self.result.map))
+
+    def onInputMoved(self, *_) -> None:
+        """The input was moved: the result goes with it, findings are placed again when it rests."""
+        if self.result is not None and self.result.complete:
+            self.result.follow()
+            self._settle.start()
+
     def _leave(self, result: Result) -> None:
         """Another result comes: two outlines or legends at once could not be told apart."""
         display.setLegend(result.map, False)
@@ -84,12 +114,14 @@ class ResultPanel:
         if self._updating:
             return
         display.setColors(result.map, p.colors)
-        if p.overlay:
-            display.showOverlay(result.map, result.input, p.opacity)
-        elif self._overlayOn:
-            display.hideOverlay()
-            display.clearHighlight()
-        self._overlayOn = p.overlay
+        wanted = (result.map.GetID(), p.opacity) if p.overlay else None
+        if wanted != self._overlay:  # else the views may belong to the user or to another module by now
+            if wanted:
+                display.showOverlay(result.map, result.input, p.opacity)
+            else:
+                display.hideOverlay()
+                display.clearHighlight()
+            self._overlay = wanted
         display.setLegend(result.map, p.legend and p.overlay)  # after the overlay: only shown volumes have a legend
         segmentation.showOutline(result.segmentation, p.outline)
         if p.surface != segmentation.shown3D(result.segmentation):
@@ -181,8 +213,9 @@ class ResultPanel:
         slicer.modules.plots.logic().ShowChartInLayout(self.result.chart)
         for index in range(manager.plotViewCount):
             view = manager.plotWidget(index).plotView()
-            view.disconnect("dataSelected(vtkStringArray*, vtkCollection*)", self.onProfileSelected)
-            view.connect("dataSelected(vtkStringArray*, vtkCollection*)", self.onProfileSelected)
+            if view not in self._plots:
+                view.connect("dataSelected(vtkStringArray*, vtkCollection*)", self.onProfileSelected)
+                self._plots.append(view)
 
     def onProfileSelected(self, seriesIDs, selection) -> None:
         """Jump to the slice of a point that was clicked in the plot."""
@@ -193,8 +226,13 @@ class ResultPanel:
                 return
 
     def cleanup(self) -> None:
-        """Stop the timer and give the user's view back."""
+        """Stop what waits or observes and give the user's view back."""
         self._settle.stop()
+        self._stale.stop()
+        self._observe(None)
         self.ui.profileButton.checked = False
+        for view in self._plots:
+            view.disconnect("dataSelected(vtkStringArray*, vtkCollection*)", self.onProfileSelected)
+        self._plots = []
         if self.result is not None:
             display.hideOverlay()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
-from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import slicer
@@ -17,7 +17,9 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.volume import Volume
 
 from . import display, findingstable, profile, segmentation
-from .geometry import affineOf
+from .brainmask import maskArray
+from .choices import planeLabel
+from .geometry import affineOf, ijkToRas
 
 ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")
 
@@ -65,7 +67,19 @@ class Result:
 
     @property
     def title(self) -> str:
-        return _("{method}, {model}").format(method=self.attribute("Method"), model=self.attribute("Model"))
+        """What made the map: method and model, plane and adapter where they are not the usual ones."""
+        parts = [self.attribute("Method"), self.attribute("Model")]
+        plane, adapter = (
+            self.attribute("Plane", "axial"),
+            json.loads(self.attribute("Settings", "{}")).get("checkpoint"),
+        )
+        parts += [planeLabel(plane)] * (plane != "axial") + ([Path(adapter).stem] if adapter else [])
+        return ", ".join(parts)
+
+    @property
+    def label(self) -> str:
+        """The title with the threshold, as the nodes are named."""
+        return _("{title}, from {threshold:.3g}").format(title=self.title, threshold=self.threshold)
 
     @property
     def range(self) -> tuple[float, float]:
@@ -80,17 +94,34 @@ class Result:
         """The map as a Volume (I, J, K), where its parent transform puts it now."""
         return Volume(slicer.util.arrayFromVolume(self.map).T, affineOf(self.map), name=self.map.GetName())
 
-    @cached_property
+    @property
+    def _state(self) -> tuple:
+        """What the cached arrays were made of: another run, of a script perhaps, may have filled the nodes anew."""
+        mask = self.brainMask
+        return (self.map.GetImageData().GetMTime(), self.input.GetImageData().GetMTime(),
+                mask.GetID() if mask is not None else "", self.attribute("BrainSegment"))  # fmt: skip
+
+    def _cached(self, name: str, make):
+        state = self._state
+        if self._cache.get(name + " of") != state:
+            self._cache[name], self._cache[name + " of"] = make(), state
+        return self._cache[name]
+
+    @property
     def brain(self) -> np.ndarray:
         """Where findings may lie, bool (I, J, K): the given brain mask, else what the engine takes from the image."""
+        return self._cached("brain", self._findBrain)
+
+    def _findBrain(self) -> np.ndarray:
         from ZSADCLIPLib.errors import InputError
         from ZSADCLIPLib.intensity import brain_mask
 
+        self._cache.pop("maskLost", None)
         if self.brainMask is not None:
             try:
                 return maskArray(self.brainMask, self.input, self.attribute("BrainSegment")).T > 0
             except InputError:
-                self._cache["mask lost"] = True
+                self._cache["maskLost"] = True
         image = Volume(slicer.util.arrayFromVolume(self.input).T, affineOf(self.map))
         return brain_mask(image)
 
@@ -98,15 +129,17 @@ class Result:
     def note(self) -> str:
         """What limits the result, or empty: a brain mask that was deleted or emptied after the run."""
         name = self.attribute("BrainMask")
-        if name and (self.brainMask is None or "mask lost" in self._cache):
+        if name and (self.brainMask is None or "maskLost" in self._cache):
             return _("The brain mask '{name}' is not there any more: findings may lie anywhere in the image.").format(
                 name=name)  # fmt: skip
         return ""
 
-    @cached_property
+    @property
     def inside(self) -> np.ndarray:
         """The scores (K, J, I) with everything outside the brain below any threshold."""
-        return np.where(self.brain.T, slicer.util.arrayFromVolume(self.map), np.float32(-np.inf))
+        return self._cached(
+            "inside", lambda: np.where(self.brain.T, slicer.util.arrayFromVolume(self.map), np.float32(-np.inf))
+        )
 
     @property
     def stack(self):
@@ -157,11 +190,11 @@ class Result:
         from ZSADCLIPLib.findings import components, find
 
         volume = self.volume
-        wanted = (self.threshold, self.minimumSize, volume.affine.tobytes())
-        if self._cache.get("parts for") != wanted:
+        wanted = (self.threshold, self.minimumSize, volume.affine.tobytes(), self._state)
+        if self._cache.get("partsFor") != wanted:
             mask = self.threshold <= self.inside.T
             self._cache["parts"] = components(mask), find(volume, mask, self.stack, self.minimumSize, self.brain)
-            self._cache["parts for"] = wanted
+            self._cache["partsFor"] = wanted
         return self._cache["parts"]
 
     def accept(self, rank: int, accepted: bool) -> bool:
@@ -171,15 +204,31 @@ class Result:
 
     def _rename(self) -> None:
         name = self.input.GetName()
-        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.title))
-        _giveName(self.segmentation, _("{name} findings ({run}, from {threshold:.3g})").format(
-            name=name, run=self.title, threshold=self.threshold))  # fmt: skip
-        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.title))
+        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.label))
+        _giveName(self.segmentation, _("{name} findings ({run})").format(name=name, run=self.label))
+        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.label))
+        for node in (self.profile, self.chart):
+            if node is not None:  # it may have been deleted by the user
+                _giveName(node, _("{name} slice profile ({run})").format(name=name, run=self.label))
+
+    def follow(self) -> None:
+        """Go where the input went: under its parent transform, and onto its grid where a transform was hardened."""
+        parent = self.input.GetTransformNodeID()
+        for node in (self.map, self.segmentation):
+            if node.GetTransformNodeID() != parent:
+                node.SetAndObserveTransformNodeID(parent)
+        same = self.map.GetImageData().GetDimensions() == self.input.GetImageData().GetDimensions()
+        if same and not np.array_equal(ijkToRas(self.map), ijkToRas(self.input)):
+            self.map.CopyOrientation(self.input)
+            self.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
 
 
 def _giveName(node, name: str) -> None:
-    """Name a node, unless the user has given it a name of his own."""
+    """Name a node unlike any other of its class, unless the user has given it a name of his own."""
     if node.GetAttribute("ZSADCLIP.Name") in (None, node.GetName()):
+        taken = {other.GetName() for other in slicer.util.getNodesByClass(node.GetClassName()) if other is not node}
+        free = (name if n == 1 else f"{name} {n}" for n in range(1, len(taken) + 2))
+        name = next(text for text in free if text not in taken)
         node.SetAttribute("ZSADCLIP.Name", name)
         node.SetName(name)
 
@@ -195,32 +244,6 @@ def _unnoticed(node):
         node.SetDisableModifiedEvent(before)
 
 
-def maskArray(node, inputNode, segment: str = "") -> np.ndarray:
-    """A brain mask given as segmentation or label map, as (K, J, I) on the input's grid.
-
-    `segment` is the id of the one segment that counts; empty for all. Raises InputError for a label map on another grid,
-    a segment that is not there, and an empty mask.
-    """
-    from ZSADCLIPLib.errors import InputError
-
-    if node.IsA("vtkMRMLSegmentationNode"):
-        ids = [segment] if segment else list(node.GetSegmentation().GetSegmentIDs())
-        if segment and node.GetSegmentation().GetSegment(segment) is None:
-            raise InputError(_("The brain mask '{name}' has no segment '{segment}' any more. Choose another.").format(
-                name=node.GetName(), segment=segment))  # fmt: skip
-        parts = [segmentation.read(node, inputNode, segment) != 0 for segment in ids]
-        array = np.logical_or.reduce(parts) if parts else np.zeros(1, bool)
-    else:
-        array = slicer.util.arrayFromVolume(node) != 0
-        expected = slicer.util.arrayFromVolume(inputNode).shape
-        if array.shape != expected or not np.allclose(affineOf(node), affineOf(inputNode), atol=1e-3):
-            raise InputError(_("The brain mask '{name}' is not on the grid of the input volume. Resample it.").format(
-                name=node.GetName()))  # fmt: skip
-    if not array.any():
-        raise InputError(_("The brain mask '{name}' is empty.").format(name=node.GetName()))
-    return array
-
-
 def isResult(node) -> bool:
     """True for the map node of a result."""
     return node is not None and node.GetAttribute("ZSADCLIP.Result") == "1"
@@ -230,66 +253,3 @@ def resultsOf(inputNode) -> list[Result]:
     """All results in the scene that were made from a volume."""
     nodes = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isResult(n)]
     return [result for result in map(Result, nodes) if result.input is inputNode]
-
-
-def store(result: Result | None, inputNode, brainMask, map_: np.ndarray, outcome: dict, colors: str) -> Result:
-    """Put a finished run into the scene: into the nodes of `result`, or new ones when it is None.
-
-    `map_` is float32 (I, J, K) on the input's grid; `outcome` is the engine's JSON of the case.
-    """
-    if result is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", inputNode.GetName() + " anomaly")
-        result = Result(node)
-        result.setAttribute("Result", "1")
-    else:
-        result = Result(result.map)  # nothing cached of the former map
-    node = result.map
-    with slicer.util.NodeModify(node):
-        node.CopyOrientation(inputNode)
-        slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(map_.T))
-        node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
-    result.link("input", inputNode)
-    result.link("brainMask", brainMask)
-    provenance = outcome["provenance"]
-    for name, value in {
-        "Plane": provenance["preprocessing"]["plane"],
-        "Display": outcome["display"],
-        "Threshold": repr(float(outcome["threshold"])),
-        "ThresholdRule": outcome["threshold_rule"],
-        "MinimumSize": repr(float(provenance["min_size_mm3"])),
-        "VolumeScore": repr(float(outcome["volume_score"])),
-        "SliceScores": outcome["slice_scores"],
-        "Provenance": provenance,
-    }.items():
-        result.setAttribute(name, value)
-    display.setWindow(node, outcome["display"]["lo"], outcome["display"]["hi"])
-    display.setColors(node, colors)
-    display.setThreshold(node, result.threshold)
-    _makeCompanions(result)
-    return result
-
-
-def _makeCompanions(result: Result) -> None:
-    """Segmentation, tables and chart of a result, made where they are missing, placed beside the input."""
-    if result.segmentation is None:
-        result.link("segmentation", segmentation.create(result.input, result.input.GetName()))
-    result.segmentation.SetAndObserveTransformNodeID(result.input.GetTransformNodeID())
-    result.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(result.input)
-    if result.findings is None:
-        result.link("findings", slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", result.input.GetName()))
-    if result.profile is None:
-        profile.create(result)
-    for node in (result.map, result.segmentation, result.findings, result.profile, result.chart):
-        placeBeside(node, result.input)
-
-
-def placeBeside(node, inputNode) -> None:
-    """Give a node the subject hierarchy parent (patient, study or folder) of the input."""
-    hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
-    if hierarchy is None:
-        return
-    scene = hierarchy.GetSceneItemID()
-    inputItem = hierarchy.GetItemByDataNode(inputNode) or hierarchy.CreateItem(scene, inputNode)
-    parent = hierarchy.GetItemParent(inputItem)
-    item = hierarchy.GetItemByDataNode(node) or hierarchy.CreateItem(parent, node)
-    hierarchy.SetItemParent(item, parent)

@@ -125,10 +125,18 @@ class RunPanel:
             self.say(_("The run was stopped because its volume or scene is gone."))
             self._showRunning()
 
+    def forget(self) -> None:
+        """Let go of the last run, whose result holds arrays and nodes of the scene that closes."""
+        self.detection = None
+        self.ui.logButton.checked = False
+        self.ui.logButton.visible = self.ui.cpuButton.visible = False
+
 
 def progressText(event: dict) -> str:
     """One line for a progress event: slice count and time left where they are known."""
-    parts = [event["text"].removeprefix("input: ")]
+    phases = {"writing": _("writing"), "done": _("done")}  # of the engine
+    text = event["text"].removeprefix("input: ")
+    parts = [phases.get(text, text)]
     if event.get("done") is not None and event.get("total"):
         parts = [_("Slice {done} of {total}").format(done=event["done"], total=event["total"])]
     if event.get("eta") and event["fraction"] > 0.05:

@@ -39,7 +39,7 @@ def load(name: str = NAME, seed: int = SEED):
     matrix.DeepCopy(volume.affine.ravel())
     node = slicer.util.addVolumeFromArray(np.ascontiguousarray(volume.array.T), matrix, name)
     node.SetAttribute("ZSADCLIP.Synthetic", str(seed))
-    slicer.util.setSliceViewerLayers(background=node, foreground=None)
+    slicer.util.setSliceViewerLayers(background=node, foreground=None, fit=True)
     return node
 
 

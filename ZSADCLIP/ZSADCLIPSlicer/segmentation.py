@@ -8,6 +8,7 @@ import numpy as np
 import slicer
 import slicer.util
 import vtk
+from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
@@ -39,7 +40,7 @@ def addSegment(node) -> None:
     """Add the segment of the findings, with terminology, if it is not there."""
     if node.GetSegmentation().GetSegment(SEGMENT) is not None:
         return
-    node.GetSegmentation().AddEmptySegment(SEGMENT, "Anomaly", COLOR)
+    node.GetSegmentation().AddEmptySegment(SEGMENT, _("Anomaly"), COLOR)
     segment = node.GetSegmentation().GetSegment(SEGMENT)
     if hasattr(segment, "SetTerminology"):
         segment.SetTerminology(TERMINOLOGY)
