@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ZSADCLIPLib import row_tasks, steps
 from ZSADCLIPLib.benchmark_job import Benchmark
+from ZSADCLIPLib.lock import NAME
 from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.results import Choice, read_run
 from ZSADCLIPLib.steps import Step, Steps
@@ -89,6 +90,44 @@ def test_the_time_out_is_for_cases_and_not_for_trainings(tmp_path):
     step = Step("slices", "industrial-slices", (str(tmp_path / "slices"), 60, 1, 240))
     steps.run_all([step], lambda step, why, failed: found.update({step.id: why}), silent)
     assert found == {"slices": ""} and (tmp_path / "slices" / "info.json").is_file()
+
+
+def test_no_step_begins_where_the_output_is_gone(tmp_path):
+    out, found = tmp_path / "out", {}
+    step = Step("slices", "industrial-slices", (str(out / "slices"), 4, 1, 64))
+
+    def note(step, why, failed):
+        found[step.id] = why
+
+    Steps(home=str(out), patience=0).run_all([step], note, silent)
+    assert found["slices"] == f"OutputError: the output folder {out} is gone; is its share still connected?"
+    assert not out.exists()
+
+    def comes_back(fraction, text):
+        if "waiting" in text:
+            out.mkdir()
+            (out / NAME).touch()
+
+    Steps(home=str(out)).run_all([step], note, comes_back)
+    assert found["slices"] == "" and (out / "slices" / "info.json").is_file()
+
+
+def test_a_step_that_fails_while_the_output_goes_is_tried_again(tmp_path, monkeypatch):
+    lock, tries, found = tmp_path / NAME, [], {}
+    lock.touch()
+
+    def work(progress):
+        tries.append(1)
+        if len(tries) == 1:
+            lock.unlink()
+            raise OSError("gone")
+        return {}
+
+    monkeypatch.setattr(row_tasks, "work", work, raising=False)
+    monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
+    job = Steps(home=str(tmp_path))
+    job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest[0]), lambda f, t: lock.touch())
+    assert found == {"a": ""} and len(tries) == 2
 
 
 def test_feature_folders_of_killed_runs_are_removed(place, one):

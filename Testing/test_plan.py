@@ -1,5 +1,6 @@
 """Keys and folders: a row's key changes with what its numbers depend on, and with nothing else."""
 
+import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,22 @@ def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch)
     assert "115 subjects to train on, 50 to test" in printed and printed.count("ViT-L-14-336") >= 9
     assert "backbone PMC-CLIP: missing" in printed and "assumes the paper's 165 subjects" in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_is_priced_on_the_device_asked_for(tmp_path, capsys):
+    assert main(["benchmark", "--out", str(tmp_path / "out"), "--dry-run", "--device", "abacus"]) == 2
+    assert "abacus" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["[]", "3", '{"a": 5, "b": []}', "{"])
+def test_a_damaged_store_of_hashes_is_begun_again(text, tmp_path):
+    store, file = tmp_path / "hashes.json", tmp_path / "file"
+    file.write_bytes(b"abc")
+    store.write_text(text.replace("a", str(file)))
+    hashes = FileHashes(store)
+    assert hashes(file) == hashlib.sha256(b"abc").hexdigest()
+    hashes.save()
+    assert list(json.loads(store.read_text())) == [str(file)]
 
 
 def test_real_data_is_asked_for(tmp_path, capsys):

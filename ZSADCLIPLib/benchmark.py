@@ -149,6 +149,7 @@ class _Execution:
         for i, spec in enumerate(alive):
             inner(i / len(alive), f"thresholds: {spec['row']}")
             try:
+                self.steps.await_home(inner)
                 row_tasks.settle_row(spec)
             except Exception as error:  # the other rows go on
                 self._fail(spec["row"], describe(error))
@@ -177,6 +178,7 @@ class _Execution:
 
     def _close(self, spec: dict) -> None:
         try:
+            self.steps.await_home()
             row_tasks.close_row(spec, [record.id for record in self.plan.cohort.side("test")])
         except Exception as error:  # the other rows go on
             self._fail(spec["row"], describe(error))

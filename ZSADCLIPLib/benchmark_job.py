@@ -63,7 +63,11 @@ class Benchmark(Execution):
         if self.dry_run:
             from .estimate import estimate
 
-            return {**estimate(profile, rows, self.data, self.weights_dir), "dry_run": True, "output": self.output}
+            return {
+                **estimate(profile, rows, self.data, self.weights_dir, self.device),
+                "dry_run": True,
+                "output": self.output,
+            }
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
         with folder_lock(self.output):
@@ -93,7 +97,7 @@ class Benchmark(Execution):
         cohort = read_cohort(profile, data, hashes, part(progress, 0.04, 0.05))
         plan = make_plan(profile, rows, cohort, out, machine, hashes)
         hashes.save()
-        result = run_plan(plan, Steps.like(self), part(progress, 0.05, 0.97), report)
+        result = run_plan(plan, Steps.like(self, self.output), part(progress, 0.05, 0.97), report)
         files = {}
         if self.outputs and result["failed"] < result["rows"]:
             from .report import write_outputs
@@ -123,6 +127,6 @@ class Benchmark(Execution):
             if error:
                 raise InputError(f"the embedded {step.id} could not be made: {error}")
 
-        Steps.like(self).run_all(steps, settle, progress)
+        Steps.like(self, self.output).run_all(steps, settle, progress)
         write_synthetic_split(folder / "split.json", profile)
         return str(folder)

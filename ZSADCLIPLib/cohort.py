@@ -49,9 +49,11 @@ class FileHashes:
     def __init__(self, store: Path):
         self._store = store
         try:
-            self._known = json.loads(store.read_text(encoding="utf-8"))
+            known = json.loads(store.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            self._known = {}
+            known = {}
+        entries = known.items() if isinstance(known, dict) else ()
+        self._known = {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
 
     def __call__(self, path: str | Path) -> str:
         """The hash of a file; raises InputError when it cannot be read."""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import ClassVar
 
-from .errors import describe
+from .errors import OutputError, describe
 from .executor import Execution, execute, failed
-from .progress import Cancelled, Progress
+from .lock import is_held
+from .progress import Cancelled, Progress, silent
 
 STEPS = {
     "brain": "cohort:make_synthetic",
@@ -19,6 +21,7 @@ STEPS = {
     "threshold-case": "row_tasks:score_training_case",
     "test-case": "row_tasks:score_case",
 }
+PAUSE = 0.5  # seconds between two looks for a share that is gone
 CASES = ("threshold-case", "test-case")
 
 
@@ -34,17 +37,18 @@ class Step:
 @dataclass(frozen=True, kw_only=True)
 class Steps(Execution):
     """Runs steps; its fields say how. One CPU thread a process unless told otherwise, so that sums come out bit by bit the
-    same however many processes there are."""
+    same however many processes there are. `home` is the locked output folder, without which no step begins."""
 
     threads: int = 1
+    home: str = ""
 
     kind: ClassVar[str] = "steps"
 
     @classmethod
-    def like(cls, job: Execution) -> Steps:
-        """Steps spread as `job` is."""
+    def like(cls, job: Execution, home: str) -> Steps:
+        """Steps spread as `job` is, which holds the lock of `home`."""
         values = {f.name: getattr(job, f.name) for f in fields(Execution)}
-        return cls(**{**values, "threads": job.threads or 1})
+        return cls(**{**values, "threads": job.threads or 1, "home": home})
 
     def limit(self, item: dict) -> float | None:
         """Cases have the time-out; trainings and what prepares them, on which many cases rest, take what they need."""
@@ -63,16 +67,34 @@ class Steps(Execution):
             torch.cuda.set_device(slot % torch.cuda.device_count())
 
     def one(self, state: Callable[[], None], item: dict, progress: Progress) -> dict:
-        """Run one step; an error becomes its row."""
+        """Run one step; an error becomes its row. One that fails while the output's share is gone is tried again."""
         state()
         module, _, name = STEPS[item["step"]].partition(":")
+        try:
+            self.await_home(progress)
+        except OutputError as error:
+            return failed(item, describe(error))
         try:
             found = getattr(import_module(f".{module}", __package__), name)(*item["arguments"], progress=progress)
         except Cancelled:
             raise
         except Exception as error:  # whatever it is, the other steps go on
+            if self.home and not is_held(self.home):
+                return self.one(state, item, progress)
             return failed(item, describe(error))
         return {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
+
+    def await_home(self, progress: Progress = silent) -> None:
+        """Wait `patience` seconds for an output folder that is gone, so that nothing is written into its mount point.
+
+        Raises OutputError when it does not come back.
+        """
+        began = time.monotonic()
+        while self.home and not is_held(self.home):
+            if time.monotonic() - began >= self.patience:
+                raise OutputError(f"the output folder {self.home} is gone; is its share still connected?")
+            progress(0.0, "waiting for a share that is gone")
+            time.sleep(PAUSE)
 
     def run_all(self, steps: list[Step], settle: Callable[[Step, str, dict], None], progress: Progress) -> None:
         """Run steps in any order; `settle` hears of each with its error, "" when it is done, and {row: error} of the rows
