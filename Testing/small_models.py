@@ -55,5 +55,5 @@ def config(shape: str) -> dict:
 
 
 @lru_cache(maxsize=8)
-def backbone(shape: str = "vit", seed: int = 3):
-    return load_backbone(config(shape), weights=f"random:{seed}")
+def backbone(shape: str = "vit", seed: int = 3, dtype: str = "float32"):
+    return load_backbone(config(shape), weights=f"random:{seed}", dtype=dtype)

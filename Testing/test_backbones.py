@@ -76,12 +76,13 @@ def test_activation_changes_the_numbers(images):
 
 
 @pytest.mark.parametrize("name", ["bfloat16", "float32"])
-def test_working_precision(name, images):
-    b = load_backbone(VIT, backbone("vit").model.state_dict(), dtype=name)
+@pytest.mark.parametrize("kind", ["vit", "biomed"])
+def test_working_precision(kind, name, images):
+    b = backbone(kind, dtype=name)
     with torch.no_grad():
         features = b.encode_image(images, taps=(4,))
     assert features.embedding.dtype == torch.float32 and b.describe()["dtype"] == name
-    exact = backbone("vit").encode_image(images).embedding
+    exact = backbone(kind).encode_image(images).embedding
     assert torch.nn.functional.cosine_similarity(features.embedding, exact).min() > 0.999
 
 

@@ -147,8 +147,10 @@ def test_workers_take_the_gpus_in_turn(monkeypatch):
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
     assert [choose_device("auto", slot) for slot in range(4)] == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
     assert (choose_device("cuda:1", 4), choose_device("cpu", 3)) == ("cuda:1", "cpu")
+    assert choose_device("auto") == "cuda:1"  # a step of the benchmark stays on the GPU its process was given
 
 
 def test_shards_make_the_same_whole(data, tmp_path):

@@ -148,14 +148,15 @@ def test_features_of_another_shape_are_computed_anew(data, tmp_path):
     np.testing.assert_array_equal(np.load(name), good)
 
 
-def test_autocast_trains_close_to_float32_and_float16_needs_a_gpu(data):
-    plain, rows = trained("vand", data, epochs=1)
-    half, low = trained("vand", data, epochs=1, precision="bfloat16")
+@pytest.mark.parametrize("method", ["vand", "anomalyclip", "adaclip"])
+def test_autocast_trains_close_to_float32_and_float16_needs_a_gpu(data, method):
+    plain, rows = trained(method, data, epochs=1)
+    half, low = trained(method, data, epochs=1, precision="bfloat16")
     assert low[0]["total"] == pytest.approx(rows[0]["total"], rel=0.05) and low[0]["total"] != rows[0]["total"]
     assert all(p.dtype == torch.float32 for p in half.parameters())
     if not torch.cuda.is_available():
         with pytest.raises(UsageError, match="float16 needs a GPU"):
-            trained("vand", data, precision="float16")
+            trained(method, data, precision="float16")
 
 
 def test_autocast_leaves_full_sentences_in_the_cache():

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .devices import is_out_of_memory
 from .progress import Progress, silent
 
 
@@ -24,7 +25,8 @@ class Arrival:
             # Copies into pinned memory are queued behind the batch; the host goes on and prepares the next one.
             self._results = [_pinned(r).copy_(r, non_blocking=True) for r in results]
             self._event = torch.cuda.Event()
-            self._event.record()
+            # On the stream of the results' device, which need not be the current one.
+            self._event.record(torch.cuda.current_stream(results[0].device))
         else:
             self._results = [r.cpu() for r in results]
 
@@ -60,9 +62,11 @@ def run_batches(
                 images = images.pin_memory()
             with torch.inference_mode():
                 arrival = Arrival(score(backbone.preprocess(images)))
-        except RuntimeError as error:
-            if "out of memory" not in str(error).lower() or batch == 1:
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or batch == 1:
                 raise
+            arrival = None
+        if arrival is None:  # outside the handler, whose traceback holds on to the failed batch
             batch = min(batch, len(now)) // 2 or 1
             if backbone.device.type == "cuda":
                 torch.cuda.empty_cache()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import re
 import warnings
 from functools import lru_cache
 
@@ -12,17 +12,17 @@ import torch
 from .errors import UsageError, WeightsError
 
 CPU_BATCH = 8
-WORTH = 1.5
-"""A lower precision is chosen where its matrix products are at least this much faster than float32's."""
+OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|bad_?alloc", re.I)
+"""What the allocators of CUDA, MPS, the CPU and cuBLAS say."""
 
 
-def choose_device(name: str, slot: int = 0) -> str:
+def choose_device(name: str, slot: int | None = None) -> str:
     """The device behind "auto", "cuda", "cuda:1", "mps" or "cpu"; raises WeightsError for one that is not there.
 
-    Workers, told apart by `slot`, take the GPUs of a machine in turn with "auto" and "cuda".
+    Workers, told apart by `slot`, take the GPUs of a machine in turn with "auto" and "cuda"; without it the current one.
     """
     if name in ("auto", "cuda") and torch.cuda.device_count() > 1:
-        return f"cuda:{slot % torch.cuda.device_count()}"
+        return f"cuda:{torch.cuda.current_device() if slot is None else slot % torch.cuda.device_count()}"
     if name == "auto":
         if torch.cuda.is_available():
             return "cuda"
@@ -59,28 +59,22 @@ def choose_dtype(precision: str, device: str, method: str | None = None) -> str:
 
 @lru_cache(maxsize=8)
 def has_fast_bfloat16(device: str) -> bool:
-    """True where bfloat16 pays: a GPU with native support, or a CPU on which a product of 512 x 512 is faster in it.
+    """True where bfloat16 is computed and not emulated: a GPU of capability 8.0 or more, a CPU with AVX512-BF16 or AMX.
 
-    Asked once a process; CPUs without AVX-512 or AMX on x86 need no measurement.
+    The answer depends on the hardware alone, never on what else it does, so that all workers of a run agree.
     """
     kind = device.partition(":")[0]
     if kind == "cuda":
         return torch.cuda.get_device_capability(device)[0] >= 8
     if kind != "cpu" or torch.backends.cpu.get_cpu_capability() in ("AVX2", "DEFAULT", "NO AVX"):
         return False
-    return _seconds(torch.float32, 512) > WORTH * _seconds(torch.bfloat16, 512)
+    checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in checks)
 
 
-def _seconds(dtype: torch.dtype, size: int) -> float:
-    """Least time of a square product in `dtype`; one trial only where that is slow already."""
-    a, best = torch.ones(size, size, dtype=dtype), float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        a @ a
-        best = min(best, time.perf_counter() - started)
-        if best > 0.2:
-            break
-    return best
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for an error that a smaller batch may avoid."""
+    return isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)) is not None
 
 
 def default_batch_size(backbone, image_size: int) -> int:

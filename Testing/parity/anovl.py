@@ -68,4 +68,4 @@ def run(case: Case) -> dict:
         "tokens_image0": features["joint"][0, :16],
         "text_list_head": torch.stack([F.normalize(group[:6], dim=-1) for group in groups], dim=-1),
     }
-    return out | ({"loss": torch.tensor(adapter.losses)} if adapter.losses else {})
+    return out | ({"loss": torch.stack(adapter.losses)} if adapter.losses else {})

@@ -17,7 +17,7 @@ from ..backbones.base import Backbone
 from ..errors import UsageError
 from .base import Adapter, Features, Scores, group_direction, quarters
 from .losses import dice, focal
-from .maps import blur, to_grid, upsample
+from .maps import blur, full_precision, to_grid, upsample
 from .semantic_fusion import common_grid, fuse
 
 
@@ -141,14 +141,15 @@ class AdaCLIP(Adapter):
 
     def _forward(self, backbone: Backbone, features: Features):
         """(per-layer logit differences (B, L_j), unit tokens per layer, unit class vectors (B, C), text (B, C, 2))."""
-        vision, text = self._vision(backbone, features), self.text(backbone, features)
+        vision, text = self._vision(backbone, features), self.text(backbone, features).float()
         direction = 100 * (text[:, :, 1] - text[:, :, 0])
         logits, tokens = [], []
         for layer, head in zip(self.config.layers, self.patch_token_layer.head, strict=True):
-            unit = F.normalize(head(vision.taps[layer][:, backbone.vision.prefix :]), dim=-1)
+            unit = F.normalize(head(vision.taps[layer][:, backbone.vision.prefix :]).float(), dim=-1)
             tokens.append(unit)
-            logits.append((unit @ direction[:, :, None])[..., 0])
-        return logits, tokens, F.normalize(self.cls_token_layer.head[0](vision.embedding), dim=-1), text
+            with full_precision(unit.device):
+                logits.append((unit @ direction[:, :, None])[..., 0])
+        return logits, tokens, F.normalize(self.cls_token_layer.head[0](vision.embedding).float(), dim=-1), text
 
     def _score(self, backbone: Backbone, logits, tokens, class_vector: Tensor, text: Tensor) -> Tensor:
         if self.config.clusters:
@@ -179,10 +180,11 @@ class AdaCLIP(Adapter):
     def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         logits, tokens, class_vector, text = self._forward(backbone, features)
         over, pixel = self.config.dice, 0
-        for one in logits:
-            p = self._draw(one, masks.shape[-1], backbone).sigmoid()
-            pixel = pixel + focal(p, masks) + dice(p, masks, over) + dice(1 - p, 1 - masks, over)
-        image = focal(self._score(backbone, logits, tokens, class_vector, text), labels.to(masks.dtype))
+        with full_precision(masks.device):
+            for one in logits:
+                p = self._draw(one, masks.shape[-1], backbone).sigmoid()
+                pixel = pixel + focal(p, masks) + dice(p, masks, over) + dice(1 - p, 1 - masks, over)
+            image = focal(self._score(backbone, logits, tokens, class_vector, text), labels.to(masks.dtype))
         return {"total": pixel + image, "pixel": pixel, "image": image}
 
     def optimizer(self) -> torch.optim.Optimizer:

@@ -43,14 +43,14 @@ def _mix(tokens: Tensor, weight: Tensor, bias: Tensor, anchors: Tensor) -> Tenso
 
 def adapt(
     tokens: Tensor, anchors: Tensor, text: Tensor, draws: list[Draws], state: dict | None = None
-) -> tuple[Tensor, list[list[float]], dict]:
+) -> tuple[Tensor, list[Tensor], dict]:
     """Fit one adapter per image and apply it.
 
     `tokens` (B, L, C) raw joint tokens; `anchors` (n, C) unit sentence embeddings, normal ones first; `text` (C, 2);
     `draws` one per image; `state` the optimiser's state to go on from. Loss of an image: mean over patches of
     -p0 ln p0 (both classes) + 0.5 * mean of (-ln p1[abnormal] - ln p0[normal]), p0 of the clean and p1 of the noisy tokens.
     AdamW works element by element, so the stacked adapters of a batch are independent. Returns the adapted tokens, the
-    losses [image][step] before each update, and the optimiser's state.
+    losses (steps,) before each update of every image, and the optimiser's state.
     """
     tokens = tokens.detach().float()
     with torch.inference_mode(False), torch.enable_grad():
@@ -74,4 +74,4 @@ def adapt(
             each.sum().backward()
             optimizer.step()
         adapted = _mix(tokens, weight, bias, anchors).detach()
-    return adapted, torch.stack(losses, dim=1).tolist() if losses else [], optimizer.state_dict()
+    return adapted, list(torch.stack(losses, dim=1)) if losses else [], optimizer.state_dict()

@@ -15,7 +15,7 @@ from ..backbones.base import Backbone
 from ..errors import UsageError
 from .base import Adapter, Features, Scores
 from .losses import dice, focal
-from .maps import to_grid, upsample_blur
+from .maps import full_precision, to_grid, upsample_blur
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ class AnomalyCLIP(Adapter):
 
     def patch_probabilities(self, text: Tensor, features: Features) -> list[Tensor]:
         """Abnormal probability (B, g, g) of every patch, for each layer."""
-        direction = (text[1] - text[0]) / self.config.temperature
+        direction = (text[1] - text[0]).float() / self.config.temperature
         return [
-            to_grid((F.normalize(features[f"joint{layer}"], dim=-1) @ direction).sigmoid())
+            to_grid((F.normalize(features[f"joint{layer}"].float(), dim=-1) @ direction).sigmoid())
             for layer in self.config.layers
         ]
 
@@ -129,7 +129,7 @@ class AnomalyCLIP(Adapter):
         return upsample_blur(grid, size, mode, sigma, patch)
 
     def _image_logits(self, text: Tensor, features: Features) -> Tensor:
-        return F.normalize(features["embedding"], dim=-1) @ text.T / self.config.temperature
+        return F.normalize(features["embedding"].float(), dim=-1) @ text.float().T / self.config.temperature
 
     def raw_map(self, backbone: Backbone, text: Tensor, features: Features, size: int, sigma: float = 0.0) -> Tensor:
         """Sum over layers of the enlarged probabilities (B, S, S), with a blur of `sigma` in the same products."""
@@ -150,13 +150,12 @@ class AnomalyCLIP(Adapter):
         return self._text_cache[1]
 
     def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        text = self.text(backbone)
-        pixel = 0
-        for grid in self.patch_probabilities(text, features):
-            p = self._draw(grid, masks.shape[-1], backbone)
-            over = self.config.dice
-            pixel = pixel + focal(p, masks) + dice(p, masks, over) + dice(1 - p, 1 - masks, over)
-        image = F.cross_entropy(self._image_logits(text, features), labels)
+        text, pixel, over = self.text(backbone), 0, self.config.dice
+        with full_precision(masks.device):
+            for grid in self.patch_probabilities(text, features):
+                p = self._draw(grid, masks.shape[-1], backbone)
+                pixel = pixel + focal(p, masks) + dice(p, masks, over) + dice(1 - p, 1 - masks, over)
+            image = F.cross_entropy(self._image_logits(text, features), labels)
         return {"total": 4 * pixel + image, "pixel": 4 * pixel, "image": image}
 
     def optimizer(self) -> torch.optim.Optimizer:

@@ -67,7 +67,7 @@ class AnoVL(Adapter):
         vv_blocks = min(config.vv_blocks, backbone.vision.depth)
         super().__init__(replace(config, vv_blocks=vv_blocks, object_name=name, prompts=prompts), backbone)
         self.draws: Callable[[int], Draws] | None = None
-        self.losses: list[list[float]] = []
+        self.losses: list[Tensor] = []
         self._optimizer_state: dict | None = None
         self._images_seen = 0
 
@@ -111,10 +111,9 @@ class AnoVL(Adapter):
         )
         each = [draw(first + i) for i in range(len(tokens))]
         if self.config.optimizer == "fresh":
-            adapted, losses, _ = adapt(tokens, anchors, text, each)
-            self.losses += losses
+            adapted, self.losses, _ = adapt(tokens, anchors, text, each)
             return adapted
-        out = []
+        out, self.losses = [], []
         for one, draws in zip(tokens, each, strict=True):
             adapted, losses, self._optimizer_state = adapt(one[None], anchors, text, [draws], self._optimizer_state)
             self.losses += losses

@@ -15,6 +15,11 @@ from ..errors import UsageError
 UPSAMPLE = ("corners", "half-pixel", "centres")
 
 
+def full_precision(device: torch.device):
+    """Inside it autocast is off: the digits of a half-precision cosine, enlarged by a temperature, would decide a map."""
+    return torch.autocast(device.type, enabled=False)
+
+
 def _constant(matrix: np.ndarray, device: torch.device) -> Tensor:
     # Cached across calls: a tensor born in inference mode could never take part in training.
     with torch.inference_mode(False):

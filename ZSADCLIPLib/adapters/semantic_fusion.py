@@ -15,9 +15,8 @@ PATCHES_PER_CLUSTER = 5
 
 
 def cluster_labels(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """k-means++ labels (n,) of points (n, d), one start, seeded; one thread, since the pools of torch and this one fight."""
-    with threadpool_limits(1):
-        return KMeans(n_clusters=min(clusters, len(points)), random_state=seed, n_init=1).fit_predict(points)
+    """k-means++ labels (n,) of points (n, d), one start, seeded."""
+    return KMeans(n_clusters=min(clusters, len(points)), random_state=seed, n_init=1).fit_predict(points)
 
 
 def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
@@ -31,7 +30,8 @@ def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
     chosen = logits.sigmoid().topk(count, dim=1).indices
     picked = tokens.gather(1, chosen[:, :, None, None].expand(-1, -1, *tokens.shape[2:]))
     points = picked.detach().flatten(2).float().cpu().numpy()
-    labels = np.stack([cluster_labels(one, clusters, seed) for one in points])
+    with threadpool_limits(1):  # the pools of torch and of this one fight
+        labels = np.stack([cluster_labels(one, clusters, seed) for one in points])
     onehot = F.one_hot(torch.from_numpy(labels).long(), min(clusters, count)).to(picked)
     sizes = onehot.sum(dim=1)
     sums = torch.einsum("bnk,bnc->bkc", onehot, picked.mean(dim=2))

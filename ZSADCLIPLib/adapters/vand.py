@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..backbones.base import Backbone
 from .base import Adapter, Features, Scores, group_direction, quarters, sentence_embeddings
 from .losses import dice, focal
-from .maps import to_grid, upsample
+from .maps import full_precision, to_grid, upsample
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class VAND(Adapter):
     @torch.no_grad()
     def remember(self, backbone: Backbone, images: Tensor) -> None:
         """Add normal images (k, 3, S, S) to the memory bank (vand.md 7); their tokens are compared with later ones."""
+        taps = self._taps(backbone, images, self.config.reference_layers)
         for layer in self.config.reference_layers:
-            tokens = self._taps(backbone, images, self.config.reference_layers)[f"tap{layer}"]
-            bank = F.normalize(tokens.flatten(0, 1), dim=-1)
+            bank = F.normalize(taps[f"tap{layer}"].flatten(0, 1), dim=-1)
             self.memory[layer] = torch.cat([self.memory[layer], bank]) if layer in self.memory else bank
 
     def _draw(self, tokens: Tensor, size: int, backbone: Backbone) -> Tensor:
@@ -94,8 +94,7 @@ class VAND(Adapter):
         maps = []
         for layer, linear in zip(self.config.layers, self.fc, strict=True):
             tokens = linear(features[f"tap{layer}"]).float()
-            # At a temperature of 100 the digits of a half-precision cosine would decide the map.
-            with torch.autocast(tokens.device.type, enabled=False):
+            with full_precision(tokens.device):
                 logits = self.config.temperature * (tokens @ direction) / tokens.norm(dim=-1)
                 maps.append(self._draw(logits, size, backbone).sigmoid())
         return maps

@@ -28,7 +28,9 @@ class BlockParts:
     qkv_bias: Tensor | None
     out: nn.Module
     norm2: nn.Module
-    mlp: nn.Module
+    up: nn.Module
+    activation: nn.Module
+    down: nn.Module
     heads: int
 
 
@@ -38,16 +40,16 @@ def parts_of(block: nn.Module) -> BlockParts:
     if known and isinstance(getattr(block, "ls_1", nn.Identity()), nn.Identity):
         attn = block.attn
         if attn.in_proj_weight is not None:
-            return BlockParts(
-                block.ln_1, attn.in_proj_weight, attn.in_proj_bias, attn.out_proj, block.ln_2, block.mlp, attn.num_heads
-            )
+            mlp = (block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj)
+            attention = (attn.in_proj_weight, attn.in_proj_bias, attn.out_proj)
+            return BlockParts(block.ln_1, *attention, block.ln_2, *mlp, attn.num_heads)
     if hasattr(block, "norm1") and hasattr(getattr(block, "attn", None), "qkv"):
         plain = all(isinstance(getattr(block, name, nn.Identity()), nn.Identity) for name in ("ls1", "ls2"))
+        plain = plain and isinstance(getattr(block.mlp, "norm", nn.Identity()), nn.Identity)
         attn = block.attn
         if plain and isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity):
-            return BlockParts(
-                block.norm1, attn.qkv.weight, attn.qkv.bias, attn.proj, block.norm2, block.mlp, attn.num_heads
-            )
+            mlp = (block.mlp.fc1, block.mlp.act, block.mlp.fc2)
+            return BlockParts(block.norm1, attn.qkv.weight, attn.qkv.bias, attn.proj, block.norm2, *mlp, attn.num_heads)
     raise WeightsError(
         f"the transformer block {type(block).__name__} is not a plain pre-norm block (layer scale, query norm or rotary "
         "positions); choose a CLIP ViT such as ViT-L-14-336, ViT-B-16-plus-240 or BiomedCLIP"
@@ -114,7 +116,17 @@ def forward_block(
     if ordinary is None:
         return x[:, :0], value
     x = _pick(x, rows) + ordinary
-    return x + parts.mlp(parts.norm2(x)), value
+    return x + parts.down(_activate(parts.activation, parts.up(parts.norm2(x)))), value
+
+
+def _activate(activation: nn.Module, hidden: Tensor) -> Tensor:
+    """The activation of a tensor that nobody else needs: the same bits, without new memory where no gradient is wanted."""
+    if not torch.is_grad_enabled():
+        if type(activation) is nn.GELU and activation.approximate == "none":
+            return torch.ops.aten.gelu_(hidden)
+        if type(activation).__name__ == "QuickGELU":
+            return torch.mul(hidden, 1.702).sigmoid_().mul_(hidden)
+    return activation(hidden)
 
 
 Edit = Callable[[int, Tensor], Tensor]

@@ -46,22 +46,32 @@ class VisionTower:
         if trunk is None:
             if getattr(visual, "attn_pool", None) is not None or getattr(visual, "pool_type", "tok") != "tok":
                 raise WeightsError("image towers without a class token are not supported; choose a CLIP ViT")
-            self.conv, self.class_token = visual.conv1, visual.class_embedding
-            self.positions, self.norm_pre = visual.positional_embedding, visual.ln_pre
+            self.conv, self.norm_pre = visual.conv1, visual.ln_pre
+            self._given = visual.class_embedding, visual.positional_embedding
             blocks, self.norm_post, projection = visual.transformer.resblocks, visual.ln_post, visual.proj
             self.embed_dim = projection.shape[1]
             self._project = lambda x: x @ projection
         else:
             if getattr(trunk, "cls_token", None) is None or trunk.pos_embed.shape[1] == trunk.patch_embed.num_patches:
                 raise WeightsError("image towers without a class token are not supported; choose a CLIP ViT")
-            self.conv, self.class_token = trunk.patch_embed.proj, trunk.cls_token[0, 0]
-            self.positions, self.norm_pre = trunk.pos_embed[0], trunk.norm_pre
+            self.conv, self.norm_pre = trunk.patch_embed.proj, trunk.norm_pre
+            self._given = trunk.cls_token, trunk.pos_embed
             blocks, self.norm_post, self._project = trunk.blocks, trunk.norm, visual.head
             self.embed_dim = visual.head.proj.out_features
         self.blocks = [parts_of(block) for block in blocks]
         self.depth, self.width = len(self.blocks), self.positions.shape[1]
         self.patch = self.conv.kernel_size[0]
         self._positions: dict[tuple, Tensor] = {}
+
+    @property
+    def class_token(self) -> Tensor:
+        """The class token (W,); read anew each time, since a view would not follow the model to another device."""
+        return self._given[0].reshape(-1)
+
+    @property
+    def positions(self) -> Tensor:
+        """The positional embedding (1 + patches, W)."""
+        return self._given[1].flatten(0, -2)
 
     def tap_width(self, layer: int) -> int:
         """Channels of the tokens tapped after `layer`."""

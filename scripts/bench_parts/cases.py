@@ -62,8 +62,8 @@ def brain() -> Volume:
 def slab(slices: int, blank: int = 0) -> Volume:
     """The middle `slices` axial slices of the brain and `blank` empty ones on top."""
     whole = brain()
-    first = 78 - slices // 2
-    array = whole.array[:, :, max(0, first) : max(0, first) + slices]
+    first = min(max(0, 78 - slices // 2), whole.shape[2] - slices)
+    array = whole.array[:, :, first : first + slices]
     if blank:
         array = np.concatenate([array, np.zeros((*array.shape[:2], blank), array.dtype)], axis=2)
     return Volume(np.ascontiguousarray(array), whole.affine, f"{slices} slices")

@@ -11,7 +11,7 @@ from ZSADCLIPLib.backbones.prefixtree import groups, prefix_tree
 
 
 def _hidden(parts) -> int:
-    return next(p.shape[0] for p in parts.mlp.parameters())
+    return parts.up.weight.shape[0]
 
 
 def block(parts, tokens: int, rows: int | None = None, vv: bool = False, keys: int | None = None) -> int:

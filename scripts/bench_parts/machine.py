@@ -13,29 +13,31 @@ from pathlib import Path
 import torch
 
 CLEAR = Path("/proc/self/clear_refs")
+CHUNK = 0.1
 
 
 def peak(dtype: torch.dtype, seconds: float = 1.0, largest: int = 2048) -> dict:
     """Best rates of square matrix products in `dtype`: GFLOP per wall second and per CPU second.
 
-    Sizes grow while one product stays well below a second. On a machine that is shared, the rate per CPU second is what
-    other work can be compared with.
+    Sizes grow while one product stays well below a second; each rate is the best of chunks of at least `CHUNK` seconds. On a
+    machine that is shared, the rate per CPU second is what other work can be compared with.
     """
-    best, size, done, used = 0.0, 256, 0.0, 0.0
+    best, size = {"wall": 0.0, "cpu": 0.0}, 256
     while size <= largest:
         a, b = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
         a @ b
-        spent, done, used = 0.0, 0.0, 0.0
-        while spent < seconds:
-            clocks = time.perf_counter(), time.process_time()
-            a @ b
-            wall, cpu = time.perf_counter() - clocks[0], time.process_time() - clocks[1]
-            spent, done, used = spent + wall, done + 2 * size**3 / 1e9, used + cpu
-            best = max(best, 2 * size**3 / wall / 1e9)
-        if wall > 0.3:
+        ends = time.perf_counter() + seconds
+        while time.perf_counter() < ends:
+            count, clocks = 0, (time.perf_counter(), time.process_time())
+            while count == 0 or time.perf_counter() - clocks[0] < CHUNK:
+                a @ b
+                count += 1
+            spent = {"wall": time.perf_counter() - clocks[0], "cpu": time.process_time() - clocks[1]}
+            best = {key: max(best[key], 2 * count * size**3 / spent[key] / 1e9) for key in best}
+        if spent["wall"] / count > 0.3:
             break
         size *= 2
-    return {"wall": round(best, 2), "cpu": round(done / used, 2)}
+    return {key: round(rate, 2) for key, rate in best.items()}
 
 
 def describe() -> dict:

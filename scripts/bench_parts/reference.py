@@ -28,9 +28,14 @@ def attention(parts, h: Tensor, mask: Tensor | None = None) -> Tensor:
     return out
 
 
+def mlp(parts, x: Tensor) -> Tensor:
+    """The hidden layer of a block, each step a new tensor."""
+    return parts.down(parts.activation(parts.up(parts.norm2(x))))
+
+
 def plain_block(parts, x: Tensor, mask: Tensor | None = None) -> Tensor:
     x = x + attention(parts, parts.norm1(x), mask)
-    return x + parts.mlp(parts.norm2(x))
+    return x + mlp(parts, x)
 
 
 def dual_block(parts, stream: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -49,7 +54,7 @@ def dual_block(parts, stream: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
 
     ordinary, value = mixed(q, k), mixed(v, v)
     stream = stream + ordinary
-    return stream + parts.mlp(parts.norm2(stream)), x + value
+    return stream + mlp(parts, stream), x + value
 
 
 def image_pass(tower, images: Tensor, pos_embed: str, taps=(), prompts=None, length: int = 0):

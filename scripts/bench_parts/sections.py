@@ -15,6 +15,7 @@ import torch
 
 from ZSADCLIPLib.backbones import textcache
 from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.intensity import blank_slices, to_uint8
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.train import Schedule, SliceSet, fit
 
@@ -23,9 +24,9 @@ from . import cases, flops, machine, reference
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def peaks(seconds: float = 0.6) -> dict:
-    """The machine's float32 rate now; taken before and after a measurement, the better one counts."""
-    return machine.peak(torch.float32, seconds)
+def peaks(dtype: str = "float32", seconds: float = 0.6) -> dict:
+    """The machine's rate in `dtype` now; taken before and after a measurement, the better one counts."""
+    return machine.peak(getattr(torch, dtype), seconds)
 
 
 def efficiency(work: float, times: dict, rates: list[dict]) -> dict:
@@ -49,8 +50,9 @@ def slices(variant: str, name: str | None, batch: int, dtype: str = "float32", r
     backbone, adapter = cases.load(variant, name, dtype)
     images = cases.images(backbone, batch)
     adapter.score(backbone, images[:1])
+    before = peaks(dtype)
     machine.forget_peak()
-    resting, before = machine.memory_mb()[0], peaks()
+    resting = machine.memory_mb()[0]
     with cases.staged(backbone, adapter) as stages:
         times = machine.timed(lambda: adapter.score(backbone, images), repeats, warm=0)
     extra = machine.memory_mb()[1] - resting
@@ -59,14 +61,14 @@ def slices(variant: str, name: str | None, batch: int, dtype: str = "float32", r
     row |= {"model_mb": round(resting), "extra_mb": round(extra)}
     whole = sum(stages.values())
     row["share"] = {key: round(value / whole, 3) for key, value in sorted(stages.items())}
-    if backbone.kind == "vit" and dtype == "float32":
-        row |= efficiency(batch * _needed(backbone, adapter), times, [before, peaks()])
+    if backbone.kind == "vit":
+        row |= efficiency(batch * _needed(backbone, adapter), times, [before, peaks(dtype)])
     return row
 
 
-def against(variant: str, name: str | None, batch: int, rounds: int = 2) -> dict:
+def against(variant: str, name: str | None, batch: int, dtype: str = "float32", rounds: int = 2) -> dict:
     """Seconds a slice of the engine and of the authors' way, in turns, so that other load meets both."""
-    backbone, adapter = cases.load(variant, name)
+    backbone, adapter = cases.load(variant, name, dtype)
     images = cases.images(backbone, batch)
     method = adapter.method
     # Without the augmented score the engine leaves out 21 views that the authors' code computes all the same.
@@ -135,23 +137,28 @@ class Loaded(Detect):
 LOADED: dict = {}
 
 
-def volume(variant: str, name: str | None, count: int, blank: int = 0, fast: bool = False) -> dict:
+def volume(
+    variant: str, name: str | None, count: int, blank: int = 0, fast: bool = False, dtype: str = "float32"
+) -> dict:
     """`zsadclip detect` on one volume: reading, slicing, scoring, mask, findings, writing and picture; models loaded."""
     from ZSADCLIPLib.detector import Detector
 
-    backbone, adapter = cases.load(variant, name)
+    backbone, adapter = cases.load(variant, name, dtype)
     LOADED["detector"] = Detector(backbone, adapter, image_size=cases.SIZE, **({"fast": True} if fast else {}))
     adapter.score(backbone, cases.images(backbone, 1))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "v.nii.gz"
-        write_volume(path, cases.slab(count, blank), "float32")
+        slab = cases.slab(count, blank)
+        write_volume(path, slab, "float32")
         job = Loaded((str(path),), str(Path(folder) / "out"), method=adapter.method)
+        before = peaks(dtype)
         machine.forget_peak()
-        before = peaks()
         times = machine.timed(job.run, 1, warm=0)
-        after = peaks()
-    scored = count + bool(blank)
-    row = {"variant": variant, "backbone": backbone.name, "slices": count, "blank": blank, "fast": fast}
+        after = peaks(dtype)
+    empty = blank_slices(to_uint8(np.moveaxis(slab.array, 2, 0)))
+    scored = int((~empty).sum()) + bool(empty.any())
+    row = {"variant": variant, "backbone": backbone.name, "dtype": dtype, "slices": count + blank, "scored": scored}
+    row |= {"fast": fast}
     row |= {
         "seconds": round(times["wall"], 1),
         "cpu_s": round(times["cpu"], 1),
