@@ -83,6 +83,7 @@ def test_froc_equals_filtering_and_matching_at_every_level(smallest):
 
 def test_froc_without_lesions_is_undefined_and_levels_must_agree():
     assert np.isnan(froc([FrocCase((0.5,), (), (3,))])[1.0])
+    assert np.isnan(froc([FrocCase((0.5,), (0.9,), (3,))], (1.0,))[1.0])  # a higher level might have fewer than 3
     with pytest.raises(UsageError, match="differ"):
         froc([FrocCase((0.5,), (), (3,)), FrocCase((0.4,), (), (3,))])
     with pytest.raises(UsageError, match="descend"):

@@ -111,8 +111,8 @@ def froc(cases: list[FrocCase], rates: tuple[float, ...] = FROC_RATES) -> dict[f
     """Lesion sensitivity pooled over volumes at each mean number of false positives per volume.
 
     Levels are walked downwards until the mean exceeds the rate for the first time, because far below that parts melt into
-    one and the count falls again although the map got worse. NaN without lesions or cases; UsageError when the cases'
-    levels differ.
+    one and the count falls again although the map got worse. NaN without lesions or cases, and where even the highest level
+    has more false positives, so that nothing is known; UsageError when the cases' levels differ.
     """
     if len({case.levels for case in cases}) > 1:
         raise UsageError("the FROC levels differ between cases; evaluate all cases of a row with the same levels")
@@ -124,7 +124,7 @@ def froc(cases: list[FrocCase], rates: tuple[float, ...] = FROC_RATES) -> dict[f
     for rate in rates:
         exceeded = np.flatnonzero(mean_false > rate)
         usable = exceeded[0] if exceeded.size else mean_false.size
-        result[rate] = float((peaks >= cases[0].levels[usable - 1]).mean()) if usable else 0.0
+        result[rate] = float((peaks >= cases[0].levels[usable - 1]).mean()) if usable else float("nan")
     return result
 
 
