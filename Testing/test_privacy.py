@@ -5,6 +5,7 @@ import socket
 
 import numpy as np
 import pytest
+from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.cases import expand_inputs
@@ -93,3 +94,52 @@ def test_identifiers_are_kept_when_asked(series, tmp_path):
 )
 def test_folders_are_taken_out_of_messages(text, left):
     assert redact(text, ["/data/DOE JANE/a.nii.gz"]) == left
+
+
+@pytest.fixture
+def ward(tmp_path):
+    """A data set in folders named like patients: one case twice, an adapter and a profile beside it."""
+    home = tmp_path / "ward7" / "DOE JANE 19700101"
+    write_brains(home / "data" / "JANE", subjects=7)
+    (double,) = (home / "data" / "JANE").glob("*-00006-*/*-t2w.nii.gz")
+    (home / "data" / "St. Elsewhere").mkdir()
+    (home / "data" / "St. Elsewhere" / double.name).write_bytes(double.read_bytes())
+    (home / "vand.pth").write_bytes(b"1")
+    write_profile(home / "tiny.json", methods={"vand": {"industrial": str(home / "vand.pth")}})
+    return home
+
+
+def told(out, capfd) -> str:
+    """Everything that a run wrote and said."""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    return "".join([*capfd.readouterr(), *map(str, files), *(path.read_bytes().decode("latin-1") for path in files)])
+
+
+def test_a_benchmark_names_no_folder(ward, tmp_path, capfd):
+    out, options = tmp_path / "out", ["--rows", "intensity-baseline", "--profile", str(ward / "tiny.json")]
+    command = ["benchmark", "--data", str(ward / "data"), "--out", str(out), *options]
+    assert main(command) == 0
+    settings = json.loads((out / "run.json").read_text())
+    assert settings["settings"]["methods"]["vand"]["industrial"] == "vand.pth"
+    assert settings["problems"][0].startswith("case BraTS-MET-00006-000 has more than one t2w file: BraTS-MET-00006")
+    (row,) = (out / "rows").iterdir()
+    (image,) = (ward / "data").rglob(f"{sorted((row / 'cases').iterdir())[0].stem}-t2w.nii.gz")
+    image.write_bytes(image.read_bytes()[:200])
+    assert main(command) == 1
+    everything = told(out, capfd)
+    assert "intensity-baseline: failed" in everything and f"cannot read {image.name}" in everything
+    assert [secret for secret in SECRETS if secret in everything] == []
+    assert main([*command, "--keep-identifiers"]) == 1
+    assert str(ward / "vand.pth") in (out / "run.json").read_text() and str(image) in capfd.readouterr().out
+
+
+def test_an_audit_names_no_folder(ward, tmp_path, capfd):
+    (image,) = (ward / "data").rglob("*-00001-*-t2w.nii.gz")
+    image.write_bytes(image.read_bytes()[:200])
+    command = ["data", "audit", str(ward / "data"), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    everything = told(tmp_path / "out", capfd)
+    assert f"cannot read {image.name}" in everything and "case BraTS-MET-00006-000 has more than one" in everything
+    assert [secret for secret in SECRETS if secret in everything] == []
+    assert main([*command, "--keep-identifiers"]) == 0
+    assert all(secret in told(tmp_path / "out", capfd) for secret in ("DOE JANE 19700101", "St. Elsewhere"))

@@ -27,7 +27,12 @@ def benchmark_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu")
     p.add_argument("--precision", choices=["float32", "bfloat16", "float16"], default="float32", help="when scoring")
     p.add_argument("--no-report", dest="outputs", action="store_false", help="rows only; see 'zsadclip report'")
+    _keep_identifiers(p)
     p.add_argument("--dry-run", action="store_true", help="show rows, sizes, cache needs and a time estimate")
+
+
+def _keep_identifiers(p: argparse.ArgumentParser) -> None:
+    p.add_argument("--keep-identifiers", action="store_true", help="let names of folders into results and messages")
 
 
 def train_arguments(p: argparse.ArgumentParser) -> None:
@@ -70,13 +75,25 @@ def data_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--label-rule", default="auto", help="auto, a year such as 2023, or nonzero")
     p.add_argument("--target", choices=["wt", "tc", "et"], default="wt")
     p.add_argument("--ignore", nargs="+", type=int, default=[], metavar="LABEL", help="label values that do not count")
+    _keep_identifiers(p)
 
 
 def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
     """Run the benchmark; 1 when a row failed."""
     from .benchmark_job import Benchmark
 
-    names = ("output", "profile", "data", "paper_table", "weights_dir", "device", "precision", "outputs", "dry_run")
+    names = (
+        "output",
+        "profile",
+        "data",
+        "paper_table",
+        "weights_dir",
+        "device",
+        "precision",
+        "outputs",
+        "dry_run",
+        "keep_identifiers",
+    )
     values = {name: getattr(arguments, name) for name in (*names, *EXECUTION_FIELDS) if hasattr(arguments, name)}
     values |= {name: tuple(getattr(arguments, name)) for name in ("rows", "methods", "setups")}
     result = _with_bar(bar, Benchmark(**values), _benchmark_line)
@@ -108,7 +125,13 @@ def run_data(arguments: argparse.Namespace, bar: Callable) -> int:
     shown = bar()
     try:
         found = audit(
-            arguments.source, arguments.channel, arguments.label_rule, arguments.target, shown, tuple(arguments.ignore)
+            arguments.source,
+            arguments.channel,
+            arguments.label_rule,
+            arguments.target,
+            shown,
+            tuple(arguments.ignore),
+            arguments.keep_identifiers,
         )
     finally:
         shown.close()

@@ -16,6 +16,7 @@ from .findings import components
 from .intensity import brain_mask, is_skull_stripped
 from .io import read_volume, write_csv, write_json, write_text
 from .labels import label_rule
+from .privacy import folders_below, pseudonym, redact_all
 from .progress import Progress, silent
 from .splits import without_side
 from .volume import Volume
@@ -105,23 +106,32 @@ def audit(
     target: str = "wt",
     progress: Progress = silent,
     ignore: tuple[int, ...] = (),
+    keep_identifiers: bool = False,
 ) -> Audit:
     """Read every case of a folder or manifest; broken ones are listed and the others go on.
 
     `ignore` names further label values that count neither as lesion nor as healthy.
+    Unless `keep_identifiers`, folders are named by digests and left out of messages.
     Raises InputError only when the source itself holds nothing, and whatever `progress` raises.
     """
     problems: list[str] = []
     records = find_records(source, channel, rule, problems)
     problems += without_side(records)
+    if problems and not keep_identifiers:
+        problems = redact_all(problems, folders_below(source))
     cases, seen = [], {}
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     for number, record in enumerate(records):
         progress(number / len(records), f"case {record.id} ({number + 1} of {len(records)})")
         cases.append(_audit_case(record, root, target, tuple(ignore), seen))
+        if not keep_identifiers:
+            _withhold(cases[-1], record, Path(source).is_dir())
     progress(1.0, f"{len(records)} cases")
     usable = tuple(record for record, case in zip(records, cases, strict=True) if case.usable)
-    return Audit(str(source), target, tuple(cases), tuple(problems), usable)
+    named = str(source)
+    if not keep_identifiers:
+        named = pseudonym(root.resolve().name, "folder") if Path(source).is_dir() else Path(source).name
+    return Audit(named, target, tuple(cases), tuple(problems), usable)
 
 
 def _audit_case(record: Record, root: Path, target: str, ignore: tuple[int, ...], seen: dict[str, str]) -> CaseAudit:
@@ -139,6 +149,15 @@ def _audit_case(record: Record, root: Path, target: str, ignore: tuple[int, ...]
     except ZSADCLIPError as error:
         case.errors.append(str(error))
     return case
+
+
+def _withhold(case: CaseAudit, record: Record, by_folder: bool) -> None:
+    """Take folders out of what is said about a case; sites of a manifest are the user's own words."""
+    case.image = Path(case.image).name
+    if by_folder and case.site:
+        case.site = pseudonym(case.site, "site")
+    case.errors = redact_all(case.errors, (record.image, record.mask))
+    case.warnings = redact_all(case.warnings, (record.image, record.mask))
 
 
 def _measure_image(case: CaseAudit, image: Volume) -> None:

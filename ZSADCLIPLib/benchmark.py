@@ -14,6 +14,7 @@ from .errors import describe
 from .io import write_json
 from .material import record_to
 from .plan import CODE, Plan
+from .privacy import redact_all
 from .progress import Progress, Report, part, quiet, silent
 from .rowfiles import is_finished
 from .splits import write_split
@@ -26,16 +27,20 @@ SCORE_COST = {"vand": 1.0, "anomalyclip": 1.2, "adaclip": 3.0, "anovl": 4.0, "in
 TRAIN_COST = {"vand": 1.0, "anomalyclip": 1.0, "adaclip": 4.0}
 
 
-def run_plan(plan: Plan, steps: Steps, progress: Progress = silent, report: Report = quiet) -> dict:
+def run_plan(
+    plan: Plan, steps: Steps, progress: Progress = silent, report: Report = quiet, folders: list[str] | None = None
+) -> dict:
     """Execute a plan; a failed step fails the rows that need it and the others go on.
+
+    With `folders`, paths of the data, names of folders are kept out of run.json and of errors.
 
     Returns {"rows", "kept", "failed", "seconds"}. `report` gets {"event": "row", "id", "status", ...} for each row.
     """
-    write_run(plan)
-    return _Execution(plan, steps, progress, report).run()
+    write_run(plan, folders)
+    return _Execution(plan, steps, progress, report, folders).run()
 
 
-def write_run(plan: Plan) -> None:
+def write_run(plan: Plan, folders: list[str] | None) -> None:
     """OUT/run.json, which names the row folders and how they are summarised, and OUT/split.json."""
     profile, cohort = plan.profile, plan.cohort
     write_split(plan.out / "split.json", cohort.split)
@@ -60,15 +65,20 @@ def write_run(plan: Plan) -> None:
                 "test_subjects": len({record.subject for record in test}),
                 "test_cases": len(test),
             },
-            "problems": list(cohort.problems),
-            "settings": profile.to_dict(),
+            "problems": _told(list(cohort.problems), folders),
+            "settings": _told(profile.to_dict(), folders),
         },
     )
 
 
+def _told(value, folders: list[str] | None):
+    return value if folders is None else redact_all(value, folders)
+
+
 class _Execution:
-    def __init__(self, plan: Plan, steps: Steps, progress: Progress, report: Report):
+    def __init__(self, plan: Plan, steps: Steps, progress: Progress, report: Report, folders: list[str] | None):
         self.plan, self.steps, self.progress, self.report = plan, steps, progress, report
+        self.folders = folders
         self.failed: dict[str, str] = {}  # row id -> why
         self.broken: dict[str, str] = {}  # adapter or slice folder -> why
         self.started, self._at = time.monotonic(), 0.0
@@ -190,6 +200,9 @@ class _Execution:
             self._fail(spec["row"], f"{step.arguments[1]['id']}: {error}")
 
     def _fail(self, row: str, why: str) -> None:
+        records = self.plan.cohort.records
+        paths = [path for record in records for path in (record.image, record.mask)] if self.folders else []
+        why = _told(why, self.folders and [*self.folders, *paths])
         if row not in self.failed:
             self.report({"event": "row", "id": row, "status": "failed", "error": why})
         self.failed.setdefault(row, why)

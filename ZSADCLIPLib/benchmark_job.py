@@ -11,6 +11,7 @@ from .atomic import clear_temporaries, clear_unfinished
 from .errors import InputError, UsageError
 from .executor import Execution
 from .lock import folder_lock
+from .privacy import folders_below
 from .progress import Progress, Report, part, quiet, silent
 
 OWN_FILES = {"run", "split", "hashes", "claims", "runtime", "report"}
@@ -27,6 +28,7 @@ class Benchmark(Execution):
     rows         row ids; or `methods` and `setups` to limit the 13; all of them and the baseline when nothing is given.
     paper_table  CSV with the paper's own Table 1, for a comparing column.
     precision    of models when they score, "float32", or less on a GPU.
+    keep_identifiers  let names of folders into run.json, report and messages (see docs/security.md).
     outputs      False stops after the rows; `report.write_outputs` makes tables, figures and report from them later.
     The fields of `Execution` spread the steps over processes or a cluster; no result depends on them. Shards are refused.
     """
@@ -43,6 +45,7 @@ class Benchmark(Execution):
     precision: str = "float32"
     outputs: bool = True
     dry_run: bool = False
+    keep_identifiers: bool = False
 
     kind: ClassVar[str] = "benchmark"
 
@@ -97,7 +100,7 @@ class Benchmark(Execution):
         cohort = read_cohort(profile, data, hashes, part(progress, 0.04, 0.05))
         plan = make_plan(profile, rows, cohort, out, machine, hashes)
         hashes.save()
-        result = run_plan(plan, Steps.like(self, self.output), part(progress, 0.05, 0.97), report)
+        result = run_plan(plan, Steps.like(self, self.output), part(progress, 0.05, 0.97), report, self._folders(data))
         files = {}
         if self.outputs and result["failed"] < result["rows"]:
             from .report import write_outputs
@@ -107,6 +110,12 @@ class Benchmark(Execution):
             files = {name: str(path) for name, path in write_outputs(out, paper).items()}
         progress(1.0, "done")
         return {**result, "output": self.output, "files": files}
+
+    def _folders(self, data: str) -> list[str] | None:
+        """Paths in all folders that messages may name; None lets them."""
+        if self.keep_identifiers:
+            return None
+        return [*folders_below(data), data, os.path.join(self.output, "x")]
 
     def _synthetic(self, profile, progress: Progress) -> str:
         """The embedded brains of the profile, made below OUT/data unless they are there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from .dataset import Record, find_records
 from .errors import InputError
 from .io import write_json, write_volume
+from .privacy import pseudonym
 from .progress import Progress, silent
 from .settings import Profile
 from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
@@ -44,7 +45,7 @@ class Cohort:
 
 
 class FileHashes:
-    """SHA-256 of files, remembered in a JSON file by path, size and time of change."""
+    """SHA-256 of files, remembered in a JSON file by digest of the path, size and time of change."""
 
     def __init__(self, store: Path):
         self._store = store
@@ -60,13 +61,14 @@ class FileHashes:
         path = Path(path).resolve()
         try:
             stat = path.stat()
-            entry = self._known.get(str(path))
+            name = pseudonym(str(path), "file")  # OUT may be passed on, and paths name people
+            entry = self._known.get(name)
             if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
                 with open(path, "rb") as file:
                     digest = hashlib.sha256()
                     while block := file.read(1 << 20):
                         digest.update(block)
-                self._known[str(path)] = entry = [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
+                self._known[name] = entry = [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
         except OSError as error:
             raise InputError(f"cannot read {path}: {error}") from error
         return entry[2]

@@ -20,14 +20,33 @@ def pseudonym(secret: str | bytes, prefix: str) -> str:
 
 def redact(text: str, paths: Iterable[str | os.PathLike | None] = (), secret: str = "", name: str = "") -> str:
     """`text` without folders: those above `paths` and whatever else looks like an absolute path; `secret` becomes `name`."""
+    parents = set()
     for path in filter(None, paths):
         for form in {str(path), os.path.abspath(path), str(_resolved(Path(path)))}:
             parent = os.path.dirname(form)
-            while parent and parent != os.path.dirname(parent):
-                text = text.replace(parent + os.sep, "")
+            while parent and parent != os.path.dirname(parent) and parent not in parents:
+                parents.add(parent)
                 parent = os.path.dirname(parent)
+    for parent in sorted(parents, key=len, reverse=True):  # the deepest first, so that no rest of it stays
+        text = text.replace(parent + os.sep, "")
     text = _FOLDERS.sub("", text)
     return text.replace(secret, name) if secret else text
+
+
+def redact_all(value: object, paths: Iterable[str | os.PathLike | None] = ()) -> object:
+    """A JSON value with `redact` on every text in it; a text that names an existing file or folder becomes its base name."""
+    if isinstance(value, dict):
+        return {key: redact_all(item, paths) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact_all(item, paths) for item in value]
+    if not isinstance(value, str):
+        return value
+    return redact(value, (*paths, value) if os.sep in value and os.path.exists(value) else paths)
+
+
+def folders_below(source: str | os.PathLike) -> list[str]:
+    """A path in every folder of a data set, for `redact`; none for a manifest."""
+    return [os.path.join(place, "x") for place, _, _ in os.walk(source)]
 
 
 def _resolved(path: Path) -> Path:

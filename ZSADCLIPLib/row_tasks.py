@@ -19,6 +19,7 @@ from .errors import InputError, describe
 from .evaluate import evaluate_case, regions_of, sketch_case
 from .io import write_csv, write_json, write_volume
 from .material import read_slices, record_from
+from .privacy import redact_all
 from .progress import Cancelled, Progress, part, silent
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .sketch import ScoreSketch
@@ -224,7 +225,7 @@ def _manifest(spec: dict) -> dict:
         model, adapter = open_adapter(spec)
         backbone = {**model.describe(), "weights_id": spec["settings"]["backbone"]["weights_id"]}
         learned = sum(p.numel() for p in adapter.parameters())
-        method = {"name": spec["method"], "trainable_parameters": learned, **adapter.describe()}
+        method = {"name": spec["method"], "trainable_parameters": learned, **redact_all(adapter.describe())}
         method["adapted"] = adaptations(spec["method"], model)
         provenance = getattr(adapter, "provenance", {})
         training = provenance.get("training") if spec["trained_on"] else None

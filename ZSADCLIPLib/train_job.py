@@ -90,6 +90,7 @@ class Train:
         from .io import write_json
         from .material import build_brain_slices, build_industrial_slices, record_to
         from .plan import Machine, training_of
+        from .privacy import redact_all
         from .scoring import layers_of, open_adapter
         from .splits import write_split
 
@@ -121,7 +122,9 @@ class Train:
             provenance |= {"threshold": threshold * factor, "threshold_rule": f"{profile.threshold.rule} on {cases}"}
         target = out / f"{self.method}.safetensors"
         save_adapter(target, adapter, backbone, provenance)
-        write_json(out / "settings.json", {"profile": profile.to_dict(), "training": provenance["training"]})
+        write_json(
+            out / "settings.json", {"profile": redact_all(profile.to_dict()), "training": provenance["training"]}
+        )
         progress(1.0, "done")
         result = {"adapter": str(target), "epochs": provenance["training"]["epochs"]}
         result |= {"loss": provenance["training"]["loss"], "threshold": provenance.get("threshold")}
