@@ -50,8 +50,19 @@ def remove_small(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3:
     _check_size(min_mm3)
     if min_mm3 == 0 or not mask.any():
         return mask.astype(bool)
-    labels = components(mask)
-    return _large(labels, float(np.prod(spacing)), min_mm3)[labels]
+    box, kept = bounds(mask), np.zeros(mask.shape, bool)
+    labels = components(mask[box])
+    kept[box] = _large(labels, float(np.prod(spacing)), min_mm3)[labels]
+    return kept
+
+
+def bounds(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest block around the voxels of a mask, empty slices when there are none."""
+    spans = []
+    for axis in range(mask.ndim):
+        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        spans.append(slice(int(held[0]), int(held[-1]) + 1) if held.size else slice(0, 0))
+    return tuple(spans)
 
 
 def find(
@@ -72,18 +83,23 @@ def find(
     for name, given in (("mask", mask), ("brain", brain)):
         if given is not None and given.shape != map.shape:
             raise InputError(f"the {name} of shape {given.shape} does not fit the map {map.shape}")
-    labels = components(mask)
+    if not mask.any():
+        return []
+    # Everything outside the box of the mask is background; on a brain that is most of the grid.
+    box = bounds(mask)
+    corner = np.array([[span.start] for span in box])
+    labels = components(mask[box])
     voxel_mm3 = float(abs(np.linalg.det(map.affine[:3, :3])))
     labels *= _large(labels, voxel_mm3, min_size_mm3)[labels]
     at = np.flatnonzero(labels)
     if at.size == 0:
         return []
-    owner, scores = labels.ravel()[at], map.array.ravel()[at].astype(np.float64)
+    owner, scores = labels.ravel()[at], map.array[box].ravel()[at].astype(np.float64)
     order = np.argsort(owner, kind="stable")
     at, owner, scores = at[order], owner[order], scores[order]
     starts = np.flatnonzero(np.diff(owner, prepend=0))
     sizes = np.diff(starts, append=at.size)
-    ijk = np.stack(np.unravel_index(at, map.shape))
+    ijk = np.stack(np.unravel_index(at, labels.shape)) + corner
     first, last = np.minimum.reduceat(ijk, starts, 1).T, np.maximum.reduceat(ijk, starts, 1).T
     means = np.add.reduceat(scores, starts) / sizes
     peaks = np.maximum.reduceat(scores, starts)
@@ -137,6 +153,11 @@ def _point(ras: np.ndarray) -> tuple[float, float, float]:
 
 def _middle(affine: np.ndarray, brain: np.ndarray) -> float:
     """RAS x in mm halfway between the leftmost and the rightmost voxel of `brain`."""
+    step = affine[0, :3]
+    if np.count_nonzero(step) == 1:  # x follows one axis of the grid alone
+        axis = int(np.flatnonzero(step)[0])
+        span = bounds(brain)[axis]
+        return float(step[axis] * (span.start + span.stop - 1) / 2 + affine[0, 3])
     x = _ras(affine, np.argwhere(brain))[:, 0]
     return float(x.min() + x.max()) / 2
 

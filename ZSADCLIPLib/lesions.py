@@ -12,7 +12,7 @@ from scipy import integrate, ndimage
 
 from .curves import CurveAccumulator, labelled_chunks, reaches
 from .errors import InputError, UsageError
-from .findings import components, remove_small
+from .findings import bounds, components, remove_small
 
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per volume, the points of LUNA16's competition metric and 0.5
 BRATS_SMALLEST_MM3 = 2.0  # BraTS-MET 2023 scores no lesion of this size or smaller
@@ -216,8 +216,4 @@ def _box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...] | None:
     """The smallest block of slices around a mask plus `margin`, None when it is empty."""
     if not mask.any():
         return None
-    spans = []
-    for axis in range(mask.ndim):
-        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        spans.append(slice(max(0, held[0] - margin), held[-1] + 1 + margin))
-    return tuple(spans)
+    return tuple(slice(max(0, span.start - margin), span.stop + margin) for span in bounds(mask))
