@@ -48,6 +48,7 @@ def test_a_row_is_trained_cut_scored_and_finished(one):
     assert row.subjects == ["BraTS-MET-00004", "BraTS-MET-00005"] or len(row.subjects) == 2
     assert row.files.manifest["training"]["epochs"] == 2
     assert row.files.manifest["training"]["subjects"] == 4
+    assert "nose up" in row.files.manifest["slice_orientation"]
     assert row.files.threshold["rules"]["f1max-pooled-train"] > 0
     assert row.files.runtime["train_seconds"] > 0 and row.files.runtime["peak_memory_mb"] > 10
     dice = row.values("dice", Choice())

@@ -243,6 +243,7 @@ def _manifest(spec: dict) -> dict:
         "threshold_rule": spec["threshold"]["rule"],
         "threshold_cases": spec["threshold"]["cases"],
         "slices_every": spec["slices"]["every"],
+        "slice_orientation": "axial from inferior to superior, nose up, the patient's right on the left",
         "settings": spec["settings"],
     }
 
