@@ -74,6 +74,22 @@ def test_results_go_where_their_input_goes(done):
     assert np.allclose(centre(), np.add(LESION, (30, 20, 10)), atol=1)
 
 
+def test_a_result_that_was_not_on_display_follows_when_it_is(done):
+    import slicer
+    import vtk
+    from ZSADCLIPSlicer import findingstable
+
+    result, shift = done.results.result, vtk.vtkTransform()
+    done.ui.resultSelector.setCurrentNode(None)
+    shift.Translate(30, 0, 0)
+    parent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", "shift")
+    parent.SetMatrixTransformToParent(shift.GetMatrix())
+    result.input.SetAndObserveTransformNodeID(parent.GetID())
+    done.ui.resultSelector.setCurrentNode(result.map)
+    assert result.map.GetTransformNodeID() == parent.GetID() == result.segmentation.GetTransformNodeID()
+    assert findingstable.rowsOf(result.findings)[0]["R"] == pytest.approx(LESION[0] + 30, abs=1)
+
+
 def test_a_change_of_the_image_during_the_run_is_said(logic):
     import slicer
 

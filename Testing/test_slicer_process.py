@@ -114,6 +114,35 @@ def test_a_result_that_cannot_be_taken_over_ends_the_run(logic, monkeypatch, pla
     assert any("Traceback" in line for line in run.log)
 
 
+def test_nothing_half_made_stays_in_the_scene(logic, monkeypatch):
+    import slicer
+    from ZSADCLIPSlicer.results import Result
+
+    node, classes = head(), ("ScalarVolume", "Segmentation", "Table", "PlotChart", "PlotSeries")
+    count = lambda: [slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in classes]  # noqa: E731
+    before = count()
+    monkeypatch.setattr(Result, "refresh", lambda self: np.zeros(1) @ np.zeros(2))
+    run = logic.process(node, wait=False, command=fake())
+    follow(run, lambda r, e: r.done)
+    assert run.error is not None and count() == before
+
+
+def test_windows_ends_the_tree_without_a_console_window_and_waits_no_longer_than_it_must(slicer_env, monkeypatch):
+    import types
+
+    from ZSADCLIPSlicer import process
+
+    def wait(seconds):
+        raise subprocess.TimeoutExpired("child", seconds)
+
+    calls = []
+    monkeypatch.setattr(process, "os", types.SimpleNamespace(name="nt"))
+    monkeypatch.setattr(process.subprocess, "run", lambda command, **options: calls.append((command, options)))
+    process._endTree(types.SimpleNamespace(pid=123, poll=lambda: None, wait=wait))
+    ((command, options),) = calls
+    assert command[0] == "taskkill" and "123" in command and "creationflags" in options
+
+
 def test_a_download_is_stopped_within_a_second(slicer_env):
     import slicer
     from ZSADCLIPSlicer.download import Fetch
@@ -271,37 +300,3 @@ def test_another_interpreter_gets_a_clean_environment(logic, tmp_path):
     with pytest.raises(InputError, match="/no/python.*Advanced"):
         logic.start(head(), Settings(), python="/no/python")
     assert not [name for name in os.listdir(run._folder.parent) if name.startswith("ZSADCLIP-")]
-
-
-@pytest.mark.parametrize("dtype", ["u1", "i1", "i2", "u2", "i4", "u4", "i8", "f4", "f8"])
-def test_exchanged_volumes_are_nifti_to_others(slicer_env, tmp_path, rng, dtype):
-    """Slicer's Python may lack nibabel; the engine reads what was written and writes what is read."""
-    import nibabel
-    from ZSADCLIPSlicer import exchange
-
-    from ZSADCLIPLib.io import read_volume, write_volume
-
-    array = rng.integers(0, 100, (4, 5, 6)).astype(dtype)
-    affine = np.array([[0, -2.5, 0.1, 7], [1.5, 0, 0, -3], [0, 0.2, 4, 1], [0, 0, 0, 1]], np.float32)
-    path = tmp_path / "volume.nii"
-    exchange.write(path, array, affine)
-    image = nibabel.load(path)
-    assert np.array_equal(image.get_fdata(), array) and np.array_equal(image.affine, affine)
-    assert np.allclose(image.header.get_zooms(), np.linalg.norm(affine[:3, :3], axis=0))
-    assert image.header.get_xyzt_units()[0] == "mm"
-    write_volume(path, read_volume(path), "float32")
-    assert np.array_equal(exchange.read(path), array)
-
-
-def test_a_truncated_map_is_refused(slicer_env, tmp_path):
-    from ZSADCLIPSlicer import exchange
-
-    from ZSADCLIPLib.errors import InputError
-
-    path = tmp_path / "map.nii"
-    exchange.write(path, np.ones((3, 4, 5), np.float32), np.eye(4))
-    whole = path.read_bytes()
-    for content, message in ((whole[:-1], "truncated"), (whole[:100], "100 bytes"), (b"x" * 400, "no uncompressed")):
-        path.write_bytes(content)
-        with pytest.raises(InputError, match=message):
-            exchange.read(path)

@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 
-from . import exchange, findingstable, resultnodes, segmentation
+from . import exchange, findingstable, resultnodes, results, segmentation
 from .brainmask import maskArray
 from .geometry import volumeOf
 from .process import ChildProcess, isOutOfMemory, startEngine
@@ -177,9 +177,13 @@ class Detection:
         if scene.GetNodeByID(self._input.GetID() or "") is not self._input:
             self._end(dropped=True)
             return
+        known = {result.map.GetID() for result in results.resultsOf(self._input)}
         try:
             result = self._store(*self._read())
         except Exception as error:  # whatever it is, a run that does not end could not even be cancelled
+            for half in results.resultsOf(self._input):
+                if half.map.GetID() not in known:
+                    resultnodes.remove(half)
             message = _("The result of the engine cannot be read: {error}").format(
                 error=str(error) or type(error).__name__)  # fmt: skip
             self._end(error=EngineError(message, [*self.log, *traceback.format_exc().splitlines()]))

@@ -46,6 +46,15 @@ def store(result: Result | None, inputNode, brainMask, map_: np.ndarray, outcome
     return result
 
 
+def remove(result: Result) -> None:
+    """Take the nodes of a result out of the scene, those that are there."""
+    nodes = [result.segmentation, result.findings, result.profile, result.chart, result.map]
+    series = result.chart.GetNumberOfPlotSeriesNodes() if result.chart is not None else 0
+    for node in [result.chart.GetNthPlotSeriesNode(n) for n in range(series)] + nodes:
+        if node is not None:
+            slicer.mrmlScene.RemoveNode(node)
+
+
 def _makeCompanions(result: Result) -> None:
     """Segmentation, tables and chart of a result, made where they are missing, placed beside the input."""
     if result.segmentation is None:

@@ -62,6 +62,8 @@ class ResultPanel:
             self._leave(self.result)
         self.result, self._overlay = result, None if result is not self.result else self._overlay
         if result is not None:
+            if result.follow():  # its input was moved while another result was on display
+                result.refresh()
             low, high = result.range
             slider, self._updating = self.ui.thresholdSlider, True
             slider.decimals = int(np.clip(3 - np.floor(np.log10(high - low)), 2, 8))  # scales of methods differ widely

@@ -211,9 +211,12 @@ class Result:
             if node is not None:  # it may have been deleted by the user
                 _giveName(node, _("{name} slice profile ({run})").format(name=name, run=self.label))
 
-    def follow(self) -> None:
-        """Go where the input went: under its parent transform, and onto its grid where a transform was hardened."""
-        parent = self.input.GetTransformNodeID()
+    def follow(self) -> bool:
+        """Go where the input went: under its parent transform, and onto its grid where a transform was hardened.
+
+        Returns whether anything moved, so that findings have to be placed again.
+        """
+        parent, before = self.input.GetTransformNodeID(), affineOf(self.map)
         for node in (self.map, self.segmentation):
             if node.GetTransformNodeID() != parent:
                 node.SetAndObserveTransformNodeID(parent)
@@ -221,6 +224,7 @@ class Result:
         if same and not np.array_equal(ijkToRas(self.map), ijkToRas(self.input)):
             self.map.CopyOrientation(self.input)
             self.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
+        return not np.array_equal(before, affineOf(self.map))
 
 
 def _giveName(node, name: str) -> None:
