@@ -13,6 +13,7 @@ from ZSADCLIPLib.cohort import FileHashes, read_cohort
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.material import chosen_slices, fit_of, open_slices, read_slices
 from ZSADCLIPLib.plan import Machine, make_plan
+from ZSADCLIPLib.privacy import pseudonym
 from ZSADCLIPLib.profiles import PROFILES, load_profile
 from ZSADCLIPLib.rows import ALL_ROWS, select_rows
 from ZSADCLIPLib.settings import Model
@@ -188,11 +189,29 @@ def test_a_dry_run_is_priced_on_the_device_asked_for(tmp_path, capsys):
 def test_a_damaged_store_of_hashes_is_begun_again(text, tmp_path):
     store, file = tmp_path / "hashes.json", tmp_path / "file"
     file.write_bytes(b"abc")
-    store.write_text(text.replace("a", str(file)))
+    name = pseudonym(str(file.resolve()), "file")
+    store.write_text(text.replace("a", name))
     hashes = FileHashes(store)
     assert hashes(file) == hashlib.sha256(b"abc").hexdigest()
     hashes.save()
-    assert list(json.loads(store.read_text())) == [str(file)]
+    assert list(json.loads(store.read_text())) == [name]
+
+
+def test_a_store_that_names_files_forgets_them(tmp_path):
+    store = tmp_path / "hashes.json"
+    store.write_text(json.dumps({"/ward7/DOE.nii": [1, 2, "3"]}))
+    FileHashes(store).save()
+    assert json.loads(store.read_text()) == {}
+
+
+def test_a_wrong_setting_of_a_method_is_refused_before_brains_are_made(tmp_path, capsys):
+    write_profile(tmp_path / "wrong.json", methods={"vand": {"settings": {"diec": "batch"}}})
+    for more in ([], ["--dry-run"]):
+        assert (
+            main(["benchmark", "--profile", str(tmp_path / "wrong.json"), "--out", str(tmp_path / "out"), *more]) == 2
+        )
+        assert "methods.vand.settings: VANDConfig has no field 'diec'" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_real_data_is_asked_for(tmp_path, capsys):

@@ -56,6 +56,8 @@ def test_a_file_changes_a_base(tmp_path):
             {"backbones": {"pcm": {"name": "mini"}}},
             "backbones has no 'pcm'; known are default, pmc, biomedclip, adaclip",
         ),
+        ({"data": {"channel": "t2"}}, "data.channel is 't2'; choose one of t1n, t1c, t2w, t2f, image"),
+        ({"data": {"label_rule": "2032"}}, "data.label_rule is '2032'; choose one of auto, 2018-2021"),
         ({"metrics": {"bins": 0}}, "metrics.bins is 0; expected 1 or more"),
         ({"metrics": {"froc_levels": -1}}, "metrics.froc_levels is -1; expected 0 or more"),
         ({"metrics": {"min_component_mm3": -2}}, "metrics.min_component_mm3 is -2.0; expected 0 or more"),

@@ -57,12 +57,15 @@ class Benchmark(Execution):
         """
         from .profiles import load_profile
         from .rows import select_rows
+        from .sources import check_settings
 
         self.check_execution()
         if self.shard:
             raise UsageError("a benchmark cannot be cut into shards; spread it with --workers or --executor dask")
         profile = load_profile(self.profile)
         rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
+        for name, chosen in profile.methods.items():
+            check_settings(name, chosen.settings)
         if self.dry_run:
             from .estimate import estimate
 

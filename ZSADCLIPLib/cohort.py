@@ -54,7 +54,8 @@ class FileHashes:
         except (OSError, ValueError):
             known = {}
         entries = known.items() if isinstance(known, dict) else ()
-        self._known = {path: entry for path, entry in entries if isinstance(entry, list) and len(entry) == 3}
+        whole = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 3}
+        self._known = {name: entry for name, entry in whole.items() if name.startswith("file-")}
 
     def __call__(self, path: str | Path) -> str:
         """The hash of a file; raises InputError when it cannot be read."""

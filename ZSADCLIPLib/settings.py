@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from .dataset import CHANNELS
 from .errors import UsageError
 from .intensity import MODES
-from .labels import TARGETS
+from .labels import LABEL_RULES, TARGETS
 from .rows import ALL_ROWS
 from .scaling import SCALES
 from .splits import FRACTION, SEED
@@ -181,7 +182,9 @@ class Profile:
 
     def __post_init__(self):
         for name, value, allowed in (
+            ("data.channel", self.data.channel, (*CHANNELS, "image")),
             ("data.target", self.data.target, TARGETS),
+            ("data.label_rule", self.data.label_rule, ("auto", *LABEL_RULES)),
             ("slices.intensity", self.slices.intensity, tuple(m for m in MODES if m != "window")),
             ("train.augment", self.train.augment, AUGMENTATIONS),
             ("train.precision", self.train.precision, ("float32", "bfloat16", "float16")),
