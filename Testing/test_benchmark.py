@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ZSADCLIPLib import row_tasks, steps
 from ZSADCLIPLib.benchmark_job import Benchmark
+from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.lock import NAME
 from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.results import Choice, read_run
@@ -74,6 +75,44 @@ def test_missing_cases_alone_are_computed_again(place, one, tmp_path):
     kept = first.stat().st_mtime_ns
     job(place, out, "vand-brats").run()
     assert contents(out) == before and first.stat().st_mtime_ns == kept
+
+
+@pytest.mark.parametrize(
+    "damaged", ["adapter.safetensors", "cases/*.json", "sketches/*.npz", "panels/*.npz", "threshold/*.npz", "done.json"]
+)
+def test_a_damaged_file_is_refused_by_reports_and_made_anew_by_a_run(place, one, damaged):
+    out, _, _ = one
+    before = contents(out)
+    folder = next(path for path in (out / "rows").iterdir() if (path / "done.json").is_file())
+    file = sorted(folder.glob(damaged))[0]
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    if damaged != "done.json":
+        with pytest.raises(InputError, match=f"{file.name} has changed since its row was finished"):
+            read_run(out)
+    trained = (folder / "adapter.safetensors").stat().st_mtime_ns
+    other = sorted((folder / "cases").iterdir())[1]
+    scored = other.stat().st_mtime_ns
+    assert job(place, out, "vand-brats").run()["kept"] == 0
+    assert contents(out) == before
+    assert ((folder / "adapter.safetensors").stat().st_mtime_ns == trained) == (damaged != "adapter.safetensors")
+    if damaged != "done.json":  # there a seal may be what changed
+        alone = damaged.startswith(("cases", "sketches", "panels"))
+        assert (other.stat().st_mtime_ns == scored) == alone
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"schema": 1, "cases": ["a"], "files": []}'])
+def test_a_damaged_seal_finishes_the_row_again_without_work(place, one, text):
+    out, _, _ = one
+    before = contents(out)
+    folder = next(path for path in (out / "rows").iterdir() if (path / "done.json").is_file())
+    stamps = {path: path.stat().st_mtime_ns for path in (folder / "cases").iterdir()}
+    (folder / "done.json").write_text(text)
+    with pytest.raises(InputError):
+        read_run(out)
+    assert job(place, out, "vand-brats").run()["failed"] == 0
+    assert contents(out) == before and stamps == {path: path.stat().st_mtime_ns for path in stamps}
 
 
 def test_settings_that_matter_make_another_row(place, one, tmp_path):

@@ -16,7 +16,7 @@ from .material import record_to
 from .plan import CODE, Plan
 from .privacy import redact_all
 from .progress import Progress, Report, part, quiet, silent
-from .rowfiles import is_finished
+from .rowfiles import is_finished, reopen_if_damaged
 from .splits import write_split
 from .steps import Step, Steps
 
@@ -85,6 +85,10 @@ class _Execution:
 
     def run(self) -> dict:
         plan = self.plan
+        for i, spec in enumerate(plan.rows):
+            self.progress(0.0, f"finished rows: {i + 1} of {len(plan.rows)}")
+            if is_finished(spec["folder"]) and (damaged := reopen_if_damaged(spec["folder"])):
+                self.progress(0.0, f"{spec['row']}: {', '.join(damaged[:3])} damaged, made anew")
         open_rows = [spec for spec in plan.rows if not is_finished(spec["folder"])]
         kept = [spec["row"] for spec in plan.rows if spec not in open_rows]
         for row in kept:

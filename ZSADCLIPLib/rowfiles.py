@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from .atomic import is_intact, seal
 from .cases import safe_ids
 from .documents import parse_json
 from .errors import InputError, UsageError
@@ -24,6 +26,9 @@ from .sketch import ScoreSketch
 
 SCHEMA = 1
 REQUIRED = ("manifest.json", "threshold.json")
+TRAINED = ("adapter.safetensors", "training.csv")
+OF_A_CASE = {"cases": ".json", "sketches": ".npz", "panels": ".npz", "maps": ".nii.gz"}
+SEALED = (*REQUIRED, *TRAINED, "threshold/*.npz", *(f"{place}/*{end}" for place, end in OF_A_CASE.items()))
 
 
 def content_key(settings: Mapping) -> str:
@@ -91,13 +96,50 @@ def make_panel(image: np.ndarray, scores: np.ndarray, truth: np.ndarray, brain: 
 
 
 def finish_row(folder: str | Path, case_ids: list[str]) -> None:
-    """Declare the row complete; raises UsageError when a required file or a listed case is missing."""
+    """Declare the row complete and seal its files; raises UsageError when a required file or a listed case is missing."""
     folder = Path(folder)
     wanted = [folder / name for name in REQUIRED] + [folder / "cases" / f"{case}.json" for case in case_ids]
     missing = [path.relative_to(folder).as_posix() for path in wanted if not path.is_file()]
     if missing or not case_ids:
         raise UsageError(f"the row {folder.name} is not complete: missing {', '.join(missing) or 'test cases'}")
-    write_json(folder / "done.json", {"schema": SCHEMA, "cases": sorted(case_ids)})
+    paths = [path for name in SEALED for path in sorted(folder.glob(name))]
+    files = {path.relative_to(folder).as_posix(): seal([path])[path.name] for path in paths}
+    write_json(folder / "done.json", {"schema": SCHEMA, "cases": sorted(case_ids), "files": files})
+
+
+def damaged_files(folder: Path, done: Mapping) -> list[str]:
+    """Names of files that are not as `done`, the content of done.json, has sealed them; earlier versions sealed none."""
+    files = done.get("files", {})
+    if not isinstance(files, dict) or not isinstance(done.get("cases"), list):
+        return ["done.json"]
+    return [name for name, sealed in files.items() if not is_intact(folder, {name: sealed})]
+
+
+def reopen_if_damaged(folder: str | Path) -> list[str]:
+    """Remove what is not as it was when the row was finished, and done.json, so that a run makes it anew.
+
+    Of a damaged case its JSON goes; of a damaged threshold or manifest everything but the adapter, and with a damaged
+    adapter all. Returns the names of the damaged files.
+    """
+    folder = Path(folder)
+    try:
+        done = read_json(folder / "done.json")
+        damaged = set(damaged_files(folder, done))
+    except InputError:
+        damaged = {"done.json"}
+    if not damaged:
+        return []
+    cases = () if "done.json" in damaged else done["cases"]
+    (folder / "done.json").unlink()
+    own = {f"{place}/{case}{end}": case for case in cases for place, end in OF_A_CASE.items()}
+    for name in damaged & own.keys():
+        (folder / "cases" / f"{own[name]}.json").unlink(missing_ok=True)
+    if shared := damaged - own.keys() - {"done.json"}:
+        kept = set() if shared & set(TRAINED) else {*TRAINED, "seconds"}
+        for path in folder.iterdir():
+            if path.name not in kept:
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return sorted(damaged)
 
 
 def is_finished(folder: str | Path) -> bool:
@@ -142,6 +184,8 @@ def read_row(folder: str | Path) -> RowFiles:
     done = read_json(folder / "done.json")
     if done.get("schema") != SCHEMA:
         raise InputError(f"{folder} has schema {done.get('schema')!r}, expected {SCHEMA}; run the benchmark again")
+    if damaged := damaged_files(folder, done):
+        raise InputError(f"{folder / damaged[0]} has changed since its row was finished; run the benchmark again")
     training = folder / "training.csv"
     return RowFiles(
         folder=folder,
