@@ -152,7 +152,8 @@ def test_no_step_begins_where_the_output_is_gone(tmp_path):
     assert found["slices"] == "" and (out / "slices" / "info.json").is_file()
 
 
-def test_a_step_that_fails_while_the_output_goes_is_tried_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("whole", [True, False], ids=["the step", "one of its rows"])
+def test_a_step_that_fails_while_the_output_goes_is_tried_again(whole, tmp_path, monkeypatch):
     lock, tries, found = tmp_path / NAME, [], {}
     lock.touch()
 
@@ -160,14 +161,16 @@ def test_a_step_that_fails_while_the_output_goes_is_tried_again(tmp_path, monkey
         tries.append(1)
         if len(tries) == 1:
             lock.unlink()
-            raise OSError("gone")
+            if whole:
+                raise OSError("gone")
+            return {"failed": {"vand-brats": "OSError: gone"}}
         return {}
 
     monkeypatch.setattr(row_tasks, "work", work, raising=False)
     monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
     job = Steps(home=str(tmp_path))
-    job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest[0]), lambda f, t: lock.touch())
-    assert found == {"a": ""} and len(tries) == 2
+    job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest), lambda f, t: lock.touch())
+    assert found == {"a": ("", {})} and len(tries) == 2
 
 
 def test_feature_folders_of_killed_runs_are_removed(place, one):

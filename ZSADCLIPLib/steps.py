@@ -79,10 +79,12 @@ class Steps(Execution):
         except Cancelled:
             raise
         except Exception as error:  # whatever it is, the other steps go on
-            if self.home and not is_held(self.home):
-                return self.one(state, item, progress)
-            return failed(item, describe(error))
-        return {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
+            row = failed(item, describe(error))
+        else:
+            row = {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
+        if (row["error"] or row["failed"]) and self.home and not is_held(self.home):
+            return self.one(state, item, progress)
+        return row
 
     def await_home(self, progress: Progress = silent) -> None:
         """Wait `patience` seconds for an output folder that is gone, so that nothing is written into its mount point.
