@@ -140,7 +140,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.disconnectGui()
         self._parameters = parameters
         if parameters is not None:
-            # Not connectGui, which returns no tag to disconnect by.
+            # Not connectGui, which before Slicer 5.13 returns no tag to disconnect by.
             self._guiTag = parameters.connectParametersToGui(self._widgetsOfParameters())
             menus.translate(self.ui)  # connecting filled the menus with the keys
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)

@@ -125,7 +125,7 @@ def _accessors(widget, kind, annotations):
 
 
 def _connect_gui(self, ui):
-    """Returns nothing, like the genuine one: what it connected cannot be disconnected."""
+    """Returns nothing, like that of Slicer before 5.13: what it connected cannot be disconnected."""
     named = {widget.property("SlicerParameterName"): widget for widget in vars(ui).values()}
     _connect_parameters_to_gui(self, {name: widget for name, widget in named.items() if name})
 
