@@ -25,7 +25,7 @@ MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}
 
 def device_of(model: dict) -> str:
     """The device behind a specification's; of several GPUs the one that this process was given (`steps.Steps.load`)."""
-    return choose_device(model["device"], torch.cuda.current_device() if torch.cuda.is_available() else 0)
+    return choose_device(model["device"])
 
 
 @lru_cache(maxsize=2)
