@@ -20,9 +20,9 @@ def initial_tokens(vocabulary: int, width: int) -> torch.Tensor:
     return torch.randn(vocabulary, width, generator=generator) * TOKEN_SCALE
 
 
-def mini_state_dict(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
+def mini_state_dict(name: str, folder: Path = FOLDER) -> tuple[dict, dict[str, torch.Tensor]]:
     """(config, float32 state dict) of an embedded model; raises WeightsError when its file is not in this installation."""
-    path = FOLDER / f"{name}.safetensors"
+    path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise WeightsError(
             f"the embedded model {name} is not in this installation ({path.name} is missing); reinstall it"
@@ -33,7 +33,7 @@ def mini_state_dict(name: str) -> tuple[dict, dict[str, torch.Tensor]]:
         rows = stored.get_tensor("token_rows").long() if "token_rows" in stored.keys() else None  # noqa: SIM118
     text = config["text_cfg"]
     if rows is None:  # a BERT stores all its tokens, and brings its own vocabulary
-        text["vocab"] = str(FOLDER / f"{name}-vocab.txt")
+        text["vocab"] = str(folder / f"{name}-vocab.txt")
         return config, state
     table = initial_tokens(text["vocab_size"], text["width"])
     table[rows] = state["token_embedding.weight"]

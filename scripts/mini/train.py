@@ -19,12 +19,14 @@ from torch import Tensor
 from ZSADCLIPLib.backbones.base import OPENAI_MEAN, OPENAI_STD
 from ZSADCLIPLib.backbones.blocks import forward_block
 from ZSADCLIPLib.backbones.vit import VisionTower
+from ZSADCLIPLib.errors import UsageError
 
 from .words import NOUNS, TISSUES, captions
 
 SIZE, PATCH, WINDOW = 240, 8, 15
 GRID = SIZE // PATCH
 BRAINS, PLATES = 18, 6
+LOG_EVERY = 20
 DEEP = {2: 0.3, 4: 0.3, 6: 0.5, 8: 1.0}
 """Blocks whose tokens are held to the dense captions, and with what weight: every tap of an adapter shall be readable."""
 
@@ -161,11 +163,15 @@ def run(
     resume: bool = False,
     bfloat16: bool = False,
     full_from: float = 0.8,
+    keep_every: int = 100,
 ):
-    """Train for `steps` steps; curve.csv every 20, last.pt every 100; resumable, deterministic for one thread count.
+    """Train for `steps` steps; curve.csv every 20, last.pt every `keep_every`; resumable, deterministic for one thread count.
 
-    After `full_from` of the run every other step sees whole slices instead of windows.
+    After `full_from` of the run every other step sees whole slices instead of windows. Raises UsageError for a last.pt of other
+    settings, which would give weights that no call repeats.
     """
+    settings = {"steps": steps, "seed": seed, "rate": rate, "bfloat16": bfloat16, "full_from": full_from}
+    settings |= {"slices": len(data["brain"]), "textures": len(data["texture"])}
     data = dict(data, sick=np.flatnonzero([(x >= 4).sum() > 12 for x in data["label"]]))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("visual."))
@@ -178,9 +184,13 @@ def run(
     first, log = 0, []
     if resume and (folder / "last.pt").is_file():
         state = torch.load(folder / "last.pt", weights_only=True)
+        if state["settings"] != settings:
+            raise UsageError(f"{folder / 'last.pt'} was made with {state['settings']}, now asked for is {settings}")
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         first = state["step"]
+        log = state["log"]
+    _cut_curve(folder / "curve.csv", first)
     for step in range(first, steps):
         rng = np.random.default_rng([seed, step])
         done = step / steps
@@ -195,7 +205,7 @@ def run(
         torch.nn.utils.clip_grad_norm_(model.visual.parameters(), 1.0)
         optimizer.step()
         log.append({"step": step + 1, **{k: v.item() for k, v in parts.items()}})
-        if (step + 1) % 20 == 0:
+        if (step + 1) % LOG_EVERY == 0:
             mean = {k: round(float(np.mean([row[k] for row in log])), 5) for k in log[0]}
             mean["step"] = step + 1
             new = not (folder / "curve.csv").exists()
@@ -206,7 +216,17 @@ def run(
                 writer.writerow(mean)
             print(mean, flush=True)
             log = []
-        if (step + 1) % 100 == 0 or step + 1 == steps:
+        if (step + 1) % keep_every == 0 or step + 1 == steps:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step + 1}
+            state |= {"settings": settings, "log": log}
             torch.save(state, folder / "last.tmp")
             os.replace(folder / "last.tmp", folder / "last.pt")
+
+
+def _cut_curve(path: Path, step: int) -> None:
+    """Drop the rows behind a step: they are written again."""
+    if path.is_file():
+        with open(path, newline="") as stream:
+            head, *rows = csv.reader(stream)
+        with open(path, "w", newline="") as stream:
+            csv.writer(stream).writerows([head, *(row for row in rows if int(row[head.index("step")]) <= step)])
