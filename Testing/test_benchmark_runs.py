@@ -75,6 +75,20 @@ def test_worker_processes_give_the_same_bytes(place, whole):
     assert [name for name in names if spread[name] != alone[name]] == []
 
 
+def test_shards_give_the_same_tables_and_the_last_one_writes_them(place, whole):
+    out = place / "shards"
+
+    def run(shard):
+        return Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), shard=shard).run()
+
+    first = run("2/2")
+    assert (first["failed"], first["files"]) == (0, {}) and not (out / "report.html").exists()
+    second = run("1/2")
+    assert second["failed"] == 0 and first["rows"] + second["rows"] == 14
+    assert contents(out) == contents(whole[0])
+    assert run("6/9")["rows"] == 0
+
+
 def start(place, out):
     command = [sys.executable, str(ROOT / "scripts" / "benchmark"), "--profile", str(place / "tiny.json")]
     command += ["--data", str(place / "data"), "--out", str(out), "--rows", *KILLED_ROWS]

@@ -84,13 +84,13 @@ class _Execution:
         self.started, self._at = time.monotonic(), 0.0
 
     def run(self) -> dict:
-        plan = self.plan
-        for i, spec in enumerate(plan.rows):
-            self.progress(0.0, f"finished rows: {i + 1} of {len(plan.rows)}")
+        plan, rows = self.plan, self._own_rows()
+        for i, spec in enumerate(rows):
+            self.progress(0.0, f"finished rows: {i + 1} of {len(rows)}")
             if is_finished(spec["folder"]) and (damaged := reopen_if_damaged(spec["folder"])):
                 self.progress(0.0, f"{spec['row']}: {', '.join(damaged[:3])} damaged, made anew")
-        open_rows = [spec for spec in plan.rows if not is_finished(spec["folder"])]
-        kept = [spec["row"] for spec in plan.rows if spec not in open_rows]
+        open_rows = [spec for spec in rows if not is_finished(spec["folder"])]
+        kept = [spec["row"] for spec in rows if spec not in open_rows]
         for row in kept:
             self.report({"event": "row", "id": row, "status": "kept"})
         folders = {spec["folder"] for spec in open_rows}
@@ -107,7 +107,13 @@ class _Execution:
         self._cases("test", open_rows, list(plan.cohort.side("test")))
         seconds = round(time.monotonic() - self.started, 1)
         self.progress(1.0, "all rows")
-        return {"rows": len(plan.rows), "kept": len(kept), "failed": len(self.failed), "seconds": seconds}
+        return {"rows": len(rows), "kept": len(kept), "failed": len(self.failed), "seconds": seconds}
+
+    def _own_rows(self) -> list[dict]:
+        """The rows of this shard: those of every N-th method, as the rows of a method share trainings."""
+        position, number = self.steps.part()
+        methods = list(dict.fromkeys(spec["method"] for spec in self.plan.rows))
+        return [spec for spec in self.plan.rows if methods.index(spec["method"]) % number == position]
 
     def _stage(self, name: str, steps: list[Step], on_error: Callable[[Step, str], None], on_done=None) -> None:
         inner = part(self.progress, self._at, self._at + STAGES[name])

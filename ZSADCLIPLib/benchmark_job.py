@@ -30,7 +30,8 @@ class Benchmark(Execution):
     precision    of models when they score, "float32", or less on a GPU.
     keep_identifiers  let names of folders into run.json, report and messages (see docs/security.md).
     outputs      False stops after the rows; `report.write_outputs` makes tables, figures and report from them later.
-    The fields of `Execution` spread the steps over processes or a cluster; no result depends on them. Shards are refused.
+    The fields of `Execution` spread the steps over processes or a cluster; no result depends on them. A shard has every N-th
+    method with all its rows, which share trainings; the last one to finish writes the outputs.
     """
 
     output: str
@@ -60,8 +61,6 @@ class Benchmark(Execution):
         from .sources import check_settings
 
         self.check_execution()
-        if self.shard:
-            raise UsageError("a benchmark cannot be cut into shards; spread it with --workers or --executor dask")
         profile = load_profile(self.profile)
         rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
         for name, chosen in profile.methods.items():
@@ -76,8 +75,9 @@ class Benchmark(Execution):
             }
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
-        with folder_lock(self.output):
-            self._tidy()
+        with folder_lock(self.output, self.shard):
+            if not self.shard:  # what others write now looks like what a killed writer left
+                self._tidy()
             return self._execute(profile, rows, progress, report)
 
     def _tidy(self) -> None:
@@ -105,7 +105,7 @@ class Benchmark(Execution):
         hashes.save()
         result = run_plan(plan, Steps.like(self, self.output), part(progress, 0.05, 0.97), report, self._folders(data))
         files = {}
-        if self.outputs and result["failed"] < result["rows"]:
+        if self.outputs and (_all_finished(plan) if self.shard else result["failed"] < result["rows"]):
             from .report import write_outputs
 
             progress(0.97, "tables, figures and report")
@@ -142,3 +142,9 @@ class Benchmark(Execution):
         Steps.like(self, self.output).run_all(steps, settle, progress)
         write_synthetic_split(folder / "split.json", profile)
         return str(folder)
+
+
+def _all_finished(plan) -> bool:
+    from .rowfiles import is_finished
+
+    return all(is_finished(spec["folder"]) for spec in plan.rows)
