@@ -231,13 +231,13 @@ def test_a_frame_of_a_sequence_says_so(logic):
 
 
 def test_the_example_of_the_documentation_runs(slicer_env, monkeypatch):
-    """The ten lines of docs/slicer.md, with the fake engine in place of the model."""
+    """The ten lines of README, with the fake engine in place of the model."""
     import re
 
     import slicer
     from slicer_harness import ROOT
 
-    text = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+    text = (ROOT / "README.md").read_text(encoding="utf-8").partition("## In 3D Slicer")[2]
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     start = slicer_env.module.ZSADCLIPLogic.start
     monkeypatch.setattr(
