@@ -153,11 +153,11 @@ def test_bad_manifests_are_explained(tmp_path, text, message):
 
 def test_ids_of_a_manifest_cannot_leave_the_folder_of_a_run(tmp_path):
     put(tmp_path, "x")
-    named = ("../x", "/tmp/x", "patient 1", "Müller-1", "_a", "plain-2", "a/b", "a b", "A1", "a1")
+    named = ("../x", "/over/x", "patient 1", "Müller-1", "_a", "plain-2", "a/b", "a b", "A1", "a1")
     (tmp_path / "set.csv").write_text("id,image\n" + "".join(f"{name},x-t2w.nii.gz\n" for name in named), "utf-8")
     found = {record.subject: record.id for record in find_records(tmp_path / "set.csv")}
     assert list(found) == sorted(named, key=found.get)  # subjects keep their names; the order is that of the ids
-    plain = {"../x": "_x", "/tmp/x": "_tmp_x", "patient 1": "patient_1", "Müller-1": "M_ller-1", "_a": "_a"}
+    plain = {"../x": "_x", "/over/x": "_over_x", "patient 1": "patient_1", "Müller-1": "M_ller-1", "_a": "_a"}
     assert {name: found[name] for name in plain} == plain and found["plain-2"] == "plain-2"
     assert found["a/b"].startswith("a_b-") and found["a b"].startswith("a_b-")
     assert len({id.casefold() for id in found.values()}) == len(named)
