@@ -8,9 +8,9 @@ import torch
 
 from ZSADCLIPLib.adapters.adaclip import AdaCLIP, AdaCLIPConfig
 from ZSADCLIPLib.adapters.maps import blur
-from ZSADCLIPLib.adapters.semantic_fusion import cluster_labels, fuse
+from ZSADCLIPLib.adapters.semantic_fusion import fuse, labels_of
 
-from .case import Case, stats
+from .case import Case, placed, stats
 
 PREFIX = "clip_model."
 
@@ -33,7 +33,7 @@ def build(case: Case):
     )
     initial = {p["key"].removeprefix(PREFIX): case.tensor(p["init"], **p) for p in info["adapter_parameters"]}
     adapter.load_state_dict(initial)
-    return backbone, adapter, initial
+    return backbone, placed(adapter), initial
 
 
 def run(case: Case) -> dict:
@@ -79,8 +79,7 @@ def quantities(backbone, adapter, images, stride) -> dict:
         out["clustered_feature"] = fuse(mean, stacked, config.clusters, config.seed)
         chosen = mean.sigmoid().topk(min(mean.shape[1], 5 * config.clusters), dim=1).indices
         picked = stacked.gather(1, chosen[:, :, None, None].expand(-1, -1, *stacked.shape[2:])).flatten(2)
-        labels = [torch.from_numpy(cluster_labels(one.numpy(), config.clusters, config.seed)) for one in picked]
-        out["cluster_labels"] = torch.stack(labels)
+        out["cluster_labels"] = torch.from_numpy(labels_of(picked, config.clusters, config.seed))
     for tower, name in (("visual", "dynamic_visual_prompts"), ("text", "dynamic_text_prompts")):
         generator = getattr(adapter, f"dynamic_{tower}_prompt_generator", None)
         if generator is not None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from ZSADCLIPLib.adapters.anomalyclip import AnomalyCLIP, AnomalyCLIPConfig
 from ZSADCLIPLib.adapters.maps import blur
 
-from .case import Case, stats
+from .case import Case, placed, stats
 
 
 def build(case: Case, half: bool):
@@ -32,7 +32,7 @@ def build(case: Case, half: bool):
     )
     given = {p["key"]: case.tensor(p["init"], **p) for p in info["adapter_parameters"]}
     adapter.load_state_dict({k: v for k, v in given.items() if not k.startswith("compound_prompt_projections.")})
-    return backbone, adapter
+    return backbone, placed(adapter)
 
 
 def run(case: Case) -> dict:

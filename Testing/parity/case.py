@@ -16,6 +16,8 @@ import torch
 from ZSADCLIPLib.backbones import load_backbone
 
 HERE = Path(__file__).resolve().parents[1] / "golden"
+DEVICE = {"name": "cpu"}
+"""Where cases run; `scripts/parity --device` changes the name."""
 OPERATORS = {ast.Div: operator.truediv, ast.Mult: operator.mul, ast.Add: operator.add, ast.Sub: operator.sub}
 
 
@@ -75,7 +77,7 @@ class Case:
         return value(ast.parse(text.strip(), mode="eval").body)
 
     def tensor(self, text: str, **names) -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(self.evaluate(text, **names)))
+        return torch.from_numpy(np.ascontiguousarray(self.evaluate(text, **names))).to(DEVICE["name"])
 
     def tolerance(self, quantity: str) -> tuple[float, float]:
         """(absolute, relative) tolerance: the sidecar's, else 5e-5 for maps and scores and 1e-5 for features."""
@@ -103,7 +105,12 @@ class Case:
         state = (self.recipe.rn_clip_state_dict if resnet else self.recipe.clip_state_dict)(config, seed)
         exact = stated.lower().startswith(("gelu", "exact"))
         activation = "gelu" if exact else "quick_gelu"
-        return load_backbone(open_clip_config(config), as_tensors(state), activation=activation)
+        return load_backbone(open_clip_config(config), as_tensors(state), activation=activation, device=DEVICE["name"])
+
+
+def placed(adapter):
+    """The adapter where its case runs."""
+    return adapter.to(DEVICE["name"])
 
 
 def as_tensors(state: dict) -> dict:

@@ -8,7 +8,7 @@ import torch
 
 from ZSADCLIPLib.backbones import load_backbone
 
-from .case import Case, as_tensors, open_clip_config, stats
+from .case import DEVICE, Case, as_tensors, open_clip_config, stats
 
 
 def run(case: Case) -> dict:
@@ -28,7 +28,7 @@ def image(case: Case) -> dict:
         "text_encoder." + k: v for k, v in as_tensors(case.recipe.bert_state_dict("tiny-bert", info["seed"])).items()
     }
     state["text_projection"] = torch.zeros(bert["hidden_size"], config["embed_dim"])
-    backbone = load_backbone(clip, state)
+    backbone = load_backbone(clip, state, device=DEVICE["name"])
     features = backbone.encode_image(case.tensor(info["images"]), taps=(1, 2, 3, 4))
     out = {"image_embedding": features.embedding}
     for layer, tokens in features.taps.items():
@@ -57,7 +57,7 @@ def text(case: Case) -> dict:
             clip = open_clip_config(vision)
             clip["text_cfg"] = {"bert_config": info["bert_config"], "context_length": length}
             clip["text_cfg"] |= {"pooler": pooler, "masked": masked}
-            backbone = load_backbone(clip, dict(state))
+            backbone = load_backbone(clip, dict(state), device=DEVICE["name"])
             suffix = "mask" if masked else "nomask"
             name = f"text_{pooler}_{suffix}" if (pooler, masked) != ("cls", False) else "text_training_path"
             out[name] = backbone.encode_text(tokens)

@@ -37,7 +37,7 @@ def relative_error(ours: np.ndarray, golden: np.ndarray) -> float:
 
 
 def compare(case: Case, name: str, ours: torch.Tensor, golden: np.ndarray, results: dict) -> Row:
-    ours = np.asarray(ours.detach(), dtype=np.float64)
+    ours = np.asarray(ours.detach().cpu(), dtype=np.float64)
     golden = golden.astype(np.float64)
     if ours.shape != golden.shape:
         return Row(case.name, name, float("inf"), 0.0, f"shape {ours.shape}, expected {golden.shape}")
@@ -51,7 +51,7 @@ def compare(case: Case, name: str, ours: torch.Tensor, golden: np.ndarray, resul
             # Prompts that pass through float16 round their gradients too, so single bits of it differ.
             limit = 1e-2 if case.info.get("deep_prompts_through_float16") else 1e-3
             return Row(case.name, name, relative_error(ours, golden), limit, "relative L2")
-        start = np.asarray(results["initial"][name.split("/", 1)[1]], dtype=np.float64)
+        start = np.asarray(results["initial"][name.split("/", 1)[1]].cpu(), dtype=np.float64)
         limit = 5e-2 if case.info.get("deep_prompts_through_float16") else 1e-2
         return Row(case.name, name, relative_error(ours - start, golden - start), limit, "relative L2 of the update")
     difference = np.abs(ours - golden)

@@ -9,7 +9,7 @@ import torch
 from ZSADCLIPLib.adapters.losses import dice, focal
 from ZSADCLIPLib.adapters.vand import VAND, VANDConfig
 
-from .case import Case, as_tensors, stats
+from .case import Case, as_tensors, placed, stats
 
 
 def build(case: Case, layer_state: str, **config):
@@ -17,7 +17,7 @@ def build(case: Case, layer_state: str, **config):
     backbone = case.backbone(info["seed"])
     adapter = VAND(VANDConfig(layers=tuple(info["features_list"]), **config), backbone)
     adapter.load_state_dict(as_tensors(case.evaluate(info[layer_state])))
-    return backbone, adapter
+    return backbone, placed(adapter)
 
 
 def run(case: Case) -> dict:

@@ -12,11 +12,29 @@ from torch import Tensor
 from .maps import to_grid
 
 PATCHES_PER_CLUSTER = 5
+TOLERANCE = 1e-4
+"""scikit-learn's default, relative to the mean variance of a dimension."""
 
 
-def cluster_labels(points: np.ndarray, clusters: int, seed: int) -> np.ndarray:
-    """k-means++ labels (n,) of points (n, d), one start, seeded."""
-    return KMeans(n_clusters=min(clusters, len(points)), random_state=seed, n_init=1).fit_predict(points)
+def cluster_labels(products: np.ndarray, dims: int, clusters: int, seed: int) -> np.ndarray:
+    """k-means++ labels (n,), one start, seeded, of n points in `dims` dimensions, given by their inner products (n, n).
+
+    n points span n dimensions at most: there k-means sees the same distances and moves a fraction of the numbers. The
+    library's tolerance is relative to the mean variance of a dimension, so it is scaled to the same absolute one.
+    """
+    centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
+    lengths, axes = np.linalg.eigh(centred)
+    points = (axes * np.sqrt(lengths.clip(min=0))).astype(np.float32)
+    tolerance = TOLERANCE * len(points) / dims
+    return KMeans(min(clusters, len(points)), random_state=seed, n_init=1, tol=tolerance).fit_predict(points)
+
+
+def labels_of(picked: Tensor, clusters: int, seed: int) -> np.ndarray:
+    """Cluster labels (B, n) of points (B, n, d); products are taken where the points are, so that little leaves a GPU."""
+    points = picked.detach().double()
+    products = (points @ points.transpose(1, 2)).cpu().numpy()
+    with threadpool_limits(1):  # the pools of torch and of this one fight
+        return np.stack([cluster_labels(one, points.shape[-1], clusters, seed) for one in products])
 
 
 def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
@@ -29,9 +47,7 @@ def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
     count = min(logits.shape[1], PATCHES_PER_CLUSTER * clusters)
     chosen = logits.sigmoid().topk(count, dim=1).indices
     picked = tokens.gather(1, chosen[:, :, None, None].expand(-1, -1, *tokens.shape[2:]))
-    points = picked.detach().flatten(2).float().cpu().numpy()
-    with threadpool_limits(1):  # the pools of torch and of this one fight
-        labels = np.stack([cluster_labels(one, clusters, seed) for one in points])
+    labels = labels_of(picked.flatten(2), clusters, seed)
     onehot = F.one_hot(torch.from_numpy(labels).long(), min(clusters, count)).to(picked)
     sizes = onehot.sum(dim=1)
     sums = torch.einsum("bnk,bnc->bkc", onehot, picked.mean(dim=2))

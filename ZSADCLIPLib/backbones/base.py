@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -29,6 +30,15 @@ def fingerprint(model: nn.Module) -> str:
         digest.update(f"{name}{tuple(value.shape)}".encode())
         digest.update(sample.numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def whole_float32(device: torch.device, dtype: torch.dtype) -> AbstractContextManager:
+    """Inside it convolutions in float32 keep all their bits: on a GPU they would round their inputs to 10 (TF32) by default."""
+    if device.type != "cuda" or dtype != torch.float32:
+        return nullcontext()
+    now = torch.backends.cudnn
+    kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
+    return now.flags(**kept, benchmark_limit=now.benchmark_limit, allow_tf32=False)
 
 
 @dataclass
@@ -95,7 +105,8 @@ class Backbone:
         """Normalised images (B, 3, S, S) -> `ImageFeatures` in float32; see the towers for taps, joint and vv_from."""
         images = images.to(self.device, self.dtype)
         focus = {} if self.box is None else {"box": self.box}
-        features = self.vision.encode(images, taps, joint, vv_from, self._cast(edit), pos_embed, **focus)
+        with whole_float32(self.device, self.dtype):
+            features = self.vision.encode(images, taps, joint, vv_from, self._cast(edit), pos_embed, **focus)
         return ImageFeatures(
             features.embedding.float(),
             features.raw_embedding.float(),

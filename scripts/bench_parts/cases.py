@@ -15,6 +15,8 @@ from ZSADCLIPLib.checkpoint import find_checkpoint, load_adapter
 from ZSADCLIPLib.phantom import make_case
 from ZSADCLIPLib.volume import Volume
 
+from . import machine
+
 REAL = {"vand": "ViT-L-14-336", "anomalyclip": "ViT-L-14-336", "adaclip": "ViT-L-14-336", "anovl": "ViT-B-16-plus-240"}
 """The backbone that each method's authors ran."""
 
@@ -46,7 +48,7 @@ def load(variant: str, backbone_name: str | None = None, dtype: str = "float32")
     name = backbone_name or REAL[method]
     activation = {"anomalyclip": "quick_gelu"}.get(method, "gelu") if not BACKBONES[name].embedded else None
     vit = name in ("ViT-L-14-336", "ViT-B-16-plus-240")
-    backbone = load_backbone(name, plain_weights(name) if vit else None, activation, dtype=dtype)
+    backbone = load_backbone(name, plain_weights(name) if vit else None, activation, machine.DEVICE["name"], dtype)
     trained = BACKBONES[name].embedded and find_checkpoint(method, name)
     source = trained or (method if method == "anovl" else f"{method}:random")
     return backbone, load_adapter(source, backbone, SETTINGS.get(variant, {}))
@@ -74,7 +76,7 @@ def images(backbone, count: int) -> torch.Tensor:
     from ZSADCLIPLib.intensity import to_uint8
 
     array = to_uint8(np.moveaxis(slab(max(count, 4)).array, 2, 0))[:count]
-    return backbone.preprocess(torch.from_numpy(array))
+    return backbone.preprocess(torch.from_numpy(array).to(machine.DEVICE["name"]))
 
 
 class Stages(dict):
@@ -88,6 +90,7 @@ class Stages(dict):
             try:
                 return work(*args, **kwargs)
             finally:
+                machine.wait()
                 self[stage] = self.get(stage, 0.0) + time.perf_counter() - started
 
         self._undo.append((owner, name, owner.__dict__.get(name)))

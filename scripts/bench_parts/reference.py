@@ -87,7 +87,7 @@ def text_pass(text, tokens: Tensor, prompts=None, vectors: Tensor | None = None)
     model = text._text
     x = (text.token_vectors(tokens) if vectors is None else vectors) + model.positional_embedding
     count = tokens.shape[1]
-    mask = torch.full((count, count), float("-inf")).triu(1)
+    mask = torch.full((count, count), float("-inf"), device=x.device).triu(1)
     x = x.transpose(0, 1)
     for i, parts in enumerate(text.blocks):
         rows = prompts(i) if prompts is not None else None
@@ -102,7 +102,7 @@ def fixed_text(backbone, adapter) -> tuple[Tensor, Tensor]:
     """VAND's or AnoVL's text directions (C, 2) and unit sentence vectors (n, C), all positions computed."""
     unit_first, columns, every = adapter.method == "vand", [], []
     for group in adapter.prompts.sentences(adapter.config.object_name):
-        encoded = text_pass(backbone.text, backbone.text.tokenize(group))
+        encoded = text_pass(backbone.text, backbone.text.tokenize(group).to(backbone.device))
         every.append(F.normalize(encoded, dim=-1))
         columns.append(F.normalize((every[-1] if unit_first else encoded).mean(dim=0), dim=-1))
     return torch.stack(columns, dim=1), torch.cat(every)
@@ -124,7 +124,7 @@ def vand(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tupl
     for tokens, linear in zip(taps, adapter.fc, strict=True):
         logits = 100 * F.normalize(linear(tokens[:, 1:]), dim=-1) @ text
         enlarged = F.interpolate(_square(logits), size=size, mode="bilinear", align_corners=True)
-        maps.append(enlarged.softmax(dim=1)[0, 1].numpy())
+        maps.append(enlarged.softmax(dim=1)[0, 1].cpu().numpy())
     return torch.from_numpy(np.sum(maps, axis=0)), score
 
 
@@ -139,7 +139,7 @@ def anomalyclip(backbone, adapter, image: Tensor, text: Tensor) -> tuple[Tensor,
     similarity = (patches * text[None, :, None]).sum(dim=-1).transpose(1, 2)
     probabilities = (similarity / config.temperature).softmax(dim=-1)[:, 1:]
     enlarged = F.interpolate(_square(probabilities), size=size, mode="bilinear", align_corners=False)[0]
-    return torch.from_numpy(gaussian_filter(((enlarged[1] + 1 - enlarged[0]) / 2).numpy(), config.sigma)), score
+    return torch.from_numpy(gaussian_filter(((enlarged[1] + 1 - enlarged[0]) / 2).cpu().numpy(), config.sigma)), score
 
 
 @torch.no_grad()
@@ -155,7 +155,9 @@ def adaclip(backbone, adapter, image: Tensor, text: Tensor | None = None) -> tup
     prompts = lambda i: textual(i)[0] if 0 < i < config.depth else None  # noqa: E731
     columns = []
     for group in adapter.prompts.sentences(config.object_name):
-        encoded = F.normalize(text_pass(backbone.text, backbone.text.tokenize(group), prompts), dim=-1)
+        encoded = F.normalize(
+            text_pass(backbone.text, backbone.text.tokenize(group).to(backbone.device), prompts), dim=-1
+        )
         columns.append(F.normalize(encoded.mean(dim=0), dim=-1))
     text = torch.stack(columns, dim=1)
     heads = zip(taps, adapter.patch_token_layer.head, strict=True)
@@ -163,15 +165,17 @@ def adaclip(backbone, adapter, image: Tensor, text: Tensor | None = None) -> tup
     logits = [100 * unit @ text for unit in units]
     chosen = torch.stack(logits).mean(dim=0).softmax(dim=-1)[0, :, 1].topk(min(logits[0].shape[1], 5 * config.clusters))
     picked = torch.stack([unit[0, chosen.indices] for unit in units], dim=1)
-    points = picked.flatten(1).numpy()
+    points = picked.flatten(1).cpu().numpy()
     labels = KMeans(n_clusters=config.clusters, random_state=config.seed, n_init=1).fit_predict(points)
-    means = torch.stack([picked[torch.from_numpy(labels == k)].mean(dim=(0, 1)) for k in np.unique(labels)])
+    means = torch.stack(
+        [picked[torch.from_numpy(labels == k).to(picked.device)].mean(dim=(0, 1)) for k in np.unique(labels)]
+    )
     own = F.normalize(adapter.cls_token_layer.head[0](embedding), dim=-1)
     vector = F.normalize(0.2 * F.normalize(means.mean(dim=0), dim=-1) + 0.8 * own, dim=-1)
     score = (100 * vector @ text).softmax(dim=-1)[0, 1]
     enlarged = [F.interpolate(_square(one), size=size, mode="bilinear", align_corners=True) for one in logits]
     both = torch.stack(enlarged).mean(dim=0).softmax(dim=1)[0]
-    return torch.from_numpy(gaussian_filter(((both[1] + 1 - both[0]) / 2).numpy(), config.sigma)), score
+    return torch.from_numpy(gaussian_filter(((both[1] + 1 - both[0]) / 2).cpu().numpy(), config.sigma)), score
 
 
 def anovl(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

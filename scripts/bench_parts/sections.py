@@ -97,7 +97,7 @@ def text(variant: str, name: str | None, sample: int = 24) -> dict:
     backbone, adapter = cases.load(variant, name)
     groups = adapter.prompts.sentences(adapter.config.object_name)
     sentences = [s for group in groups for s in group]
-    tokens = backbone.text.tokenize(sentences)
+    tokens = backbone.text.tokenize(sentences).to(backbone.device)
     chosen = tokens[:: max(1, len(tokens) // sample)]
     with torch.no_grad():
         ours = machine.timed(lambda: backbone.encode_text(tokens), 2)
@@ -198,7 +198,7 @@ def sentences(count: int, name: str) -> dict:
     backbone, _ = cases.load("vand", name)
     words = ("a", "the", "bright", "dark", "small", "large", "blurry", "good", "bad", "cropped")
     made = [f"{words[i % 10]} photo of {words[i // 10 % 10]} brain {words[i // 100]}" for i in range(count)]
-    tokens = backbone.text.tokenize(made)
+    tokens = backbone.text.tokenize(made).to(backbone.device)
     with torch.no_grad():
         times = machine.timed(lambda: backbone.encode_text(tokens), 2)
     return {"prompts": count, "backbone": name, "seconds": round(times["wall_min"], 3), "cpu_s": round(times["cpu"], 3)}
