@@ -160,7 +160,7 @@ class _Run:
     def epoch(self, seed: int, progress: Progress) -> dict:
         order = torch.randperm(len(self.data), generator=torch.Generator().manual_seed(seed)).numpy()
         rng = np.random.default_rng([seed, 1])
-        sums, started = {}, time.monotonic()
+        losses, sizes, started = {}, [], time.monotonic()
         for start in range(0, len(order), self.batch_size):
             progress(start / len(order), f"slice {start} of {len(order)}")
             rows = order[start : start + self.batch_size]
@@ -170,9 +170,12 @@ class _Run:
             self.scaler.step(self.optimizer)
             self.scaler.update()
             for key, value in loss.items():
-                sums[key] = sums.get(key, 0.0) + float(value.detach()) * len(rows)
-        seconds = round(time.monotonic() - started, 2)
-        return {**{key: value / len(order) for key, value in sums.items()}, "seconds": seconds}
+                losses.setdefault(key, []).append(value.detach())
+            sizes.append(len(rows))
+        # Read at the end of the epoch: reading each one would wait for a GPU.
+        each = {key: torch.stack(values).tolist() for key, values in losses.items()}
+        means = {k: sum(v * n for v, n in zip(values, sizes, strict=True)) / len(order) for k, values in each.items()}
+        return {**means, "seconds": round(time.monotonic() - started, 2)}
 
     def _loss(self, rows: np.ndarray, rng: np.random.Generator) -> dict:
         device, kind = self.backbone.device, self.schedule.precision

@@ -128,7 +128,8 @@ class AdaCLIP(Adapter):
         key = ("tokens", self.prompts, config.object_name)
         if key not in backbone.cache:
             with torch.inference_mode(False):
-                backbone.cache[key] = backbone.text.tokenize([s for group in groups for s in group])
+                tokens = backbone.text.tokenize([s for group in groups for s in group])
+                backbone.cache[key] = tokens.to(backbone.device)
         tokens = backbone.cache[key]
 
         if "L" in config.branch and config.depth > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ class Draws:
     noise: Tensor
 
 
+@lru_cache(maxsize=4)
 def seeded_draws(seed: int, steps: int, shape, sentences: int, device) -> Callable[[int], Draws]:
     """Draws that are the same for every image: U(-1/sqrt C, 1/sqrt C) for the layer, N(0, 0.055^2) for the noise.
 
@@ -29,10 +31,11 @@ def seeded_draws(seed: int, steps: int, shape, sentences: int, device) -> Callab
     generator = torch.Generator().manual_seed(seed)
     tokens, dim = shape
     bound = dim**-0.5
-    weight = (torch.rand(sentences, dim, generator=generator) * 2 - 1) * bound
-    bias = (torch.rand(sentences, generator=generator) * 2 - 1) * bound
-    noise = torch.randn(steps, tokens, dim, generator=generator) * NOISE
-    draws = Draws(weight.to(device), bias.to(device), noise.to(device))
+    with torch.inference_mode(False):
+        weight = (torch.rand(sentences, dim, generator=generator) * 2 - 1) * bound
+        bias = (torch.rand(sentences, generator=generator) * 2 - 1) * bound
+        noise = torch.randn(steps, tokens, dim, generator=generator) * NOISE
+        draws = Draws(weight.to(device), bias.to(device), noise.to(device))
     return lambda index: draws
 
 

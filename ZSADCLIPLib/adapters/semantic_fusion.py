@@ -31,7 +31,8 @@ def cluster_labels(products: np.ndarray, dims: int, clusters: int, seed: int) ->
 
 def labels_of(picked: Tensor, clusters: int, seed: int) -> np.ndarray:
     """Cluster labels (B, n) of points (B, n, d); products are taken where the points are, so that little leaves a GPU."""
-    points = picked.detach().double()
+    points = picked.detach()
+    points = (points.cpu() if points.device.type == "mps" else points).double()  # which has no float64
     products = (points @ points.transpose(1, 2)).cpu().numpy()
     with threadpool_limits(1):  # the pools of torch and of this one fight
         return np.stack([cluster_labels(one, points.shape[-1], clusters, seed) for one in products])

@@ -77,8 +77,7 @@ def attend(
 
     `h` (B, N, W) is the normalised stream. `rows` limits the ordinary queries to the first rows (0 skips the ordinary
     path, None takes all) or to those of an index. With `vv` the value-value attention softmax(v v^T / sqrt(d)) v is
-    returned beside it (CLIP Surgery; anomalyclip and anovl use it), both through one projection. `sees` (N, N) bool says
-    which columns a row attends to.
+    returned beside it (CLIP Surgery; anomalyclip and anovl use it). `sees` (N, N) bool says which columns a row attends to.
     """
     width = h.shape[-1]
     weight, bias = parts.qkv_weight, parts.qkv_bias
@@ -88,10 +87,6 @@ def attend(
         tail_bias = None if bias is None else bias[width:]
         k, v = (_heads(x, parts.heads) for x in F.linear(h, weight[width:], tail_bias).chunk(2, dim=-1))
         q = _heads(F.linear(_pick(h, rows), weight[:width], None if bias is None else bias[:width]), parts.heads)
-    if vv and rows is None:
-        mixed = F.scaled_dot_product_attention(torch.cat([q, v]), torch.cat([k, v]), torch.cat([v, v]))
-        both = parts.out(_merge(mixed))
-        return both[: len(h)], both[len(h) :]
     ordinary = None
     if isinstance(rows, Tensor) or rows != 0:
         sees = sees[rows] if isinstance(rows, Tensor) and sees is not None else sees

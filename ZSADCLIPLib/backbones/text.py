@@ -108,6 +108,7 @@ class CausalText(TextTower):
         self.blocks = [parts_of(block) for block in text.transformer.resblocks]
         self.depth, self.context = len(self.blocks), text.positional_embedding.shape[0]
         self.width, self.embed_dim = text.text_projection.shape
+        self._planned: tuple = (None, 0, None)
 
     def signature(self, sentences: Sequence[str]) -> bytes:
         # There is only one vocabulary, so the words stand for their ids and the tokenizer need not be read.
@@ -132,12 +133,12 @@ class CausalText(TextTower):
     def encode_prompted(self, tokens, prompts, depth):
         if depth < 2:
             return self._encode_plain(tokens)[None]
-        tree, first = prefix_tree(tokens, self.lengths(tokens)), prompts(1)
+        first = prompts(1)
         images, length = first.shape[:2]
+        tree, (nodes, sees, ends) = self._plan(tokens, length)
         shared, _ = forward_block(
             self.blocks[0], self._placed(self.token_vectors(tree.tokens), tree.positions)[None], sees=tree.sees
         )
-        nodes, sees, ends = tree.behind(length)
         start, rest = shared[:, :1].expand(images, -1, -1), shared[:, nodes].expand(images, -1, -1)
         x = torch.cat([start, first.to(shared.dtype), rest], dim=1)
 
@@ -147,6 +148,14 @@ class CausalText(TextTower):
             return torch.cat([x[:, :1], prompts(i).to(x.dtype), x[:, 1 + length :]], dim=1)
 
         return self._through(x, sees, ends, edit, first=1)
+
+    def _plan(self, tokens: Tensor, length: int):
+        """The tree of sentences and what stands behind their prompts, kept for the same tensor: reading it waits for a GPU."""
+        if self._planned[0] is not tokens or self._planned[1] != length:
+            with torch.inference_mode(False):  # kept for trainings too, which save indices for their backward pass
+                tree = prefix_tree(tokens, self.lengths(tokens))
+                self._planned = (tokens, length, (tree, tree.behind(length)))
+        return self._planned[2]
 
     def _placed(self, vectors: Tensor, positions: Tensor | slice) -> Tensor:
         weights = self._text.positional_embedding
