@@ -9,6 +9,9 @@ from __future__ import annotations
 import csv
 import math
 import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +30,8 @@ SIZE, PATCH, WINDOW = 240, 8, 15
 GRID = SIZE // PATCH
 BRAINS, PLATES = 18, 6
 LOG_EVERY = 20
+AHEAD = 12
+"""Batches made beside a GPU that is faster than one core draws them; each step has its own seed, so nothing depends on it."""
 DEEP = {2: 0.3, 4: 0.3, 6: 0.5, 8: 1.0}
 """Blocks whose tokens are held to the dense captions, and with what weight: every tap of an adapter shall be readable."""
 
@@ -126,16 +131,17 @@ def sample(data, rng, full: bool):
 
 
 def losses(student: Student, text: Tensor, batch, bfloat16: bool = False) -> dict[str, Tensor]:
-    images, tissue, defect, kind, (row, column) = batch
-    with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+    *tensors, (row, column) = batch
+    images, tissue, defect, kind = (t.to(text.device, non_blocking=True) for t in tensors)
+    with torch.autocast(text.device.type, torch.bfloat16, enabled=bfloat16):
         whole, deep = student(images, row, column)
     brains, pairs = len(tissue), 2 * len(NOUNS)
     whole = F.normalize(whole.float(), dim=-1)
     # Slice captions: kind and state of a plate; a brain is a brain, whichever state is named.
     state = (defect.mean(1) > 0).long()
-    target = torch.zeros(len(images), pairs)
+    target = torch.zeros(len(images), pairs, device=text.device)
     target[:brains, -2:] = 0.5
-    target[torch.arange(brains, len(images)), kind * 2 + state] = 1
+    target[torch.arange(brains, len(images), device=text.device), kind * 2 + state] = 1
     out = {"slice": -(target * F.log_softmax(100 * whole @ text[:pairs].T, -1)).sum(1).mean()}
     dense = plates = 0
     weight = 1 + 6 * (tissue[..., 4:].sum(-1) > 0.15).float() + 6 * (tissue[..., 5] > 0.3).float()
@@ -152,6 +158,21 @@ def losses(student: Student, text: Tensor, batch, bfloat16: bool = False) -> dic
     return out | {"tissue": dense / sum(DEEP.values()), "defect": plates / sum(DEEP.values())}
 
 
+def drawn(make: Callable, steps: range, beside: bool) -> Iterator:
+    """`make(step)` for every step in order, with `beside` some steps ahead on threads."""
+    if not beside:
+        yield from map(make, steps)
+        return
+    with ThreadPoolExecutor(AHEAD) as pool:
+        coming: deque = deque()
+        for step in steps:
+            coming.append(pool.submit(make, step))
+            if len(coming) > 2 * AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+
+
 def run(
     model,
     tokenizer,
@@ -164,6 +185,7 @@ def run(
     bfloat16: bool = False,
     full_from: float = 0.8,
     keep_every: int = 100,
+    device: str = "cpu",
 ):
     """Train for `steps` steps; curve.csv every 20, last.pt every `keep_every`; resumable, deterministic for one thread count.
 
@@ -175,7 +197,7 @@ def run(
     data = dict(data, sick=np.flatnonzero([(x >= 4).sum() > 12 for x in data["label"]]))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("visual."))
-    student = Student(model)
+    student = Student(model.to(device))
     named = list(model.visual.named_parameters())
     decayed = [p for n, p in named if p.dim() > 1 and "embedding" not in n]
     others = [p for n, p in named if not (p.dim() > 1 and "embedding" not in n)]
@@ -183,7 +205,7 @@ def run(
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
     first, log = 0, []
     if resume and (folder / "last.pt").is_file():
-        state = torch.load(folder / "last.pt", weights_only=True)
+        state = torch.load(folder / "last.pt", map_location="cpu", weights_only=True)
         if state["settings"] != settings:
             raise UsageError(f"{folder / 'last.pt'} was made with {state['settings']}, now asked for is {settings}")
         model.load_state_dict(state["model"])
@@ -191,14 +213,19 @@ def run(
         first = state["step"]
         log = state["log"]
     _cut_curve(folder / "curve.csv", first)
-    for step in range(first, steps):
+
+    def material(step: int):
         rng = np.random.default_rng([seed, step])
+        sentences = tokenizer(captions(rng))
+        return step, sentences, sample(data, rng, full=step / steps > full_from and step % 2 == 0)
+
+    for step, sentences, batch in drawn(material, range(first, steps), beside=device != "cpu"):
         done = step / steps
         for group in optimizer.param_groups:
             group["lr"] = rate * min(1, (step + 1) / 60) * (0.5 + 0.5 * math.cos(math.pi * done)) + 1e-6
         with torch.no_grad():
-            text = F.normalize(model.encode_text(tokenizer(captions(rng))), dim=-1)
-        parts = losses(student, text, sample(data, rng, full=done > full_from and step % 2 == 0), bfloat16)
+            text = F.normalize(model.encode_text(sentences.to(device)), dim=-1)
+        parts = losses(student, text, batch, bfloat16)
         loss = 0.3 * parts["slice"] + 4 * parts["tissue"] + parts["defect"]
         optimizer.zero_grad()
         loss.backward()
