@@ -9,7 +9,7 @@ import pytest
 from matplotlib.text import Text
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib.bins import bin_of, centres, slice_bins
+from ZSADCLIPLib.bins import Axis, slice_bins
 from ZSADCLIPLib.figures import FIGURES, save, style
 from ZSADCLIPLib.figures.froc import curve_points
 from ZSADCLIPLib.results import read_run
@@ -85,9 +85,10 @@ def test_figure_2_has_the_papers_twelve_panels(numbers, drawings):
 
 
 def test_bins_cover_the_brain():
+    bin_of = Axis().bin_of
     assert bin_of([-1, -0.95, -0.9, 0, 0.1, 0.999, 1, 1.2, -1.3]).tolist() == [0, 0, 1, 10, 11, 19, 19, -1, -1]
     assert bin_of([0.1, 0.3, 0.7, -0.7]).tolist() == [11, 13, 17, 3]  # edges that are inexact in binary
-    assert centres(4) == [-0.75, -0.25, 0.25, 0.75]
+    assert Axis(count=4).centres == [-0.75, -0.25, 0.25, 0.75]
 
 
 def test_bins_hold_every_slice_with_lesion_once(numbers):

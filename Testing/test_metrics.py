@@ -50,6 +50,10 @@ def test_a_region_limits_all_four_counts():
         (Confusion(0, 0, 0, 9), "brats", {"dice": 1, "iou": 1, "sensitivity": 1, "specificity": 1, "ppv": 1}),
         (Confusion(0, 3, 0, 6), "brats", {"dice": 0, "sensitivity": 1, "ppv": 0}),
         (Confusion(0, 0, 3, 6), "brats", {"dice": 0, "sensitivity": 0, "ppv": NAN}),
+        (Confusion(0, 0, 0, 9), "zero", {"dice": 0, "iou": 0, "sensitivity": 0, "specificity": 1, "ppv": 0}),
+        (Confusion(0, 3, 0, 6), "zero", {"dice": 0, "sensitivity": 0, "ppv": 0}),
+        (Confusion(0, 0, 3, 6), "zero", {"dice": 0, "sensitivity": 0, "ppv": 0}),
+        (Confusion(3, 0, 0, 6), "zero", {"dice": 1, "sensitivity": 1, "ppv": 1}),
         (Confusion(5, 0, 0, 0), "nan", {"dice": 1, "specificity": NAN, "npv": NAN, "mcc": NAN}),
     ],
 )
@@ -62,8 +66,8 @@ def test_reasons_and_unknown_policies():
     assert "truth" in undefined_reason("dice", Confusion(0, 0, 0, 9))
     assert "prediction" in undefined_reason("ppv", Confusion(0, 0, 3, 6))
     assert "negative" in undefined_reason("specificity", Confusion(5, 0, 0, 0))
-    with pytest.raises(UsageError, match="nan, strict, brats"):
-        scores(Confusion(1, 1, 1, 1), "zero")
+    with pytest.raises(UsageError, match="nan, strict, brats, zero"):
+        scores(Confusion(1, 1, 1, 1), "one")
     assert tuple(scores(Confusion(1, 2, 3, 4))) == METRICS
 
 

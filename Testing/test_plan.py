@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from ZSADCLIPLib.plan import Machine, make_plan
 from ZSADCLIPLib.privacy import pseudonym
 from ZSADCLIPLib.profiles import PROFILES, load_profile
 from ZSADCLIPLib.rows import ALL_ROWS, select_rows
-from ZSADCLIPLib.settings import Model
+from ZSADCLIPLib.settings import Model, Slices
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def test_keys_follow_what_matters(place):
     assert changed(place, threshold={"max_subjects": 1}) == all_rows
     assert changed(place, metrics={"region": "brain"}) == all_rows
     assert changed(place, industrial={"images": 12}) == {row.id for row in select_rows() if row.start == "industrial"}
-    assert changed(place, metrics={"bins": 10, "slice_policy": "all"}) == set()
+    assert changed(place, train={"masks": "nearest"}) == {row.id for row in select_rows() if row.start is not None}
+    assert changed(place, slices={"intensity": "window", "window": (0.0, 300.0)}) == all_rows
+    assert changed(place, metrics={"bins": 10, "slice_policy": "all", "axis": "mm", "undefined": "zero"}) == set()
 
 
 def test_manifest_lines_without_a_side_are_listed(place, tmp_path):
@@ -160,8 +162,7 @@ def test_every_kth_slice_and_the_training_choice(place):
     profile = load_profile(place / "tiny.json")
     (record, *_) = read_cohort(profile, place / "data", FileHashes(place / "hashes.json")).records
     data = {"target": "wt", "ignore": []}
-    whole = read_slices(record, data, {"intensity": "per-volume-percentile", "every": 1})
-    third = read_slices(record, data, {"intensity": "per-volume-percentile", "every": 3})
+    whole, third = (read_slices(record, data, asdict(Slices(every=every))) for every in (1, 3))
     assert len(third.image) == 4 and third.spacing == (1.0, 1.0, 3.0)
     assert (third.image == whole.image[1::3]).all() and (third.truth == whole.truth[1::3]).all()
     rows = chosen_slices(whole, "lesion+3", 0)

@@ -71,7 +71,9 @@ def _detect_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--plane", choices=["axial", "coronal", "sagittal"], default="axial")
     p.add_argument("--image-size", type=int, help="pixels the model sees (default 240)")
     p.add_argument(
-        "--intensity", choices=["per-volume-percentile", "per-slice-minmax", "window"], default="per-volume-percentile"
+        "--intensity",
+        choices=["per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window"],
+        default="per-volume-percentile",
     )
     p.add_argument("--window", nargs=2, type=float, metavar=("LOW", "HIGH"))
     p.add_argument("--device", default="auto", help="auto, cuda, cuda:N, mps or cpu")

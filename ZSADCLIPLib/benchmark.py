@@ -55,6 +55,7 @@ def write_run(plan: Plan, folders: list[str] | None) -> None:
             "undefined": profile.metrics.undefined,
             "slice_policy": profile.metrics.slice_policy,
             "bins": profile.metrics.bins,
+            "axis": profile.metrics.axis,
             "slices_every": profile.slices.every,
             "rows": [Path(spec["folder"]).name for spec in plan.rows],
             "split": cohort.split.sha256,

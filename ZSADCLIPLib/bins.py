@@ -13,7 +13,7 @@ BINS = 20
 
 @dataclass
 class Bin:
-    """2D Dice of the slices with lesion in one bin, by subject; `distance` is the bin's centre."""
+    """2D Dice of the slices with lesion in one bin, by subject; `distance` is the bin's centre on the axis."""
 
     distance: float
     dice: dict[str, list[float]] = field(default_factory=dict)
@@ -34,23 +34,67 @@ class Bin:
         return float(np.mean([np.mean(values) for values in self.dice.values()])) if self.dice else float("nan")
 
 
-def bin_of(distance: np.ndarray, count: int = BINS) -> np.ndarray:
-    """The bin of each normalised distance -1..1 (`evaluate.slice_distances`), -1 outside; the last bin includes +1."""
-    bins = np.clip(np.floor((np.asarray(distance) + 1) / 2 * count + 1e-9).astype(int), 0, count - 1)
-    return np.where(np.abs(distance) <= 1 + 1e-9, bins, -1)
+@dataclass(frozen=True)
+class Axis:
+    """Where a slice lies: `kind` of `settings.AXES`, in `count` equal bins over -`reach`..`reach`."""
+
+    kind: str = "extent"
+    count: int = BINS
+    reach: float = 1.0
+
+    @classmethod
+    def over(cls, kind: str, count: int, cases: list[dict]) -> Axis:
+        """The axis for some evaluated cases: millimetres reach as far as any brain, in full centimetres."""
+        if kind != "mm":
+            return cls(kind, count)
+        half = max(
+            (
+                (np.flatnonzero(c["slices"]["brain"])[[0, -1]] @ (-0.5, 0.5)) * c["spacing_mm"][2]
+                for c in cases
+                if any(c["slices"]["brain"])
+            ),
+            default=0.0,
+        )
+        return cls(kind, count, max(10.0, float(np.ceil(half / 10 - 1e-9) * 10)))
+
+    @property
+    def label(self) -> str:
+        """The axis in words."""
+        return {
+            "extent": "distance from the brain's centre\n(−1 lowest, +1 highest slice)",
+            "centre": "distance from the volume's centre\n(−1 lowest, +1 highest slice of the volume)",
+            "mm": "distance from the brain's centre (mm)",
+        }[self.kind]
+
+    def distances(self, case: dict) -> np.ndarray:
+        """The distance of each slice of an evaluated case (N,), upwards positive."""
+        if self.kind == "extent":
+            return np.array(case["slices"]["distance"])
+        index = np.arange(len(case["slices"]["brain"]))
+        if self.kind == "centre":
+            return 2 * index / max(1, index[-1]) - 1
+        held = np.flatnonzero(case["slices"]["brain"])
+        middle = (held[0] + held[-1]) / 2 if held.size else index[-1] / 2
+        return (index - middle) * case["spacing_mm"][2]
+
+    def bin_of(self, distance: np.ndarray) -> np.ndarray:
+        """The bin of each distance, -1 outside; the last bin includes the upper end."""
+        share = np.asarray(distance) / self.reach
+        bins = np.clip(np.floor((share + 1) / 2 * self.count + 1e-9).astype(int), 0, self.count - 1)
+        return np.where(np.abs(share) <= 1 + 1e-9, bins, -1)
+
+    @property
+    def centres(self) -> list[float]:
+        """Middle of each bin."""
+        return [round(((b + 0.5) * 2 / self.count - 1) * self.reach, 6) for b in range(self.count)]
 
 
-def centres(count: int = BINS) -> list[float]:
-    """Middle of each bin."""
-    return [round((b + 0.5) * 2 / count - 1, 6) for b in range(count)]
-
-
-def slice_bins(results: list[Result], choice: Choice, count: int = BINS) -> list[Bin]:
-    """`count` bins of one or several rows together, by the slice policy of `choice`."""
-    bins = [Bin(centre) for centre in centres(count)]
+def slice_bins(results: list[Result], choice: Choice, axis: Axis = Axis()) -> list[Bin]:  # noqa: B008 (frozen)
+    """The bins of one or several rows together, by the slice policy of `choice`."""
+    bins = [Bin(centre) for centre in axis.centres]
     for result in results:
         for case, dice in zip(result.files.cases, result.slice_dice(choice), strict=True):
-            for b, value in zip(bin_of(np.array(case["slices"]["distance"]), count), dice, strict=True):
+            for b, value in zip(axis.bin_of(axis.distances(case)), dice, strict=True):
                 if b >= 0 and not np.isnan(value):
                     bins[b].dice.setdefault(case["subject"], []).append(float(value))
     return bins

@@ -7,7 +7,9 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .dataset import Record, find_records
+import numpy as np
+
+from .dataset import Record, find_records, read_case
 from .errors import InputError
 from .io import write_json, write_volume
 from .privacy import pseudonym
@@ -95,7 +97,8 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
         split = split_of(records)
         problems += without_side(records)
     else:
-        split = make_split((record.subject for record in records), profile.split.fraction, profile.split.seed)
+        volumes = lesion_volumes(records, profile, progress) if profile.split.stratify == "volume" else None
+        split = make_split((r.subject for r in records), profile.split.fraction, profile.split.seed, volumes)
     records = apply_split(records, split)
     found = {}
     for i, record in enumerate(records):
@@ -108,6 +111,17 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
         if not cohort.side(side):
             raise InputError(f"{data} has no case to {side} on; the split names none")
     return cohort
+
+
+def lesion_volumes(records: list[Record], profile: Profile, progress: Progress = silent) -> dict[str, float]:
+    """The lesion volume of each subject in mm3, the largest of its cases; raises InputError as `read_case`."""
+    found: dict[str, float] = {}
+    for i, record in enumerate(records):
+        progress(i / len(records), f"lesion volume of case {i + 1} of {len(records)}")
+        case = read_case(record, profile.data.target, profile.data.ignore)
+        volume = float(case.truth.sum() * np.prod(case.image.spacing))
+        found[record.subject] = max(volume, found.get(record.subject, 0.0))
+    return found
 
 
 def synthetic_plan(profile: Profile) -> list[dict]:

@@ -97,7 +97,8 @@ class Detector:
     """Runs one adapter on one backbone over whole volumes.
 
     image_size    pixels of the square the model sees; plane "axial", "coronal" or "sagittal".
-    intensity     "per-volume-percentile", "per-slice-minmax" (the paper) or "window" with `window` = (low, high).
+    intensity     "per-volume-percentile", "per-volume-zscore", "per-slice-minmax" (the paper) or "window" with
+                  `window` = (low, high).
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
     fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:

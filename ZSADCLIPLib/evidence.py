@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .bins import slice_bins
+from .bins import Axis, slice_bins
 from .results import Result
 from .rows import METHOD_LABELS, ROWS, SETUP_LABELS
 from .statistics import Summary, compare
@@ -88,8 +88,8 @@ class Evidence:
 
     def bins(self, method: str) -> dict[str, np.ndarray]:
         """`dice` and `slices` of each bin of the distance, all setups pooled; NaN where fewer than 3 subjects have one."""
-        count = self.numbers.bins
-        bins = slice_bins([self.result(f"{method}-{setup}") for setup in SETUPS], self.choice, count)
+        count = self.numbers.axis.count
+        bins = slice_bins([self.result(f"{method}-{setup}") for setup in SETUPS], self.choice, Axis(count=count))
         kept = [len(found.dice) >= MIN_BIN_SUBJECTS for found in bins]
         if sum(kept) < 5:
             raise NotTestable(

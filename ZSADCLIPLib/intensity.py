@@ -8,8 +8,9 @@ from scipy import ndimage
 from .errors import UsageError
 from .volume import Volume
 
-MODES = ("per-volume-percentile", "per-slice-minmax", "window")
+MODES = ("per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window")
 PERCENTILES = (0.5, 99.5)
+Z_LIMIT = 3.0  # standard deviations on both sides of the mean
 ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it fills at least this share
 BRIDGED = 3  # voxels
 STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # zeros in the whole volume and on its outer faces
@@ -22,8 +23,9 @@ def to_uint8(
 
     `per-slice-minmax`: (x - min) / (max - min) * 255 for each slice, a constant slice becomes 0. `per-volume-percentile`:
     the 0.5 to 99.5 percentiles over the non-zero voxels of the volume become 1..255 and the background, exactly 0, stays
-    0; without such a background (computed tomography, for one) the percentiles over all voxels become 0..255. `window`:
-    `window` = (low, high) becomes 0..255. Raises UsageError for an unknown mode or a window that is not low < high.
+    0; without such a background (computed tomography, for one) the percentiles over all voxels become 0..255.
+    `per-volume-zscore`: the same with mean -+ 3 standard deviations as limits. `window`: `window` = (low, high) becomes
+    0..255. Raises UsageError for an unknown mode or a window that is not low < high.
     """
     if mode not in MODES:
         raise UsageError(f"intensity mode {mode!r} is not one of {', '.join(MODES)}")
@@ -36,12 +38,13 @@ def to_uint8(
         if window is None or not np.isfinite(window).all() or not window[0] < window[1]:
             raise UsageError(f"the window {window} is not (low, high) with low < high; give both in the image's units")
         return _rescaled(array, *window, 0)
+    limits = _spread if mode == "per-volume-zscore" else _limits
     if not has_zero_background(array):
-        return _rescaled(array, *_limits(array), 0)
+        return _rescaled(array, *limits(array), 0)
     foreground = array != 0
     if not foreground.any():
         return np.zeros(array.shape, np.uint8)
-    low, high = _limits(array[foreground])
+    low, high = limits(array[foreground])
     if low == high:
         return foreground.astype(np.uint8) * np.uint8(255)
     out = _rescaled(array, low, high, 1)
@@ -114,6 +117,12 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
     """The percentiles, or the extremes where nearly all values are one."""
     low, high = np.percentile(values, PERCENTILES)
     return (float(low), float(high)) if low < high else (float(values.min()), float(values.max()))
+
+
+def _spread(values: np.ndarray) -> tuple[float, float]:
+    """Mean -+ `Z_LIMIT` standard deviations."""
+    mean, deviation = float(values.mean(dtype=np.float64)), float(values.std(dtype=np.float64))
+    return mean - Z_LIMIT * deviation, mean + Z_LIMIT * deviation
 
 
 def _otsu(array: np.ndarray, low: float, high: float, bins: int = 256) -> float:

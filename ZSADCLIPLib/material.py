@@ -14,7 +14,7 @@ from .errors import InputError
 from .intensity import to_uint8
 from .io import atomic_path, write_json
 from .progress import Progress, silent
-from .settings import slice_rule
+from .settings import MASKS, slice_rule
 from .slicing import Fit, SliceStack, slice_volume
 
 
@@ -44,7 +44,7 @@ def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
     stack = slice_volume(case.image)
     every = slices["every"]
     kept = slice((min(every, len(stack.array)) - 1) // 2, None, every)
-    image = to_uint8(stack.array, slices["intensity"])
+    image = to_uint8(stack.array, slices["intensity"], slices["window"])
     masks = [np.ascontiguousarray(stack.arrange(mask)[kept]) for mask in (case.truth, case.ignore, case.brain)]
     spacing = (*stack.spacing[:2], stack.spacing[2] * every)
     return CaseSlices(record, np.ascontiguousarray(image[kept]), *masks, stack.array[kept], spacing, stack)
@@ -72,7 +72,8 @@ def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
 def build_brain_slices(folder: str, records: list[dict], spec: dict, progress: Progress = silent) -> dict:
     """Write the training slices of some cases into `folder`, case by case, unless they are there.
 
-    `spec` holds the sections data and slices, and rule and seed of the choice. Returns {"slices", "lesion"} counts.
+    `spec` holds the sections data and slices, rule and seed of the choice, and how masks are resized. Returns {"slices",
+    "lesion"} counts.
     """
 
     def pieces():
@@ -81,13 +82,17 @@ def build_brain_slices(folder: str, records: list[dict], spec: dict, progress: P
             case = read_slices(record, spec["data"], spec["slices"])
             rows = chosen_slices(case, spec["rule"], spec["seed"])
             fit, size = fit_of(case, spec["slices"]["image_size"]), spec["slices"]["image_size"]
-            masks = Fit(fit.shape, fit.spacing, size, "bilinear").apply(case.truth[rows].astype(np.uint8) * 255) > 127
-            yield fit.apply(case.image[rows]), masks
+            masks = Fit(fit.shape, fit.spacing, size, MASKS[spec["masks"]]).apply(
+                case.truth[rows].astype(np.uint8) * 255
+            )
+            yield fit.apply(case.image[rows]), masks > 127
 
     return _build(Path(folder), pieces, spec["slices"]["image_size"])
 
 
-def build_industrial_slices(folder: str, images: int, seed: int, size: int, progress: Progress = silent) -> dict:
+def build_industrial_slices(
+    folder: str, images: int, seed: int, size: int, masks: str = "half", progress: Progress = silent
+) -> dict:
     """Write synthetic industrial images, three quarters of them with a defect, unless they are there."""
     from .industrial import make_image
 
@@ -95,7 +100,7 @@ def build_industrial_slices(folder: str, images: int, seed: int, size: int, prog
         for i in range(images):
             progress(i / images, f"industrial image {i + 1} of {images}")
             image, mask, _, _ = make_image(seed + i, defect=i % 4 > 0)
-            square = [Fit(image.shape, (1.0, 1.0), size, how) for how in ("bicubic", "bilinear")]
+            square = [Fit(image.shape, (1.0, 1.0), size, how) for how in ("bicubic", MASKS[masks])]
             yield square[0].apply(image[None]), square[1].apply(mask[None].astype(np.uint8) * 255) > 127
 
     return _build(Path(folder), pieces, size)

@@ -3,7 +3,8 @@
 An undefined value is NaN, never 0. The policies differ only in degenerate cases:
 `nan` follows the definitions; `strict` counts an empty prediction of a non-empty truth as PPV 0, so that predicting
 nothing does not look precise; `brats` (BraTS 2023 evaluation) gives Dice, IoU, sensitivity and PPV 1 when truth and
-prediction are both empty, and sensitivity 1 when the truth is empty.
+prediction are both empty, and sensitivity 1 when the truth is empty; `zero` gives 0 for these four when the truth is empty,
+whatever is predicted, and PPV 0 for an empty prediction.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 
 from .errors import InputError, UsageError
 
-POLICIES = ("nan", "strict", "brats")
+POLICIES = ("nan", "strict", "brats", "zero")
 METRICS = (
     "dice",
     "iou",
@@ -81,8 +82,10 @@ def scores(counts: Confusion, policy: str = "nan") -> dict[str, float]:
         "volume_similarity": 1 - _ratio(abs(fn - fp), 2 * tp + fp + fn),
         "absolute_volume_error": float(abs(fp - fn)),
     }
-    if policy == "strict" and tp + fn and not tp + fp:
+    if policy in ("strict", "zero") and tp + fn and not tp + fp:
         result["ppv"] = 0.0
+    if policy == "zero" and not tp + fn:
+        result.update(dice=0.0, iou=0.0, sensitivity=0.0, ppv=0.0)
     if policy == "brats" and not tp + fn:
         result["sensitivity"] = 1.0
         if not fp:

@@ -187,6 +187,7 @@ class _Maker:
             "schedule": self._schedule(row.method),
             "data": self.cohort.digest(records),
             "slices": profile.train.slices,
+            "masks": profile.train.masks,
             "max_slices": chosen.max_slices,
         }
         spec["training"] = self._training(row.method, spec["backbone"], place, len({r.subject for r in records})) | {
@@ -249,7 +250,7 @@ class _Maker:
     def _slices(self, what: dict, function: str, records: tuple) -> str:
         profile = self.profile
         spec = {"data": self._reading(), "slices": asdict(profile.slices)}
-        spec |= {"rule": profile.train.slices, "seed": profile.train.seed}
+        spec |= {"rule": profile.train.slices, "seed": profile.train.seed, "masks": profile.train.masks}
         key = content_key(_plain({**what, **spec, "code": CODE}))
         folder = str(self.out / "slices" / key)
         self.slice_sets[folder] = (function, [record_to(record) for record in records], spec)
@@ -270,8 +271,9 @@ class _Maker:
         model = profile.backbone("default", name)
         backbone = self._backbone(model, name)
         size, images = profile.slices.image_size, asdict(profile.industrial)
-        place = str(self.out / "slices" / content_key({**images, "size": size, "code": CODE}))
-        self.slice_sets[place] = ("industrial-slices", images["images"], images["seed"], size)
+        masks = profile.train.masks
+        place = str(self.out / "slices" / content_key({**images, "size": size, "masks": masks, "code": CODE}))
+        self.slice_sets[place] = ("industrial-slices", images["images"], images["seed"], size, masks)
         identity = {
             "code": CODE,
             "method": name,
@@ -280,7 +282,7 @@ class _Maker:
             "schedule": self._schedule(name),
             "settings": settings_id(method.settings),
             "max_slices": method.max_slices,
-            "images": {**images, "size": size},
+            "images": {**images, "size": size, "masks": masks},
         }
         if model.weights is not None:  # which may fit, or be random numbers for, several models
             identity["model"] = model_id(model, self.hashes)

@@ -22,6 +22,7 @@ from .material import read_slices, record_from
 from .privacy import redact_all
 from .progress import Cancelled, Progress, part, silent
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
+from .scaling import DatasetScale
 from .sketch import ScoreSketch
 from .thresholds import froc_levels, from_sketches, parse_rule
 from .version import code_version
@@ -129,10 +130,10 @@ def settle_row(spec: dict, progress: Progress = silent) -> dict:
     for path in paths[1:]:
         pooled.merge(read_sketch(path, region))
     levels = froc_levels(pooled, spec["metrics"]["froc_levels"]) if spec["metrics"]["froc_levels"] else ()
-    write_json(
-        folder / "threshold.json",
-        {"rules": thresholds, "levels": list(levels), "region": region, "cases": spec["threshold"]["cases"]},
-    )
+    found = {"rules": thresholds, "levels": list(levels), "region": region, "cases": spec["threshold"]["cases"]}
+    if spec["backbone"] is not None and spec["score"]["scale"] == "minmax-dataset":
+        found = _on_dataset_scale(found, paths)
+    write_json(folder / "threshold.json", found)
     write_json(folder / "manifest.json", _manifest(spec))
     progress(1.0, spec["row"])
     return thresholds
@@ -179,6 +180,10 @@ def _each(specs: list[dict], maps: list, work: Callable[[dict, np.ndarray], None
 def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
     folder, metrics = Path(spec["folder"]), spec["metrics"]
     chosen = read_json(folder / "threshold.json")
+    low, high = _range(spec)
+    if "limits" in chosen:
+        line = DatasetScale(*chosen["limits"])
+        scores, low, high = line(scores), line(low), line(high)
     evaluation = evaluate_case(
         scores,
         case.truth,
@@ -190,7 +195,6 @@ def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
         metrics["min_component_mm3"],
         metrics["region"],
     )
-    low, high = _range(spec)
     sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high) if spec["keep"]["sketches"] else None
     panel = make_panel(case.image, scores, case.truth, case.brain) if spec["keep"]["panels"] else None
     if spec["keep"]["maps"]:
@@ -246,6 +250,19 @@ def _manifest(spec: dict) -> dict:
         "slice_orientation": "axial from inferior to superior, nose up, the patient's right on the left",
         "settings": spec["settings"],
     }
+
+
+def _on_dataset_scale(found: dict, paths: list[Path]) -> dict:
+    """Thresholds and levels of the sketches on the line from their lowest to their highest score; fixed ones are meant so."""
+    everywhere = read_sketch(paths[0], "all")
+    for path in paths[1:]:
+        everywhere.merge(read_sketch(path, "all"))
+    line = DatasetScale.over(everywhere)
+    rules = {
+        name: line(value) if value is not None and parse_rule(name).source == "train" else value
+        for name, value in found["rules"].items()
+    }
+    return {**found, "rules": rules, "levels": [line(v) for v in found["levels"]], "limits": [line.low, line.high]}
 
 
 def _from_sketches(spec: dict, rule, sketches, clean) -> float:

@@ -8,12 +8,16 @@ from .dataset import CHANNELS
 from .errors import UsageError
 from .intensity import MODES
 from .labels import LABEL_RULES, TARGETS
+from .metrics import POLICIES
 from .rows import ALL_ROWS
 from .scaling import SCALES
 from .splits import FRACTION, SEED
 from .thresholds import PAPER_RULES, PRIMARY, parse_rule
 
 AUGMENTATIONS = ("none", "flips", "mosaic")
+AXES = ("extent", "centre", "mm")
+MASKS = {"half": "bilinear", "nearest": "nearest"}
+"""How training masks are resized: at least half of a pixel, or the nearest one; the interpolation behind it."""
 CACHES = ("memory", "disk", "disk-half", "none")
 METHOD_NAMES = tuple(sorted({row.method for row in ALL_ROWS if row.backbone}))
 ROLES = (*dict.fromkeys(row.backbone for row in ALL_ROWS if row.backbone), *METHOD_NAMES)
@@ -61,19 +65,29 @@ class Data:
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """Seeded split by subject, or a `file` written by an earlier run."""
+    """Seeded split by subject, or a `file` written by an earlier run.
+
+    `stratify`: "none", or "volume" so that both sides hold small and large lesions alike. `seeds`: repeat the whole benchmark
+    for each of these splits, and show how results vary; `seed` is then not used.
+    """
 
     fraction: float = FRACTION
     seed: int = SEED
     file: str | None = None
+    stratify: str = "none"
+    seeds: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Slices:
-    """How volumes become what a model sees; `every` keeps each k-th axial slice of training and test volumes alike."""
+    """How volumes become what a model sees; `every` keeps each k-th axial slice of training and test volumes alike.
+
+    `intensity` is a mode of `intensity.to_uint8`; "window" needs `window` = (low, high) in the image's units.
+    """
 
     image_size: int = 240
     intensity: str = "per-volume-percentile"
+    window: tuple[float, float] | None = None
     every: int = 1
 
 
@@ -85,12 +99,14 @@ class Train:
     augment    none, flips (flips, rotations, scale) or mosaic (four images in one, probability 0.2).
     precision  float32, or bfloat16 / float16 by autocast on a GPU.
     cache      of frozen features: memory, disk (memory-mapped), disk-half (float16) or none.
+    masks      how lesion masks are resized to the model's square: half (bilinear, at least 0.5) or nearest.
     """
 
     slices: str = "brain"
     augment: str = "none"
     precision: str = "float32"
     cache: str = "disk"
+    masks: str = "half"
     seed: int = 111
 
 
@@ -141,7 +157,10 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How cases are counted: region (all or brain) of the primary table, lesions, undefined values, slices, distance bins."""
+    """How cases are counted: region (all or brain) of the primary table, lesions, undefined values, slices, distance bins.
+
+    `axis` is the distance along the brain: its extent as -1..1, from the volume's centre as -1..1, or from the brain's in mm.
+    """
 
     region: str = "all"
     undefined: str = "nan"
@@ -149,6 +168,7 @@ class Metrics:
     min_component_mm3: float = 0.0
     froc_levels: int = 24
     bins: int = 20
+    axis: str = "extent"
 
 
 @dataclass(frozen=True)
@@ -185,7 +205,10 @@ class Profile:
             ("data.channel", self.data.channel, (*CHANNELS, "image")),
             ("data.target", self.data.target, TARGETS),
             ("data.label_rule", self.data.label_rule, ("auto", *LABEL_RULES)),
-            ("slices.intensity", self.slices.intensity, tuple(m for m in MODES if m != "window")),
+            ("slices.intensity", self.slices.intensity, MODES),
+            ("split.stratify", self.split.stratify, ("none", "volume")),
+            ("train.masks", self.train.masks, tuple(MASKS)),
+            ("metrics.axis", self.metrics.axis, AXES),
             ("train.augment", self.train.augment, AUGMENTATIONS),
             ("train.precision", self.train.precision, ("float32", "bfloat16", "float16")),
             ("train.cache", self.train.cache, CACHES),
@@ -193,7 +216,7 @@ class Profile:
             ("score.upsample", self.score.upsample, ("faithful", "half-pixel", "corners", "centres")),
             ("score.background", self.score.background, ("keep", "zero")),
             ("metrics.region", self.metrics.region, ("all", "brain")),
-            ("metrics.undefined", self.metrics.undefined, ("nan", "brats", "strict")),
+            ("metrics.undefined", self.metrics.undefined, POLICIES),
             ("metrics.slice_policy", self.metrics.slice_policy, ("lesion", "lesion-or-prediction", "all")),
         ):
             if value not in allowed:
@@ -225,6 +248,23 @@ class Profile:
         for name, value, lowest in numbers:
             if value is not None and value < lowest:
                 raise UsageError(f"profile {self.name}: {name} is {value}; expected {lowest} or more")
+        window = self.slices.window
+        if (self.slices.intensity == "window") != (window is not None) or (
+            window and (len(window) != 2 or not window[0] < window[1])
+        ):
+            raise UsageError(
+                f"profile {self.name}: slices.window is {window and list(window)} and slices.intensity "
+                f"{self.slices.intensity!r}; the mode window, and no other, needs [low, high] with low < high"
+            )
+        seeds = self.split.seeds
+        if len(set(seeds)) < len(seeds) or len(seeds) == 1 or any(seed < 0 for seed in seeds):
+            raise UsageError(
+                f"profile {self.name}: split.seeds is {list(seeds)}; expected at least two different whole numbers from 0"
+            )
+        if self.split.file and (seeds or self.split.stratify != "none"):
+            raise UsageError(
+                f"profile {self.name}: split.file fixes the split; leave split.seeds and split.stratify out"
+            )
         if not 0 < self.split.fraction < 1:
             raise UsageError(
                 f"profile {self.name}: split.fraction is {self.split.fraction}; expected a number between 0 and 1"

@@ -20,7 +20,11 @@ PLANES = {
     "sagittal": ((-1, 0, 0), (0, 0, -1), (0, -1, 0)),
 }
 OBLIQUE_DEGREES = 25.0
-RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+RESAMPLING = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "nearest": Image.Resampling.NEAREST,
+}
 MAX_SQUARE = 2**26  # pixels of a padded slice; more means a spacing that cannot be true
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from .io import write_json
 
 FRACTION = 0.7
 SEED = 2024
+STRATA = 4
 PAPER_ADACLIP_SUBJECTS = 50  # the paper trained AdaCLIP on as many patients as it tested on
 
 
@@ -45,21 +46,41 @@ class Split:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def make_split(subjects: Iterable[str], fraction: float = FRACTION, seed: int = SEED) -> Split:
+def make_split(
+    subjects: Iterable[str], fraction: float = FRACTION, seed: int = SEED, volumes: Mapping[str, float] | None = None
+) -> Split:
     """A seeded split of distinct subjects, int(fraction * n) for training.
 
-    The order is that of SHA-256 over seed and name, so it depends on no library version and not on the order given.
+    The order is that of SHA-256 over seed and name, so it depends on no library version and not on the order given. With
+    `volumes` (lesion volume of each subject) it is stratified: subjects in the order of their volume are cut into `STRATA`
+    groups of nearly equal size, and each gives its share to training; sizes are those of a split without strata.
     Raises UsageError unless 0 < fraction < 1, InputError when a side would be empty.
     """
     if not 0 < fraction < 1:
         raise UsageError(f"the training fraction {fraction} is not between 0 and 1")
     order = shuffled(subjects, seed)
+    order = order if volumes is None else _interleaved(order, volumes, fraction)
     size = int(fraction * len(order) + 1e-9)
     if not 0 < size < len(order):
         raise InputError(
             f"{len(order)} subjects cannot be split {fraction:g} to {1 - fraction:g}; at least one on each side"
         )
     return Split(tuple(sorted(order[:size])), tuple(sorted(order[size:])), seed, fraction)
+
+
+def _interleaved(order: list[str], volumes: Mapping[str, float], fraction: float) -> list[str]:
+    """The order with those first that train in their stratum: shares rounded down, what is missing from the largest rests."""
+    by_volume = sorted(order, key=lambda subject: (volumes[subject], subject))
+    cuts = [len(order) * k // STRATA for k in range(STRATA + 1)]
+    stratum = {s: k for k in range(STRATA) for s in by_volume[cuts[k] : cuts[k + 1]]}
+    groups = [[s for s in order if stratum[s] == k] for k in range(STRATA)]
+    wanted = [fraction * len(group) for group in groups]
+    taken = [int(share + 1e-9) for share in wanted]
+    rests = sorted(range(STRATA), key=lambda k: taken[k] - wanted[k])
+    for k in rests[: int(fraction * len(order) + 1e-9) - sum(taken)]:
+        taken[k] += 1
+    first = {s for group, count in zip(groups, taken, strict=True) for s in group[:count]}
+    return [s for s in order if s in first] + [s for s in order if s not in first]
 
 
 def shuffled(subjects: Iterable[str], seed: int) -> list[str]:

@@ -7,9 +7,10 @@ threshold rules, pooled values and lesions.
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
 from math import nan
 
-from .bins import BINS
+from .bins import BINS, Axis
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
 from .rows import ALL_ROWS, METHOD_LABELS, ROWS, SETUP_LABELS
 from .statistics import Summary, summarize
@@ -50,10 +51,11 @@ class Numbers:
         primary = self.run.choices()[0].rule
         return tuple(dict.fromkeys([primary, *(rule for r in self.run.results for rule in r.rules)]))
 
-    @property
-    def bins(self) -> int:
-        """How many bins the distance along the brain has."""
-        return int(self.run.info.get("bins", BINS))
+    @cached_property
+    def axis(self) -> Axis:
+        """The distance along the brain and its bins, the same for all rows."""
+        cases = [case for result in self.run.results for case in result.files.cases]
+        return Axis.over(self.run.info.get("axis", "extent"), int(self.run.info.get("bins", BINS)), cases)
 
     def choice(self, region: str) -> Choice:
         """The primary choice, over this region."""

@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..bins import bin_of, centres, slice_bins
+from ..bins import Axis, slice_bins
 from ..results import Result
 from ..rows import METHOD_LABELS
 from ..tables import SLICE_LABELS, Numbers, said
@@ -25,10 +25,14 @@ from .drawing import (
 )
 from .slices import METHODS
 
-AXIS = "distance from the brain's centre\n(−1 lowest, +1 highest slice)"
+AXIS_WORDS = {
+    "extent": "normalised distance from the brain's centre",
+    "centre": "normalised distance from the volume's centre",
+    "mm": "distance from the brain's centre in millimetres",
+}
 
 
-def binned(result: Result, choice, count: int) -> list[dict]:
+def binned(result: Result, choice, along: Axis) -> list[dict]:
     """The numbers of each bin: slices with lesion, subjects, mean 2D Dice over slices and over subjects."""
     return [
         {
@@ -38,7 +42,7 @@ def binned(result: Result, choice, count: int) -> list[dict]:
             "mean_2d_over_slices": found.over_slices,
             "mean_2d_over_subjects": found.over_subjects,
         }
-        for found in slice_bins([result], choice, count)
+        for found in slice_bins([result], choice, along)
     ]
 
 
@@ -46,10 +50,11 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
     """The paper's Fig. 3: a panel a model, a line a setup, bars for the number of slices with lesion."""
     choice = numbers.run.choices()[0]
     figure, axes = canvas(10.0, 3.6, 1, len(METHODS), sharey=True)
-    data, setups, peaks, middles = [], [], [], centres(numbers.bins)
+    along = numbers.axis
+    data, setups, peaks, middles = [], [], [], along.centres
     for axis, method in zip(axes[0], METHODS, strict=True):
         axis.set_title(f"{METHOD_LABELS[method]} (n = {numbers.cases})")
-        axis.set_xlabel(AXIS)
+        axis.set_xlabel(along.label)
         results = [r for r in numbers.run.results if r.row.method == method]
         if not results:
             say_nothing(axis, "no finished row")
@@ -58,11 +63,17 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         axis.set_zorder(counts.get_zorder() + 1)
         axis.patch.set_visible(False)
         for result in results:
-            found = binned(result, choice, numbers.bins)
+            found = binned(result, choice, along)
             bars = [b["lesion_slices"] for b in found]
             if result is results[0]:
                 counts.bar(
-                    middles, bars, width=1.8 / numbers.bins, color=YELLOW, alpha=0.6, edgecolor="#b8a800", linewidth=0.5
+                    middles,
+                    bars,
+                    width=1.8 * along.reach / along.count,
+                    color=YELLOW,
+                    alpha=0.6,
+                    edgecolor="#b8a800",
+                    linewidth=0.5,
                 )
                 counts.set_ylim(0, max(1, max(bars)) * 1.15)
             setup = result.row.setup
@@ -87,7 +98,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         if method == METHODS[-1]:
             counts.set_ylabel(SLICE_LABELS[choice.slices])
         axis.set_ylim(0, 1.03)
-        axis.set_xlim(-1.03, 1.03)
+        axis.set_xlim(-1.03 * along.reach, 1.03 * along.reach)
     axes[0][0].set_ylabel("mean 2D Dice")
     setup_legend(
         figure,
@@ -97,8 +108,8 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
     return Drawing(
         "fig3-distance",
         "Figure 3. 2D Dice along the brain",
-        f"Mean 2D Dice over {SLICE_LABELS[choice.slices]} in {numbers.bins} bins of the normalised distance from the brain's "
-        f"centre, upwards positive; a gap where a bin has no such slice. n = {numbers.cases} test volumes. {said(choice)} The "
+        f"Mean 2D Dice over {SLICE_LABELS[choice.slices]} in {along.count} bins of the {AXIS_WORDS[along.kind]}, "
+        f"upwards positive; a gap where a bin has no such slice. n = {numbers.cases} test volumes. {said(choice)} The "
         "CSV also weights subjects equally.",
         f"Lines of mean 2D Dice over the distance from the brain's centre. Peaks: {', '.join(peaks) or 'none'}.",
         figure,
@@ -109,11 +120,12 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
 def lesions_over_distance(numbers: Numbers) -> Drawing:
     """Appendix B, our reading: lesion area and how it varies, subjects, and where in the plane lesions lie, per bin."""
     result = max(numbers.run.results, key=lambda r: len(r.files.cases))
-    bins: list[list[tuple]] = [[] for _ in range(numbers.bins)]
+    along = numbers.axis
+    bins: list[list[tuple]] = [[] for _ in range(along.count)]
     for case in result.files.cases:
         columns, (row_mm, column_mm, _) = case["slices"], case["spacing_mm"]
         for b, area, row, across in zip(
-            bin_of(np.array(columns["distance"]), numbers.bins),
+            along.bin_of(along.distances(case)),
             columns["lesion"],
             columns["lesion_row_mm"],
             columns["lesion_column_mm"],
@@ -121,7 +133,7 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
         ):
             if area and b >= 0:
                 bins[b].append((case["subject"], area * row_mm * column_mm, row, across))
-    data = [_lesion_bin(*pair) for pair in zip(centres(numbers.bins), bins, strict=True)]
+    data = [_lesion_bin(*pair) for pair in zip(along.centres, bins, strict=True)]
     figure, [[areas, places]] = canvas(9.0, 3.6, 1, 2)
     shown = [d for d in data if d["slices"]]
     x = [d["distance"] for d in shown]
@@ -149,7 +161,7 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
         ("row", "front to back", VERMILION, "s", 0.012),
     ):
         places.errorbar(
-            np.add(x, shift),
+            np.add(x, shift * along.reach),
             [d[f"{key}_mean_mm"] for d in shown],
             [np.nan_to_num(d[f"{key}_sd_mm"]) for d in shown],
             fmt=marker + "-",
@@ -163,8 +175,8 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
     places.set_ylabel("lesion centroid from the\nbrain's centre (mm), mean ± sd")
     places.legend(loc="best")
     for axis in (areas, places):
-        axis.set_xlabel(AXIS)
-        axis.set_xlim(-1.03, 1.03)
+        axis.set_xlabel(along.label)
+        axis.set_xlim(-1.03 * along.reach, 1.03 * along.reach)
         axis.set_title(f"n = {len(result.files.cases)}, {sum(d['slices'] for d in data)} slices with lesion")
     return Drawing(
         "appendix-b-lesions",

@@ -1,0 +1,161 @@
+"""What the paper leaves open: each key changes what it should, and nothing else."""
+
+from dataclasses import asdict, replace
+
+import numpy as np
+import pytest
+from benchmark_cases import write_brains, write_profile
+from scipy import ndimage
+
+from ZSADCLIPLib.benchmark_job import Benchmark
+from ZSADCLIPLib.bins import Axis
+from ZSADCLIPLib.cohort import FileHashes, lesion_volumes, read_cohort
+from ZSADCLIPLib.dataset import find_records
+from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.intensity import to_uint8
+from ZSADCLIPLib.material import build_brain_slices, open_slices, record_to
+from ZSADCLIPLib.profiles import load_profile
+from ZSADCLIPLib.results import Choice, read_run
+from ZSADCLIPLib.scaling import DatasetScale
+from ZSADCLIPLib.settings import Slices
+from ZSADCLIPLib.sketch import ScoreSketch
+from ZSADCLIPLib.splits import make_split
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("choices")
+    write_brains(root / "data")
+    write_profile(root / "tiny.json")
+    return root
+
+
+def run_of(place, name, row="vand-brats", outputs=False, **sections):
+    """One row of the tiny profile with changed sections, run once for each name."""
+    out = place / name
+    if not out.exists():
+        profile = write_profile(place / f"{name}.json", **sections)
+        result = Benchmark(str(out), str(profile), str(place / "data"), (row,), outputs=outputs).run()
+        assert result["failed"] == 0
+    return read_run(out)
+
+
+def test_the_dataset_scale_is_a_line_over_training_scores():
+    sketch = ScoreSketch(0.0, 4.0, 400).add(np.array([1.0, 1.5, 3.0]), np.array([False, True, True]))
+    line = DatasetScale.over(sketch)
+    assert line.low == pytest.approx(1.0, abs=0.01) and line.high == pytest.approx(3.0, abs=0.011)
+    assert line(line.low) == 0 and line(line.high) == 1 and line(np.float32([2.0])).dtype == np.float32
+    assert DatasetScale.over(ScoreSketch(0.0, 2.0, 4)) == DatasetScale(0.0, 2.0)
+
+
+def test_the_dataset_scale_moves_fixed_cuts_alone(place):
+    (plain,), (scaled,) = (
+        run_of(place, "layers").results,
+        run_of(place, "dataset", score={"scale": "minmax-dataset"}).results,
+    )
+    low, high = scaled.files.threshold["limits"]
+    assert 0 <= low < high <= 1 and "limits" not in plain.files.threshold
+    name = "f1max-pooled-train"
+    moved = (plain.files.threshold["rules"][name] - low) / (high - low)
+    assert scaled.files.threshold["rules"][name] == pytest.approx(moved)
+    for metric in ("dice", "auroc", "lesion_sensitivity"):
+        np.testing.assert_allclose(scaled.values(metric, Choice()), plain.values(metric, Choice()), atol=2e-3)
+    assert scaled.files.threshold["rules"]["fixed:0.5"] == 0.5
+    fixed = Choice(rule="fixed:0.5")
+    assert [c.tp + c.fp for c in scaled.confusions(fixed)] != [c.tp + c.fp for c in plain.confusions(fixed)]
+
+
+def test_zscore_keeps_the_background_and_clips_at_three_deviations():
+    rng = np.random.default_rng(0)
+    array = rng.normal(500, 50, (4, 20, 20)).astype(np.float32)
+    array[:, :5] = 0
+    array[0, 10, 10], array[0, 10, 11] = 5000, 1
+    found, values = to_uint8(array, "per-volume-zscore"), array[array != 0]
+    assert (found[array == 0] == 0).all() and found[0, 10, 10] == 255 and found[0, 10, 11] == 1
+    low, high = values.mean() - 3 * values.std(), values.mean() + 3 * values.std()
+    expected = np.rint((array[2, 12, 3] - low) * 254 / (high - low) + 1)
+    assert found[2, 12, 3] == expected
+    assert (
+        to_uint8(array - 300, "per-volume-zscore") != to_uint8(array - 300)
+    ).any()  # no background: all voxels count
+
+
+def test_training_masks_may_be_resized_by_the_nearest_pixel(place):
+    records = [record_to(r) for r in find_records(place / "data", "t2w", "auto", [])[:1]]
+    spec = {"data": {"channel": "t2w", "target": "wt", "ignore": []}, "slices": asdict(Slices(image_size=96))}
+    spec |= {"rule": "lesion+0", "seed": 0}
+    masks = {}
+    for how in ("half", "nearest"):
+        build_brain_slices(str(place / how), records, {**spec, "masks": how})
+        masks[how] = open_slices(place / how)[1]
+    assert masks["half"].shape == masks["nearest"].shape and (masks["half"] != masks["nearest"]).any()
+    edge = ndimage.binary_dilation(masks["half"], iterations=2) & ~ndimage.binary_erosion(masks["half"], iterations=2)
+    assert not ((masks["half"] != masks["nearest"]) & ~edge).any()
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"slices": {"intensity": "window"}}, "slices.window is None"),
+        ({"slices": {"window": [0, 1]}}, "the mode window, and no other"),
+        ({"slices": {"intensity": "window", "window": [3, 1]}}, r"\[3.0, 1.0\]"),
+        ({"slices": {"intensity": "window", "window": [1, 2, 3]}}, "needs \\[low, high\\]"),
+        ({"train": {"masks": "soft"}}, "train.masks is 'soft'; choose one of half, nearest"),
+        ({"metrics": {"axis": "inch"}}, "metrics.axis is 'inch'; choose one of extent, centre, mm"),
+        ({"split": {"stratify": "age"}}, "split.stratify is 'age'"),
+        ({"split": {"seeds": [4]}}, "at least two different"),
+        ({"split": {"seeds": [4, 4]}}, "at least two different"),
+        ({"split": {"seeds": [4, 5], "file": "split.json"}}, "split.file fixes the split"),
+    ],
+)
+def test_choices_that_cannot_be_are_refused(change, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        load_profile(write_profile(tmp_path / "wrong.json", **change))
+
+
+def test_the_axis_along_the_brain():
+    brain = [0, 0, 5, 9, 9, 5, 0, 0, 0, 0, 0]
+    case = {"slices": {"brain": brain, "distance": np.linspace(-2.3, 4, 11).tolist()}, "spacing_mm": [1, 1, 6.0]}
+    assert Axis().distances(case).tolist() == case["slices"]["distance"]
+    assert Axis("centre").distances(case).tolist() == pytest.approx(np.linspace(-1, 1, 11))
+    millimetres = Axis.over("mm", 4, [case])
+    assert millimetres.distances(case)[[2, 5]].tolist() == [-9, 9] and millimetres.reach == 10
+    assert millimetres.centres == [-7.5, -2.5, 2.5, 7.5]
+    assert millimetres.bin_of([-10, -9, 0, 10, 10.1]).tolist() == [0, 0, 2, 3, -1]
+
+
+def test_figures_and_bins_follow_the_axis(place):
+    from ZSADCLIPLib.figures.distance import dice_over_distance, lesions_over_distance
+    from ZSADCLIPLib.tables import Numbers
+
+    run = run_of(place, "layers")
+    seen = {}
+    for kind, reach in (("extent", 1.0), ("centre", 1.0), ("mm", 10.0)):
+        numbers = Numbers(replace(run, info={**run.info, "axis": kind, "bins": 8}))
+        for draw in (dice_over_distance, lesions_over_distance):
+            drawing = draw(numbers)
+            assert any(numbers.axis.label == axis.get_xlabel() for axis in drawing.figure.axes)
+            assert max(abs(d["distance"]) for d in drawing.data) <= reach
+        seen[kind] = [d["lesion_slices"] for d in dice_over_distance(numbers).data]
+    assert sum(seen["extent"]) == sum(seen["centre"]) == sum(seen["mm"]) > 0
+    assert seen["extent"] != seen["centre"]
+
+
+def test_a_stratified_split_gives_each_volume_group_its_share():
+    volumes = {f"s{n:03d}": float(n) for n in range(40)}
+    plain, split = make_split(volumes, 0.7, 5), make_split(volumes, 0.7, 5, volumes)
+    assert len(split.train) == len(plain.train) == 28 and set(split.train) != set(plain.train)
+    for k in range(4):
+        assert sum(volumes[s] // 10 == k for s in split.train) == 7
+    assert make_split(reversed(list(volumes)), 0.7, 5, volumes) == split != make_split(volumes, 0.7, 6, volumes)
+    for count in range(3, 23):  # strata of unequal size leave the sizes of the sides as they are
+        names = list(volumes)[:count]
+        assert len(make_split(names, 0.7, 1, volumes).train) == len(make_split(names, 0.7, 1).train)
+
+
+def test_the_cohort_measures_lesions_to_stratify(place):
+    profile = load_profile(write_profile(place / "stratified.json", split={"stratify": "volume"}))
+    found = lesion_volumes(find_records(place / "data", "t2w", "auto", []), profile)
+    assert set(found.values()) == {9 * 9 * 4.0} and len(found) == 6
+    split = read_cohort(profile, place / "data", FileHashes(place / "hashes.json")).split
+    assert len(split.train) == 4 and split == make_split(found, 0.7, profile.split.seed, found)
