@@ -36,7 +36,8 @@ LEVELS = [
     ["adapters"],
     ["devices", "batches", "checkpoint", "detector", "features", "train"],
     ["executor", "processes", "cluster", "batch", "table"],
-    ["scoring", "clocks", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"],
+    ["scoring", "clocks", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"]
+    + ["variations"],
     ["detect_job", "benchmark_job", "train_job", "weights_job"],
     ["jobs"],
     ["child", "worker"],

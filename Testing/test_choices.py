@@ -1,17 +1,20 @@
 """What the paper leaves open: each key changes what it should, and nothing else."""
 
+import csv
 from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from benchmark_cases import write_brains, write_profile
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.bins import Axis
 from ZSADCLIPLib.cohort import FileHashes, lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
-from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.intensity import to_uint8
 from ZSADCLIPLib.material import build_brain_slices, open_slices, record_to
 from ZSADCLIPLib.profiles import load_profile
@@ -159,3 +162,65 @@ def test_the_cohort_measures_lesions_to_stratify(place):
     assert set(found.values()) == {9 * 9 * 4.0} and len(found) == 6
     split = read_cohort(profile, place / "data", FileHashes(place / "hashes.json")).split
     assert len(split.train) == 4 and split == make_split(found, 0.7, profile.split.seed, found)
+
+
+def varied(place, name, rows, **sections):
+    profile = write_profile(place / f"{name}.json", **sections)
+    events = []
+    job = Benchmark(str(place / name), str(profile), str(place / "data"), rows)
+    return job, job.run(report=events.append), events
+
+
+def test_several_splits_make_a_run_each_and_a_table_of_their_spread(place):
+    job, result, events = varied(place, "splits", ("intensity-baseline",), split={"seeds": [1, 2, 5]})
+    assert (result["rows"], result["failed"], result["kept"]) == (3, 0, 0)
+    assert [e["id"] for e in events] == [f"split-{n}/intensity-baseline" for n in (1, 2, 5)]
+    runs = [read_run(place / "splits" / f"split-{n}") for n in (1, 2, 5)]
+    assert len({run.info["split"] for run in runs}) == 3 and all(len(run.results[0].subjects) == 2 for run in runs)
+    with open(place / "splits" / "tables" / "variations.csv", newline="") as file:
+        (dice,) = [line for line in csv.DictReader(file) if line["Metric"] == "Dice"]
+    means = [run.results[0].mean("dice", run.choices()[0]) for run in runs]
+    assert [float(dice[f"split-{n}"]) for n in (1, 2, 5)] == pytest.approx(means) and dice["Runs"] == "3"
+    assert float(dice["Mean ± sd over runs (mean)"]) == pytest.approx(np.mean(means))
+    assert float(dice["Mean ± sd over runs (sd)"]) == pytest.approx(np.std(means, ddof=1))
+    page = (place / "splits" / "report.html").read_text()
+    assert 'href="split-2/report.html"' in page and (place / "splits" / "split-2" / "report.html").is_file()
+    again = job.run()
+    assert again["kept"] == 3 and (place / "splits" / "report.html").read_text() == page
+
+
+def test_the_embedded_brains_have_one_split(place, tmp_path):
+    profile = write_profile(tmp_path / "seeds.json", split={"seeds": [1, 2]})
+    with pytest.raises(UsageError, match="split.seeds needs a data set"):
+        Benchmark(str(tmp_path / "out"), str(profile)).run()
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_industrial_adapters_concern_the_rows_that_start_from_them(place, tmp_path):
+    run_of(place, "industrial", row="vand-industrial")
+    (source,) = (place / "industrial" / "adapters").glob("vand-*/adapter.safetensors")
+    with safe_open(source, "pt") as stored:
+        meta = stored.metadata()
+    for name, factor in (("first", 1.0), ("second", -1.0)):
+        save_file(
+            {k: v * factor for k, v in load_file(source).items()}, tmp_path / f"{name}.safetensors", metadata=meta
+        )
+    files = [str(tmp_path / f"{name}.safetensors") for name in ("first", "second")]
+    rows = ("vand-industrial", "intensity-baseline")
+    _, result, _ = varied(place, "adapters", rows, methods={"vand": {"epochs": 1, "industrial": files}})
+    assert (result["rows"], result["failed"]) == (3, 0)
+    first, second = (read_run(place / "adapters" / f"industrial-{n}") for n in (1, 2))
+    assert [r.row.id for r in first.results] == list(rows[:1]) + list(rows[1:]) and len(second.results) == 1
+    assert (first.results[0].values("auroc", Choice()) != second.results[0].values("auroc", Choice())).all()
+    assert first.results[0].files.manifest["method"]["start"].startswith("first.safetensors sha256")
+    table = (place / "adapters" / "tables" / "variations.md").read_text()
+    assert "industrial-2: VAND from second.safetensors" in table and "Intensity" in table
+
+
+def test_a_missing_second_adapter_is_noticed_before_any_work(place, tmp_path):
+    there = tmp_path / "a.pth"
+    there.touch()
+    profile = write_profile(tmp_path / "p.json", methods={"vand": {"industrial": [str(there), "b.pth"]}})
+    with pytest.raises(WeightsError, match="the industrial adapter b.pth of VAND"):
+        Benchmark(str(tmp_path / "out"), str(profile), str(place / "data"), ("vand-industrial",)).run()
+    assert not (tmp_path / "out" / "industrial-1").exists()

@@ -59,22 +59,54 @@ class Benchmark(Execution):
         from .profiles import load_profile
         from .rows import select_rows
         from .sources import check_settings
+        from .variations import check_variations, variations
 
         self.check_execution()
         profile = load_profile(self.profile)
         rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
         for name, chosen in profile.methods.items():
             check_settings(name, chosen.settings)
+        found = variations(profile, rows)
+        profile = found[0].profile
         if self.dry_run:
             from .estimate import estimate
 
-            return {
-                **estimate(profile, rows, self.data, self.weights_dir, self.device),
-                "dry_run": True,
-                "output": self.output,
-            }
+            told = estimate(profile, rows, self.data, self.weights_dir, self.device)
+            if len(found) > 1:
+                told["notes"] += [f"the first of {len(found)} runs: {', '.join(v.label for v in found)}"]
+            return {**told, "dry_run": True, "output": self.output}
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
+        check_variations(found, self.data, self.weights_dir)
+        if len(found) > 1:
+            return self._vary(found, progress, report)
+        return self._one(profile, rows, progress, report)
+
+    def _vary(self, found: list, progress: Progress, report: Report) -> dict:
+        """Each variation in a folder of its own, then what sets their results apart."""
+        from .variations import write_variations
+
+        out, total, files = Path(self.output), {"rows": 0, "kept": 0, "failed": 0, "seconds": 0.0}, {}
+        with folder_lock(self.output, self.shard):
+            data = self.data or self._synthetic(found[0].profile, part(progress, 0.0, 0.04))
+            for i, variation in enumerate(found):
+                profile = variation.profile
+                if self.data is None:
+                    profile = replace(profile, split=replace(profile.split, file=str(Path(data) / "split.json")))
+                job = replace(self, output=str(out / variation.label), data=data)
+                inner = part(progress, 0.04 + 0.95 * i / len(found), 0.04 + 0.95 * (i + 1) / len(found))
+
+                def say(event: dict, label: str = variation.label) -> None:
+                    report({**event, "id": f"{label}/{event['id']}"} if "id" in event else event)
+
+                done = job._one(profile, variation.rows, inner, say)
+                total = {key: total[key] + done[key] for key in total}
+                files = {**files, variation.label: done["files"].get("report", "")}
+            if self.outputs and all(files.values()):
+                files |= {name: str(path) for name, path in write_variations(out, found).items()}
+        return {**total, "seconds": round(total["seconds"], 1), "output": self.output, "files": files}
+
+    def _one(self, profile, rows, progress: Progress, report: Report) -> dict:
         with folder_lock(self.output, self.shard):
             if not self.shard:  # what others write now looks like what a killed writer left
                 self._tidy()

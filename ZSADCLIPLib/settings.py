@@ -116,7 +116,7 @@ class Method:
 
     `settings` are config fields of the method, such as {"dice": "batch"}. `max_subjects` and `max_slices` limit what it
     trains on (seeded subsets). `industrial` is a published or own adapter file for the industrial start; None trains one
-    on the synthetic industrial images.
+    on the synthetic industrial images; several files make a run each for the rows that start from them (`variations`).
     """
 
     epochs: int | None = None
@@ -124,7 +124,7 @@ class Method:
     settings: dict = field(default_factory=dict)
     max_subjects: int | None = None
     max_slices: int | None = None
-    industrial: str | None = None
+    industrial: str | tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True)
