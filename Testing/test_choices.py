@@ -224,3 +224,27 @@ def test_a_missing_second_adapter_is_noticed_before_any_work(place, tmp_path):
     with pytest.raises(WeightsError, match="the industrial adapter b.pth of VAND"):
         Benchmark(str(tmp_path / "out"), str(profile), str(place / "data"), ("vand-industrial",)).run()
     assert not (tmp_path / "out" / "industrial-1").exists()
+
+
+@pytest.mark.parametrize("region", ["bbox", "lesion-slices"])
+def test_further_regions_are_tables_of_their_own(place, region):
+    run, plain = run_of(place, region, outputs=True, metrics={"region": region}), run_of(place, "layers")
+    assert [choice.region for choice in run.choices()] == [region, "all", "brain"]
+    (row,), (before,) = run.results, plain.results
+    for name in ("all", "brain"):  # what is always there does not change
+        for case, other in zip(row.files.cases, before.files.cases, strict=True):
+            assert case["regions"][name] == other["regions"][name]
+    for case, counts in zip(row.files.cases, row.confusions(run.choices()[0]), strict=True):
+        every = counts.tp + counts.fp + counts.fn + counts.tn
+        lesion = np.array(case["slices"]["lesion"])
+        if region == "bbox":
+            assert every == 32 * 36 * 10  # the brains of the data set fill their boxes
+        else:
+            assert every == 40 * 44 * np.count_nonzero(lesion) and counts.tp + counts.fn == lesion.sum()
+        assert case["slices"][f"lesion_in_{region}"] == lesion.tolist() and case["froc"]["region"] == region
+    assert [len(v) for v in row.slice_dice(run.choices()[0])] == [12, 12]
+    assert row.pooled_ranking(region) and row.files.threshold["region"] == region
+    tables = place / region / "tables"
+    assert (tables / f"table1-{region}.csv").is_file() and (tables / "table1-all.csv").is_file()
+    assert f"{region}," in (tables / "cases.csv").read_text()
+    assert "bounding box" in (place / region / "report.html").read_text() or region == "lesion-slices"

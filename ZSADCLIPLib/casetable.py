@@ -11,7 +11,7 @@ import numpy as np
 from .metrics import METRICS, scores, undefined_reason
 from .results import EXTRA_METRICS, Result
 from .statistics import compare
-from .tables import RANKING, REGION_LABELS, Numbers, said
+from .tables import RANKING, Numbers, said
 from .thresholds import parse_rule
 from .typeset import Interval, Table, plain
 
@@ -24,7 +24,7 @@ def case_records(numbers: Numbers) -> Iterator[dict[str, str]]:
     `undefined` says why, metric by metric. Volume errors are in ml; prevalence is the share of lesion voxels.
     """
     for result in numbers.run.results:
-        for region in REGION_LABELS:
+        for region in (choice.region for choice in numbers.run.choices()):
             for rule in result.rules:
                 yield from _records(numbers, result, region, rule)
 

@@ -14,11 +14,9 @@ from .curves import curve, labelled_chunks, reaches
 from .errors import InputError
 from .findings import components, remove_small
 from .lesions import froc_case, lesionwise_dice, match_lesions
-from .metrics import Confusion
+from .metrics import MORE_REGIONS, Confusion
 from .sketch import ScoreSketch
 from .thresholds import parse_rule, volume_threshold
-
-REGIONS = ("all", "brain")
 
 
 def slice_distances(brain: np.ndarray) -> np.ndarray:
@@ -33,10 +31,23 @@ def slice_distances(brain: np.ndarray) -> np.ndarray:
     return 2.0 * (np.arange(len(brain)) - held[0]) / (held[-1] - held[0]) - 1.0
 
 
-def regions_of(brain: np.ndarray, ignore: np.ndarray | None) -> dict[str, np.ndarray]:
-    """The voxels that count, by name of REGIONS; ignored ones count nowhere."""
+def regions_of(
+    brain: np.ndarray, ignore: np.ndarray | None, truth: np.ndarray | None = None, more: str = "all"
+) -> dict[str, np.ndarray]:
+    """The voxels that count, by name of REGIONS, and of `more` when it is one of MORE_REGIONS; ignored ones count nowhere.
+
+    "lesion-slices" needs the `truth`. A volume without brain has no bounding box and counts nowhere in it.
+    """
     valid = np.ones(brain.shape, bool) if ignore is None else ~ignore
-    return {"all": valid, "brain": brain & valid}
+    regions = {"all": valid, "brain": brain & valid}
+    if more == "bbox":
+        box = np.zeros(brain.shape, bool)
+        if brain.any():
+            box[tuple(slice(at.min(), at.max() + 1) for at in np.nonzero(brain))] = True
+        regions[more] = box & valid
+    elif more == "lesion-slices":
+        regions[more] = (truth & valid).any(axis=(1, 2))[:, None, None] & valid
+    return regions
 
 
 def evaluate_case(
@@ -58,14 +69,14 @@ def evaluate_case(
     spacing     (row, column, slice) in mm.
     levels      descending scores at which FROC is sampled.
     min_mm3     smaller parts of a prediction are dropped before lesions are matched (voxel counts keep them).
-    region      where per-volume thresholds are found and lesions matched.
+    region      where per-volume thresholds are found and lesions matched; one of MORE_REGIONS is evaluated beside REGIONS.
 
     Raises InputError when shapes differ or a score is NaN, UsageError for an unknown rule.
     """
     for name, other in (("truth", truth), ("brain", brain), ("ignore", ignore)):
         if other is not None and other.shape != scores.shape:
             raise InputError(f"the {name} has shape {other.shape}, the map {scores.shape}; expected the same grid")
-    regions = regions_of(brain, ignore)
+    regions = regions_of(brain, ignore, truth, region)
     truth = truth & regions["all"]
     zyx = (spacing[2], spacing[0], spacing[1])
     voxel_ml = float(np.prod(spacing)) / 1000
@@ -79,7 +90,7 @@ def evaluate_case(
         "brain_ml": int(brain.sum()) * voxel_ml,
         "lesion_ml": int(truth.sum()) * voxel_ml,
         "regions": {name: _ranking(scores, truth, where) for name, where in regions.items()},
-        "slices": _slices(scores, truth, brain, regions["brain"], distance, spacing),
+        "slices": _slices(scores, truth, brain, regions["brain"], distance, spacing) | _within(truth, regions),
         "lesions": _lesions(scores, labels, distance, voxel_ml * 1000),
         "froc": {
             "levels": list(froc.levels),
@@ -123,6 +134,11 @@ def _slices(scores, truth, brain, valid, distance, spacing) -> dict:
         "lesion_column_mm": _numbers(offsets[1]),
         "peak": _numbers(peak),
     }
+
+
+def _within(truth: np.ndarray, regions: Mapping[str, np.ndarray]) -> dict:
+    """Lesion voxels of each slice inside a region on request."""
+    return {f"lesion_in_{n}": (truth & w).sum(axis=(1, 2)).tolist() for n, w in regions.items() if n in MORE_REGIONS}
 
 
 def _lesions(scores: np.ndarray, labels: np.ndarray, distance: np.ndarray, voxel_mm3: float) -> list[dict]:
@@ -175,10 +191,11 @@ def sketch_case(
     ignore: np.ndarray | None = None,
     lo: float = 0.0,
     hi: float = 1.0,
+    region: str = "all",
 ) -> dict[str, ScoreSketch]:
-    """One `ScoreSketch` over lo..hi per region of REGIONS; arrays as in `evaluate_case`."""
+    """One `ScoreSketch` over lo..hi per region; arrays and region as in `evaluate_case`."""
     sketches = {}
-    for name, where in regions_of(brain, ignore).items():
+    for name, where in regions_of(brain, ignore, truth, region).items():
         sketches[name] = ScoreSketch(lo, hi)
         for values, labels in labelled_chunks(scores, truth, where):
             sketches[name].add(values, labels)

@@ -16,6 +16,12 @@ import numpy as np
 
 from .errors import InputError, UsageError
 
+REGIONS = ("all", "brain")
+"""Where voxels count in every evaluation: everywhere, inside the brain."""
+
+MORE_REGIONS = ("bbox", "lesion-slices")
+"""On request: the brain's bounding box; slices with lesion, which hides false positives on all others."""
+
 POLICIES = ("nan", "strict", "brats", "zero")
 METRICS = (
     "dice",

@@ -74,7 +74,7 @@ def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dic
 
 def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, drawings, pictures) -> str:
     region = numbers.run.choices()[0].region
-    other = numbers.run.choices()[1].region
+    others = [choice.region for choice in numbers.run.choices()[1:]]
     named = {table.name: table for table in tables}
     shown = {drawing.name: _figure(drawing, pictures[drawing.name]) for drawing in drawings}
 
@@ -87,14 +87,14 @@ def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, dr
     sections = {
         "Table 1": table(f"table1-{region}")
         + table("comparison")
-        + table(f"table1-{other}")
-        + "".join(table(f"details-{r}", True) for r in (region, other)),
+        + "".join(table(f"table1-{other}") for other in others)
+        + "".join(table(f"details-{r}", True) for r in (region, *others)),
         "Accuracy": figures("fig1", "ranking") + table("differences", True) + table("volumes", True),
-        "Thresholds": figures("thresholds") + "".join(table(f"rules-{r}", True) for r in (region, other)),
+        "Thresholds": figures("thresholds") + "".join(table(f"rules-{r}", True) for r in (region, *others)),
         "Slices and volumes": figures("fig2", "gap"),
         "Along the brain": figures("fig3", "appendix-b"),
         "Lesions": figures("froc") + table("lesions"),
-        "Pooled": "".join(table(f"pooled-{r}", True) for r in (region, other)),
+        "Pooled": "".join(table(f"pooled-{r}", True) for r in (region, *others)),
         "Pictures": figures("qualitative"),
         "Claims of the paper": f'<div class="words">{typeset.html(claims)}</div>',
         "Training": table("table2-training") + _table(times) + figures("learning"),

@@ -10,7 +10,7 @@ import numpy as np
 
 from .errors import InputError, UsageError
 from .lesions import FrocCase, froc
-from .metrics import Confusion, scores
+from .metrics import REGIONS, Confusion, scores
 from .rowfiles import RowFiles, read_json, read_row
 from .rows import ALL_ROWS, Row, table_position
 from .thresholds import from_sketches, parse_rule
@@ -41,7 +41,7 @@ _LESION = {
 
 @dataclass(frozen=True)
 class Choice:
-    """How counts become numbers: threshold rule, region (all or brain), policies for undefined values and for slices.
+    """How counts become numbers: threshold rule, region (see `metrics`), policies for undefined values and for slices.
 
     `slices`: "lesion" keeps slices with lesion (the paper's Fig. 3); "lesion-or-prediction" adds clean slices with false
     positives as 0; "all" also counts empty, rightly empty slices as 1.
@@ -131,7 +131,7 @@ class Result:
         found = []
         for case in self.files.cases:
             stored = self._stored(case, choice.rule)
-            lesion = np.array(case["slices"]["lesion_in_brain" if choice.region == "brain" else "lesion"])
+            lesion = np.array(case["slices"]["lesion" if choice.region == "all" else f"lesion_in_{choice.region}"])
             if choice.region in stored.get("slices", {}):
                 cut = stored["slices"][choice.region]
                 found.append((np.array(cut["tp"]), np.array(cut["fp"]), lesion))
@@ -176,14 +176,14 @@ class Run:
     info: dict
     results: tuple[Result, ...]
 
-    def choices(self) -> tuple[Choice, Choice]:
-        """The primary rule over the primary region and over the other one.
+    def choices(self) -> tuple[Choice, ...]:
+        """The primary rule over the primary region, then over the others of REGIONS.
 
         run.json's rule, region, undefined and slice_policy say how; defaults as in `Choice`.
         """
         keys = {"rule": "rule", "undefined": "undefined", "slices": "slice_policy"}
         given = {field: self.info[key] for field, key in keys.items() if key in self.info}
-        regions = sorted(("all", "brain"), key=lambda region: region != self.info.get("region", Choice.region))
+        regions = dict.fromkeys((self.info.get("region", Choice.region), *REGIONS))
         return tuple(Choice(region=region, **given) for region in regions)
 
 

@@ -93,9 +93,10 @@ def score_training_case(specs: list[dict], record: dict, progress: Progress = si
 
     def sketch(spec: dict, scores: np.ndarray) -> None:
         low, high = _range(spec)
-        sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high)
+        region = spec["metrics"]["region"]
+        sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, region)
         clean = ~case.truth.any(axis=(1, 2))
-        where = regions_of(case.brain, case.ignore)[spec["metrics"]["region"]][clean]
+        where = regions_of(case.brain, case.ignore, case.truth, region)[region][clean]
         sketches["clean"] = ScoreSketch(low, high).add(scores[clean][where], np.zeros(int(where.sum()), bool))
         clock.note(Path(spec["folder"]), f"threshold-{record['id']}", clock.seconds / len(todo))
         write_sketches(_sketch_path(spec, record), sketches)
@@ -195,7 +196,9 @@ def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
         metrics["min_component_mm3"],
         metrics["region"],
     )
-    sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high) if spec["keep"]["sketches"] else None
+    sketches = None
+    if spec["keep"]["sketches"]:
+        sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, metrics["region"])
     panel = make_panel(case.image, scores, case.truth, case.brain) if spec["keep"]["panels"] else None
     if spec["keep"]["maps"]:
         volume = case.stack.restore(scores)

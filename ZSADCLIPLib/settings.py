@@ -8,7 +8,7 @@ from .dataset import CHANNELS
 from .errors import UsageError
 from .intensity import MODES
 from .labels import LABEL_RULES, TARGETS
-from .metrics import POLICIES
+from .metrics import MORE_REGIONS, POLICIES, REGIONS
 from .rows import ALL_ROWS
 from .scaling import SCALES
 from .splits import FRACTION, SEED
@@ -157,7 +157,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How cases are counted: region (all or brain) of the primary table, lesions, undefined values, slices, distance bins.
+    """How cases are counted: region of the primary table (see `metrics`), lesions, undefined values, slices, distance bins.
 
     `axis` is the distance along the brain: its extent as -1..1, from the volume's centre as -1..1, or from the brain's in mm.
     """
@@ -215,7 +215,7 @@ class Profile:
             ("score.scale", self.score.scale, SCALES),
             ("score.upsample", self.score.upsample, ("faithful", "half-pixel", "corners", "centres")),
             ("score.background", self.score.background, ("keep", "zero")),
-            ("metrics.region", self.metrics.region, ("all", "brain")),
+            ("metrics.region", self.metrics.region, (*REGIONS, *MORE_REGIONS)),
             ("metrics.undefined", self.metrics.undefined, POLICIES),
             ("metrics.slice_policy", self.metrics.slice_policy, ("lesion", "lesion-or-prediction", "all")),
         ):

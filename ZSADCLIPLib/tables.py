@@ -18,7 +18,12 @@ from .thresholds import parse_rule
 from .typeset import Interval, MeanSd, MedianIqr, Table, plain
 
 RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them
-REGION_LABELS = {"all": "all voxels", "brain": "brain voxels"}
+REGION_LABELS = {
+    "all": "all voxels",
+    "brain": "brain voxels",
+    "bbox": "voxels of the brain's bounding box",
+    "lesion-slices": "voxels of slices with lesion (oracle)",
+}
 SLICE_LABELS = {
     "lesion": "slices with lesion",
     "lesion-or-prediction": "slices with lesion or prediction",
@@ -195,7 +200,7 @@ def long_records(numbers: Numbers) -> list[dict[str, str]]:
     """Every summary of the run as rows of one CSV: row, region, rule, metric and its numbers."""
     found = []
     for result in numbers.run.results:
-        for region in REGION_LABELS:
+        for region in (choice.region for choice in numbers.run.choices()):
             for metric in (*RANKING, *CUT_METRICS, *(m for m in EXTRA_METRICS if m not in RANKING)):
                 if metric.startswith("lesion_") and region != result.files.cases[0]["froc"]["region"]:
                     continue  # lesions are matched in one region only

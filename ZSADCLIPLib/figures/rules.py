@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ..metrics import REGIONS
 from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..statistics import kendall
 from ..tables import REGION_LABELS, Numbers, rule_label
@@ -69,7 +70,7 @@ def thresholds(numbers: Numbers) -> Drawing:
 
 def ranking(numbers: Numbers) -> Drawing:
     """Mean AUROC and mean AP against mean Dice, over all voxels and over the brain."""
-    choices = [numbers.choice(region) for region in REGION_LABELS]
+    choices = [numbers.choice(region) for region in REGIONS]
     figure, axes = canvas(8.5, 6.4, 2, 2, sharex=True, sharey="row")
     data = []
     for row, metric, label in zip(axes, ("auroc", "average_precision"), ("mean AUROC", "mean AP"), strict=True):
@@ -127,6 +128,4 @@ def ranking(numbers: Numbers) -> Drawing:
 
 def _prevalence(numbers: Numbers) -> dict[str, float]:
     cases = max((r.files.cases for r in numbers.run.results), key=len)
-    return {
-        region: float(np.mean([case["regions"][region]["prevalence"] for case in cases])) for region in REGION_LABELS
-    }
+    return {region: float(np.mean([case["regions"][region]["prevalence"] for case in cases])) for region in REGIONS}
