@@ -37,7 +37,7 @@ LEVELS = [
     ["devices", "batches", "checkpoint", "detector", "features", "train"],
     ["executor", "processes", "cluster", "batch", "table"],
     ["scoring", "clocks", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"]
-    + ["variations"],
+    + ["variations", "training_plan"],
     ["detect_job", "benchmark_job", "train_job", "weights_job"],
     ["jobs"],
     ["child", "worker"],

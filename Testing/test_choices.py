@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.bins import Axis
+from ZSADCLIPLib.checkpoint import read_info
 from ZSADCLIPLib.cohort import FileHashes, lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.errors import UsageError, WeightsError
@@ -248,3 +249,31 @@ def test_further_regions_are_tables_of_their_own(place, region):
     assert (tables / f"table1-{region}.csv").is_file() and (tables / "table1-all.csv").is_file()
     assert f"{region}," in (tables / "cases.csv").read_text()
     assert "bounding box" in (place / region / "report.html").read_text() or region == "lesion-slices"
+
+
+def test_the_epoch_is_chosen_on_subjects_that_do_not_train(place):
+    (row,) = run_of(place, "val", train={"select": "best-val-f1", "validation": 0.25}).results
+    (plain,) = run_of(place, "layers").results
+    training, before = row.files.manifest["training"], plain.files.manifest["training"]
+    assert training["subjects"] == before["subjects"] - 1 == 3 and training["select"] == "best-val-f1"
+    assert training["selected_epoch"] in (1, 2) and training["validation_slices"] > 0 and "select" not in before
+    with open(row.files.folder / "training.csv", newline="") as file:
+        log = list(csv.DictReader(file))
+    best = max(log, key=lambda line: float(line["val_f1"]))
+    assert int(best["epoch"]) == training["selected_epoch"] and training["loss"] == float(best["total"])
+    assert training["slices"] + training["validation_slices"] == before["slices"]
+
+
+def test_industrial_images_choose_the_epoch_of_their_own_training(place):
+    (row,) = run_of(
+        place, "val-industrial", "vand-industrial", train={"select": "best-val-f1", "validation": 0.3}
+    ).results
+    (adapter,) = (place / "val-industrial" / "adapters").glob("vand-*/adapter.safetensors")
+    training = read_info(adapter).provenance["training"]
+    assert (training["slices"], training["validation_slices"]) == (6, 2)
+
+
+def test_a_share_that_leaves_nobody_to_train_is_refused(place, tmp_path):
+    profile = write_profile(tmp_path / "p.json", train={"select": "best-val-f1", "validation": 0.95})
+    with pytest.raises(UsageError, match="train.validation 0.95 of 4 training subjects leaves none"):
+        Benchmark(str(tmp_path / "out"), str(profile), str(place / "data"), ("vand-brats",)).run()

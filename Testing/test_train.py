@@ -9,7 +9,8 @@ from ZSADCLIPLib.adapters.base import sentence_embeddings
 from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.errors import InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.features import FeatureCache
-from ZSADCLIPLib.train import Schedule, SliceSet, fit
+from ZSADCLIPLib.progress import Cancelled, silent
+from ZSADCLIPLib.train import Schedule, SliceSet, fit, selected_epoch
 
 METHODS = ("vand", "anomalyclip", "adaclip")
 
@@ -226,3 +227,54 @@ def test_bad_training_data_and_methods(data):
         SliceSet(data.images, data.images)
     with pytest.raises(UsageError, match="training-free"):
         fit(load_adapter("anovl", backbone()), backbone(), data)
+
+
+def held_out():
+    rng = np.random.default_rng(8)
+    images = rng.integers(0, 255, (4, 64, 64)).astype(np.uint8)
+    masks = np.zeros((4, 64, 64), bool)
+    masks[:, 40:, 40:] = True
+    return SliceSet(images, masks)
+
+
+RATES = {"best-train-loss": 50.0, "best-val-f1": 0.3}
+
+
+def chosen(data, select, epochs, folder=None, progress=silent):
+    # A high rate, so that losses go up and down and the best epoch is not simply the last.
+    adapter = load_adapter("vand:random", backbone(), {"learning_rate": RATES[select]})
+    validation = held_out() if select == "best-val-f1" else None
+    schedule = Schedule(epochs, 3, select=select)
+    return adapter, fit(adapter, backbone(), data, schedule, folder, progress, validation=validation)
+
+
+@pytest.mark.parametrize("select, epochs", [("best-train-loss", 3), ("best-val-f1", 6)])
+def test_the_adapter_of_the_chosen_epoch_is_kept(select, epochs, data, tmp_path):
+    adapter, rows = chosen(data, select, epochs)
+    key = {"best-train-loss": lambda r: r["total"], "best-val-f1": lambda r: -r["val_f1"]}[select]
+    best = min(range(epochs), key=lambda i: key(rows[i])) + 1
+    assert selected_epoch(rows, select) == best < epochs, (
+        "the case must not choose the last epoch, which is kept anyway"
+    )
+    until = load_adapter("vand:random", backbone(), {"learning_rate": RATES[select]})
+    fit(until, backbone(), data, Schedule(best, 3))
+    assert_same(adapter, until, exact=True)
+    assert all(("val_f1" in row) == (select == "best-val-f1") for row in rows)
+
+    def stop(fraction, text):
+        if text.startswith(f"epoch {best + 1} "):
+            raise Cancelled()
+
+    with pytest.raises(Cancelled):
+        chosen(data, select, epochs, tmp_path, stop)
+    resumed, again = chosen(data, select, epochs, tmp_path)
+    assert_same(adapter, resumed, exact=True)
+    assert [key(row) for row in again] == [key(row) for row in rows]
+
+
+def test_validation_slices_are_asked_for_and_refused(data):
+    adapter = load_adapter("vand:random", backbone())
+    with pytest.raises(UsageError, match="needs validation slices"):
+        fit(adapter, backbone(), data, Schedule(1, 3, select="best-val-f1"))
+    with pytest.raises(UsageError, match="and no other"):
+        fit(adapter, backbone(), data, Schedule(1, 3), validation=held_out())

@@ -10,6 +10,7 @@ from .adapters import METHODS
 from .executor import EXECUTION_FIELDS
 from .profiles import PROFILES
 from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
+from .settings import SELECT
 
 
 def benchmark_arguments(p: argparse.ArgumentParser) -> None:
@@ -56,6 +57,7 @@ def train_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("--max-subjects", type=int, help="train on a random subset")
     p.add_argument("--max-slices", type=int)
     p.add_argument("--slices", help="all, brain, or lesion+K")
+    p.add_argument("--select", choices=SELECT, help="the epoch that is kept; best-val-f1 holds subjects out")
     p.add_argument("--augment", choices=["none", "flips", "mosaic"])
     p.add_argument("--cache", choices=["memory", "disk", "disk-half", "none"], help="of frozen features")
     p.add_argument(

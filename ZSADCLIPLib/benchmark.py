@@ -129,7 +129,8 @@ class _Execution:
         self.steps.run_all(steps, settle, lambda fraction, text: inner(fraction, f"{name}: {text}"))
 
     def _slices(self, trainings: list[dict]) -> None:
-        needed = {spec["slices"] for spec in trainings if not (Path(spec["folder"]) / "adapter.safetensors").is_file()}
+        missing = [spec for spec in trainings if not (Path(spec["folder"]) / "adapter.safetensors").is_file()]
+        needed = {folder for spec in missing for folder in (spec["slices"], (spec["validation"] or {}).get("slices"))}
         steps = [
             Step(Path(folder).name, name, (folder, *arguments))
             for folder, (name, *arguments) in self.plan.slice_sets.items()
@@ -141,7 +142,8 @@ class _Execution:
         steps = []
         # The dearest first, so that no worker is left alone with it at the end.
         for spec in sorted(trainings, key=lambda spec: -self._training_cost(spec)):
-            why = self.broken.get(spec["slices"]) or self.broken.get(spec["start"])
+            sources = (spec["slices"], (spec["validation"] or {}).get("slices"), spec["start"])
+            why = next((self.broken[source] for source in sources if source in self.broken), None)
             target = str(Path(spec["folder"]) / "adapter.safetensors")
             if why:
                 self.broken[target] = why

@@ -137,6 +137,20 @@ def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
     return np.asarray(arrays[0][rows]), np.asarray(arrays[1][rows])
 
 
+def training_slices(spec: dict) -> tuple[tuple, tuple | None]:
+    """(images, masks) that train and those that choose the epoch, None without; each industrial image is its own subject."""
+    seed, wanted = spec["schedule"]["seed"], spec["validation"]
+    images, masks = open_slices(spec["slices"], spec["max_slices"], seed)
+    if wanted is None:
+        return (images, masks), None
+    if "slices" in wanted:
+        return (images, masks), open_slices(wanted["slices"])
+    order = np.random.default_rng([seed, 2]).permutation(len(images))
+    count = min(len(images) - 1, max(1, round(wanted["share"] * len(images))))
+    held, rest = np.sort(order[:count]), np.sort(order[count:])
+    return (images[rest], masks[rest]), (images[held], masks[held])
+
+
 def record_to(record: Record) -> dict:
     """A record as JSON."""
     values = {k: getattr(record, k) for k in Record.__dataclass_fields__}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .rowfiles import content_key, row_folder
 from .rows import Row
 from .settings import Model, Profile
 from .sources import check_settings, model_id, published, settings_id, weights_id
+from .splits import shuffled
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
 EVALUATION = 2  # likewise, where slices and industrial adapters stay as they are
@@ -52,7 +52,7 @@ def make_plan(
     profile: Profile, rows: tuple[Row, ...], cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes
 ) -> Plan:
     """Everything a run will do; raises UsageError or WeightsError for what cannot work, before any of it starts."""
-    maker = _Maker(profile, cohort, out, machine, hashes)
+    maker = Maker(profile, cohort, out, machine, hashes)
     specs = tuple(maker.row(row) for row in rows)
     return Plan(
         out,
@@ -65,42 +65,9 @@ def make_plan(
     )
 
 
-def training_of(
-    profile: Profile,
-    method: str,
-    cohort: Cohort | None,
-    out: Path,
-    machine: Machine,
-    hashes: FileHashes,
-    start: str | None = None,
-) -> tuple[dict, tuple, dict]:
-    """One training outside a benchmark: its specification, the arguments of its slices, and a row to score with.
+class Maker:
+    """Collects the specifications of rows, with the trainings and slice sets they need."""
 
-    Without a cohort it trains on industrial images; `start` is an adapter file, None a random start. The specification's
-    "identity" holds everything that adapter and threshold depend on, files by content.
-    """
-    maker = _Maker(profile, cohort, out, machine, hashes)
-    if cohort is None:
-        settings = maker.start(method)["settings"]
-        (spec,) = maker.industrial.values()
-    row = maker.row(Row(method, "brats", "default", "random", "brain")) if cohort else {"method": method}
-    if cohort is not None:
-        (spec,) = maker.brain.values()
-        others = ("row", "split", "test_data", "keep")
-        settings = {name: value for name, value in row["settings"].items() if name not in others}
-    ((folder, (_, *arguments)),) = maker.slice_sets.items()
-    spec = {
-        **spec,
-        "folder": str(out),
-        "start": start or spec["start"],
-        "start_label": Path(start).name if start else "random",
-        "identity": {"method": method, "start": hashes(start) if start else None, **_without_cache(settings)},
-    }
-    scoring = {"backbone": spec["backbone"], "source": str(out / "adapter.safetensors"), "overrides": {}}
-    return spec, (folder, *arguments), {**row, **scoring, "folder": str(out / "threshold")}
-
-
-class _Maker:
     def __init__(self, profile: Profile, cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes):
         self.profile, self.cohort, self.out, self.machine, self.hashes = profile, cohort, out, machine, hashes
         self.industrial: dict[str, dict] = {}
@@ -181,11 +148,14 @@ class _Maker:
         if row.trained_on is None:
             return
         records = self.cohort.training(chosen.max_subjects, profile.split.seed)
+        records, held = self._held_out(records)
         place = self._slices({"brain": self.cohort.digest(records)}, "brain-slices", records)
+        validation = self._slices({"brain": self.cohort.digest(held)}, "brain-slices", held) if held else None
         settings["adapter"]["training"] = {
             "settings": settings_id(chosen.settings),
             "schedule": self._schedule(row.method),
             "data": self.cohort.digest(records),
+            "validation": self.cohort.digest(held) if held else None,
             "slices": profile.train.slices,
             "masks": profile.train.masks,
             "max_slices": chosen.max_slices,
@@ -194,7 +164,23 @@ class _Maker:
             "start": start["source"] if start else f"{row.method}:random:{profile.train.seed}",
             "start_label": spec["start_label"],
             "domain": "brain",
+            "validation": {"slices": validation} if held else None,
         }
+
+    def _held_out(self, records: tuple) -> tuple[tuple, tuple]:
+        """Training records, and those of the subjects that choose the epoch: the last ones of the seeded order."""
+        train = self.profile.train
+        if train.select != "best-val-f1":
+            return records, ()
+        order = shuffled((record.subject for record in records), self.profile.split.seed)
+        count = max(1, round(train.validation * len(order)))
+        if count >= len(order):
+            raise UsageError(
+                f"profile {self.profile.name}: train.validation {train.validation:g} of {len(order)} training subjects leaves "
+                "none to train on; give more subjects, a smaller share, or train.select last"
+            )
+        held = set(order[-count:])
+        return tuple(r for r in records if r.subject not in held), tuple(r for r in records if r.subject in held)
 
     def _backbone(self, model: Model, method: str) -> dict:
         return {
@@ -224,6 +210,7 @@ class _Maker:
             "cache": train.cache,
             "augment": train.augment,
             "precision": train.precision,
+            "select": train.select,
         }
 
     def _training(self, method: str, backbone: dict, place: str, subjects: int) -> dict:
@@ -282,6 +269,7 @@ class _Maker:
             "schedule": self._schedule(name),
             "settings": settings_id(method.settings),
             "max_slices": method.max_slices,
+            "validation": profile.train.validation if profile.train.select == "best-val-f1" else None,
             "images": {**images, "size": size, "masks": masks},
         }
         if model.weights is not None:  # which may fit, or be random numbers for, several models
@@ -293,18 +281,11 @@ class _Maker:
             "start": f"{name}:random:{profile.train.seed}",
             "start_label": "random",
             "domain": "industrial",
+            "validation": {"share": profile.train.validation} if profile.train.select == "best-val-f1" else None,
         }
         label = f"trained on {images['images']} synthetic industrial images, key {key}"
         source = str(folder / "adapter.safetensors")
         return {"source": source, "id": key, "label": label, "settings": _plain(identity)}
-
-
-def _without_cache(settings: dict) -> dict:
-    """Settings of a training but for where its features are kept; half of their digits is another matter."""
-    settings = deepcopy(settings)
-    schedule = settings.get("schedule") or settings["adapter"]["training"]["schedule"]
-    schedule["half"] = schedule.pop("cache") == "disk-half"
-    return settings
 
 
 def _plain(value):

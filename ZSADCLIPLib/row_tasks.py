@@ -18,7 +18,7 @@ from .clocks import Clock, logged_seconds, runtime_of
 from .errors import InputError, describe
 from .evaluate import evaluate_case, regions_of, sketch_case
 from .io import write_csv, write_json, write_volume
-from .material import read_slices, record_from
+from .material import read_slices, record_from, training_slices
 from .privacy import redact_all
 from .progress import Cancelled, Progress, part, silent
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
@@ -34,9 +34,8 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
     """
     from .checkpoint import load_adapter, save_adapter
-    from .material import open_slices
     from .scoring import open_backbone
-    from .train import Schedule, SliceSet, fit
+    from .train import Schedule, SliceSet, fit, selected_epoch
 
     folder = Path(spec["folder"])
     target = folder / "adapter.safetensors"
@@ -45,10 +44,11 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     clock = Clock(spec["backbone"])
     backbone = open_backbone(spec["backbone"])
     adapter = load_adapter(spec["start"], backbone, spec["settings"])
-    data = SliceSet(*open_slices(spec["slices"], spec["max_slices"], spec["schedule"]["seed"]))
+    data, validation = (held and SliceSet(*held) for held in training_slices(spec))
     working = folder / "training"
     before = logged_seconds(working / "training.csv")
-    rows = fit(adapter, backbone, data, Schedule(**spec["schedule"]), working, progress, spec["features"])
+    rows = fit(adapter, backbone, data, Schedule(**spec["schedule"]), working, progress, spec["features"], validation)
+    chosen = selected_epoch(rows, spec["schedule"]["select"])
     batch = spec["schedule"]["batch_size"] or adapter.config.batch_size
     training = {
         "epochs": len(rows),
@@ -64,13 +64,17 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
         "start": spec["start_label"],
         "augment": spec["schedule"]["augment"],
         "precision": spec["schedule"]["precision"],
-        "loss": rows[-1]["total"],
+        "loss": rows[chosen - 1]["total"],
     }
+    if spec["schedule"]["select"] != "last":
+        training |= {"select": spec["schedule"]["select"], "selected_epoch": chosen}
+    if validation is not None:
+        training["validation_slices"] = len(validation)
     write_csv(folder / "training.csv", [{k: v for k, v in row.items() if k != "seconds"} for row in rows])
     clock.note(folder, "train", before + clock.seconds, epoch_seconds=[row["seconds"] for row in rows])
     # The log keeps its text form only: a file read back and written again must not differ.
     with open(folder / "training.csv", encoding="utf-8", newline="") as file:
-        training["loss"] = float(list(csv.DictReader(file))[-1]["total"])
+        training["loss"] = float(list(csv.DictReader(file))[chosen - 1]["total"])
     save_adapter(target, adapter, backbone, {"training": training, "code_version": __version__})
     if (working / "tensorboard").is_dir():
         shutil.copytree(working / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)

@@ -18,6 +18,7 @@ AUGMENTATIONS = ("none", "flips", "mosaic")
 AXES = ("extent", "centre", "mm")
 MASKS = {"half": "bilinear", "nearest": "nearest"}
 """How training masks are resized: at least half of a pixel, or the nearest one; the interpolation behind it."""
+SELECT = ("last", "best-train-loss", "best-val-f1")
 CACHES = ("memory", "disk", "disk-half", "none")
 METHOD_NAMES = tuple(sorted({row.method for row in ALL_ROWS if row.backbone}))
 ROLES = (*dict.fromkeys(row.backbone for row in ALL_ROWS if row.backbone), *METHOD_NAMES)
@@ -99,6 +100,8 @@ class Train:
     augment    none, flips (flips, rotations, scale) or mosaic (four images in one, probability 0.2).
     precision  float32, or bfloat16 / float16 by autocast on a GPU.
     cache      of frozen features: memory, disk (memory-mapped), disk-half (float16) or none.
+    select     the epoch that is kept: last, best-train-loss, or best-val-f1, the best pooled F1 over the slices of the share
+               `validation` of the training subjects (of industrial images), which then do not train. Never test data.
     masks      how lesion masks are resized to the model's square: half (bilinear, at least 0.5) or nearest.
     """
 
@@ -107,6 +110,8 @@ class Train:
     precision: str = "float32"
     cache: str = "disk"
     masks: str = "half"
+    select: str = "last"
+    validation: float = 0.2
     seed: int = 111
 
 
@@ -207,6 +212,7 @@ class Profile:
             ("data.label_rule", self.data.label_rule, ("auto", *LABEL_RULES)),
             ("slices.intensity", self.slices.intensity, MODES),
             ("split.stratify", self.split.stratify, ("none", "volume")),
+            ("train.select", self.train.select, SELECT),
             ("train.masks", self.train.masks, tuple(MASKS)),
             ("metrics.axis", self.metrics.axis, AXES),
             ("train.augment", self.train.augment, AUGMENTATIONS),
@@ -265,10 +271,9 @@ class Profile:
             raise UsageError(
                 f"profile {self.name}: split.file fixes the split; leave split.seeds and split.stratify out"
             )
-        if not 0 < self.split.fraction < 1:
-            raise UsageError(
-                f"profile {self.name}: split.fraction is {self.split.fraction}; expected a number between 0 and 1"
-            )
+        for name, share in (("split.fraction", self.split.fraction), ("train.validation", self.train.validation)):
+            if not 0 < share < 1:
+                raise UsageError(f"profile {self.name}: {name} is {share}; expected a number between 0 and 1")
 
     def backbone(self, role: str, method: str) -> Model:
         """The model of a row's role; the role default may be a method's own. Raises UsageError when the role is not set."""

@@ -18,12 +18,12 @@ import torch
 from .adapters.base import Adapter
 from .augment import augmented
 from .backbones.base import Backbone
-from .curves import CurveAccumulator
+from .curves import curve
 from .errors import InputError, UsageError, ZSADCLIPError
 from .features import FeatureCache
 from .io import atomic_path
 from .progress import Progress, part, silent
-from .settings import AUGMENTATIONS, CACHES
+from .settings import AUGMENTATIONS, CACHES, SELECT
 
 PRECISIONS = ("float32", "bfloat16", "float16")
 
@@ -60,6 +60,7 @@ class Schedule:
     cache      "memory", "disk" (memory-mapped, beside the log or in `features`), "disk-half" (float16) or "none".
     augment    see `augment`; anything but "none" computes features anew in every epoch.
     precision  "float32", or "bfloat16" / "float16" by autocast (float16 on a GPU only).
+    select     the epoch that is kept: "last", "best-train-loss" or "best-val-f1"; the first one of equals.
     """
 
     epochs: int | None = None
@@ -68,9 +69,11 @@ class Schedule:
     cache: str = "memory"
     augment: str = "none"
     precision: str = "float32"
+    select: str = "last"
 
     def __post_init__(self):
         for name, value, allowed in (
+            ("select", self.select, SELECT),
             ("cache", self.cache, CACHES),
             ("augmentation", self.augment, AUGMENTATIONS),
             ("precision", self.precision, PRECISIONS),
@@ -90,8 +93,12 @@ def fit(
     folder: str | Path | None = None,
     progress: Progress = silent,
     features: str | Path | None = None,
+    validation: SliceSet | None = None,
 ) -> list[dict]:
     """Train `adapter` in place and return one row {"epoch", "total", parts, "seconds"} an epoch.
+
+    With `validation`, each row also holds "val_f1", the best F1 pooled over the pixels of these slices; the adapter ends as it
+    was after the epoch that `selected_epoch` names.
 
     With `folder`, training.csv and last.pt are written after every epoch, and a run that finds them goes on where the
     last one stopped, with the same result as an undisturbed one. `features` is a folder for the cache on disk that
@@ -103,23 +110,26 @@ def fit(
         raise UsageError(f"{adapter.method} is training-free; choose vand, anomalyclip or adaclip")
     if schedule.precision == "float16" and backbone.device.type == "cpu":
         raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16")
+    if (schedule.select == "best-val-f1") != (validation is not None):
+        raise UsageError("select best-val-f1, and no other, needs validation slices: subjects that do not train")
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=schedule.precision == "float16")
-    optimizer, rows = adapter.optimizer(), []
+    optimizer, rows, best = adapter.optimizer(), [], {}
     identity = {"adapter": adapter.describe(), "backbone": backbone.fingerprint, "batch_size": batch_size}
     identity |= {
         "seed": schedule.seed,
         "slices": len(data),
         "augment": schedule.augment,
         "precision": schedule.precision,
+        "select": schedule.select,
     }
     if folder:
         identity |= {"start": _digest(p.detach().cpu().numpy() for p in adapter.state_dict().values())}
-        identity = json.dumps(identity | {"data": _digest((data.images, data.masks))}, sort_keys=True)
+        identity = json.dumps(identity | {"data": _digest(_arrays(data, validation))}, sort_keys=True)
         if (folder / "last.pt").is_file():
-            rows = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
+            rows, best = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
     cached = schedule.cache != "none" and schedule.augment == "none"
     # Adapters that differ in nothing the features depend on share a folder; a start of another config gets its own.
     label = f"{backbone.fingerprint} {json.dumps(adapter.feature_settings(), sort_keys=True)}"
@@ -132,21 +142,62 @@ def fit(
     if cached and len(rows) < epochs:
         progress(0.0, f"features of {len(data)} slices: {frozen.size_bytes / 1e6:.0f} MB")
         frozen.fill(batch_size, part(progress, 0.0, 0.3))
+    held = _held(adapter, backbone, validation, schedule, batch_size) if len(rows) < epochs else None
     run = _Run(adapter, backbone, data, frozen, optimizer, scaler, batch_size, schedule)
     adapter.train()
     began, first = time.monotonic(), len(rows)
     for epoch in range(first, epochs):
         row = run.epoch(schedule.seed + epoch, part(progress, *(0.3 + 0.7 * (epoch + i) / epochs for i in (0, 1))))
         _check_converging(adapter, row, epoch + 1)
+        if held is not None:
+            row = {**row, "val_f1": _pooled_f1(adapter, backbone, validation, held, batch_size)}
         rows.append({"epoch": epoch + 1, **row})
+        if schedule.select != "last" and selected_epoch(rows, schedule.select) == epoch + 1:
+            best = {name: value.detach().cpu().clone() for name, value in adapter.state_dict().items()}
         if folder:
-            _save(folder, adapter, optimizer, scaler, identity, rows)
+            _save(folder, adapter, optimizer, scaler, identity, rows, best)
             _tensorboard(folder, rows[-1])
         left = (time.monotonic() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
         text = f"epoch {epoch + 1} of {epochs}: loss {row['total']:.4f}, {_clock(left)} left"
         progress(0.3 + 0.7 * (epoch + 1) / epochs, text)
+    if best:
+        adapter.load_state_dict(best)
     adapter.eval()
     return rows
+
+
+def selected_epoch(rows: list[dict], select: str) -> int:
+    """The epoch that is kept, from 1, of rows as `fit` returns them; the first one of equals."""
+    if select == "last":
+        return rows[-1]["epoch"]
+    key = (lambda row: row["total"]) if select == "best-train-loss" else (lambda row: -row["val_f1"])
+    return min(rows, key=key)["epoch"]
+
+
+def _arrays(*sets: SliceSet | None) -> list[np.ndarray]:
+    return [array for data in sets if data is not None for array in (data.images, data.masks)]
+
+
+def _held(adapter, backbone, validation: SliceSet | None, schedule: Schedule, batch: int) -> FeatureCache | None:
+    """The frozen features of the validation slices, in memory unless nothing is cached."""
+    if validation is None:
+        return None
+    held = FeatureCache(adapter, backbone, validation.images)
+    if schedule.cache != "none":
+        held.fill(batch)
+    return held
+
+
+def _pooled_f1(adapter, backbone, data: SliceSet, held: FeatureCache, batch: int) -> float:
+    """The best F1 over all thresholds, of the raw maps of all slices as one (`curves.curve`)."""
+    maps = np.empty(data.images.shape, np.float32)
+    adapter.eval()
+    with torch.no_grad():
+        for start in range(0, len(data), batch):
+            rows = np.arange(start, min(start + batch, len(data)))
+            maps[rows] = adapter.predict(backbone, held(rows), maps.shape[-1]).maps.cpu().numpy()
+    adapter.train()
+    return float(curve(maps, np.asarray(data.masks)).f1_max)
 
 
 class _Run:
@@ -191,9 +242,9 @@ class _Run:
             return self.adapter.objective(self.backbone, features, targets, torch.from_numpy(labels).to(device))
 
 
-def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[dict]) -> None:
+def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[dict], best: dict) -> None:
     state = {"adapter": adapter.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
-    state |= {"identity": identity, "rows": rows}
+    state |= {"identity": identity, "rows": rows, "best": best}
     with atomic_path(folder / "last.pt") as temporary:
         torch.save(state, temporary)
     with atomic_path(folder / "training.csv") as temporary, open(temporary, "w", newline="") as stream:
@@ -218,16 +269,16 @@ def _check_converging(adapter, row: dict, epoch: int) -> None:
     )
 
 
-def _resume(path: Path, adapter, optimizer, scaler, identity: str, progress: Progress) -> list[dict]:
-    """The epochs of an earlier run with its state loaded; none, and nothing loaded, when the file is damaged."""
+def _resume(path: Path, adapter, optimizer, scaler, identity: str, progress: Progress) -> tuple[list[dict], dict]:
+    """The epochs of an earlier run and its best adapter, its state loaded; none, and nothing loaded, when it is damaged."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-        complete = {"adapter", "optimizer", "scaler", "rows", "identity"} <= set(state)
+        complete = {"adapter", "optimizer", "scaler", "rows", "identity", "best"} <= set(state)
     except Exception:  # a damaged file can make the libraries below raise anything
         complete = False
     if not complete:
         progress(0.0, f"{path.name} is damaged: the training begins again")
-        return []
+        return [], {}
     if state["identity"] != identity:
         raise UsageError(
             f"{path} belongs to another method, backbone, data set, start or schedule; choose an empty folder, or delete it"
@@ -235,7 +286,7 @@ def _resume(path: Path, adapter, optimizer, scaler, identity: str, progress: Pro
     adapter.load_state_dict(state["adapter"])
     optimizer.load_state_dict(state["optimizer"])
     scaler.load_state_dict(state["scaler"])
-    return state["rows"]
+    return state["rows"], state["best"]
 
 
 def _tensorboard(folder: Path, row: dict) -> None:
@@ -251,21 +302,3 @@ def _tensorboard(folder: Path, row: dict) -> None:
 
 def _clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
-
-
-def pooled_threshold(detector, volumes) -> float:
-    """The raw map value with the best F1 pooled over training volumes: rule f1max-pooled-train (paper.md, section 4).
-
-    `volumes` is a re-iterable of (Volume, truth bool (I, J, K), brain bool (I, J, K)); only brain voxels count, as only
-    they can enter a mask.
-    """
-    maps = []
-    accumulator = CurveAccumulator()
-    for volume, truth, brain in volumes:
-        array = detector.detect(volume, brain).map.array
-        accumulator.add_positives(array[truth & brain])
-        maps.append(array[~truth & brain])
-    accumulator.seal()
-    for negatives in maps:
-        accumulator.add_negatives(negatives)
-    return float(accumulator.result().threshold)

@@ -23,6 +23,7 @@ class Train:
     domain      "brain" trains on the data set's training subjects, "industrial" on synthetic industrial images.
     slices      all, brain, or lesion+K (see settings.Train); settings are config fields such as {"dice": "batch"}.
     profile     everything not named here: split, intensity, contrast, threshold rule.
+    select      last, best-train-loss, or best-val-f1, which holds training subjects out (settings.Train).
     epochs, batch_size, max_subjects, max_slices: None takes the profile's.
     """
 
@@ -40,6 +41,7 @@ class Train:
     max_subjects: int | None = None
     max_slices: int | None = None
     slices: str | None = None
+    select: str | None = None
     augment: str | None = None
     cache: str | None = None
     precision: str = "float32"
@@ -71,7 +73,7 @@ class Train:
         chosen = replace(base.method(self.method), **{k: v for k, v in given.items() if v is not None})
         # An industrial adapter that the profile names is for the benchmark's rows; here `start` says what to go on from.
         chosen = replace(chosen, settings={**chosen.settings, **self.settings}, industrial=None)
-        shared = {name: getattr(self, name) for name in ("slices", "augment", "cache") if getattr(self, name)}
+        shared = {name: getattr(self, name) for name in ("slices", "select", "augment", "cache") if getattr(self, name)}
         profile = replace(
             base,
             name=f"{base.name}, changed",
@@ -89,20 +91,23 @@ class Train:
         from .cohort import FileHashes, read_cohort
         from .io import write_json
         from .material import build_brain_slices, build_industrial_slices, record_to
-        from .plan import Machine, training_of
+        from .plan import Machine
         from .privacy import redact_all
         from .scoring import layers_of, open_adapter
         from .splits import write_split
+        from .training_plan import training_of
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
         cohort = None if self.data is None else read_cohort(profile, self.data, hashes, part(progress, 0.0, 0.02))
-        spec, place, row = training_of(
+        spec, places, row = training_of(
             profile, self.method, cohort, out, Machine(self.device, "float32", self.weights_dir), hashes, self._start()
         )
         self._claim(spec.pop("identity"))
         build = build_industrial_slices if cohort is None else build_brain_slices
-        build(*place, progress=part(progress, 0.02, 0.1))
+        for i, place in enumerate(places):
+            shares = (0.02 + 0.08 * n / len(places) for n in (i, i + 1))
+            build(*place, progress=part(progress, *shares))
         if cohort is not None:
             write_split(out / "split.json", cohort.split)
         trained = row_tasks.train_adapter(spec, part(progress, 0.1, 0.9))
