@@ -17,7 +17,8 @@ from ZSADCLIPLib.cohort import FileHashes, lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.intensity import to_uint8
-from ZSADCLIPLib.material import build_brain_slices, open_slices, record_to
+from ZSADCLIPLib.io import read_volume
+from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, record_to
 from ZSADCLIPLib.profiles import load_profile
 from ZSADCLIPLib.results import Choice, read_run
 from ZSADCLIPLib.scaling import DatasetScale
@@ -277,3 +278,61 @@ def test_a_share_that_leaves_nobody_to_train_is_refused(place, tmp_path):
     profile = write_profile(tmp_path / "p.json", train={"select": "best-val-f1", "validation": 0.95})
     with pytest.raises(UsageError, match="train.validation 0.95 of 4 training subjects leaves none"):
         Benchmark(str(tmp_path / "out"), str(profile), str(place / "data"), ("vand-brats",)).run()
+
+
+def test_few_shot_rows_compare_with_normal_slices_of_training_subjects(place):
+    run = run_of(place, "kshot", outputs=True, methods={"vand": {"epochs": 2, "kshot": 5}})
+    (row,), (plain,) = run.results, run_of(place, "layers").results
+    drawn = row.files.manifest["reference"]["slices"]
+    assert len(drawn) == 5 and row.files.manifest["reference"]["kshot"] == 5 and "reference" not in plain.files.manifest
+    cases = [name.split(" slice ")[0] for name in drawn]
+    assert len(set(cases)) == 4 and not {case[:15] for case in cases} & set(row.subjects)
+    assert all(int(name.split(" slice ")[1]) in (1, 2, 7, 8, 9, 10) for name in drawn)  # lesions are in 3 to 6
+    assert (row.values("auroc", Choice()) != plain.values("auroc", Choice())).all()
+    table = (place / "kshot" / "tables" / "table1-all.md").read_text()
+    assert "VAND (APRIL-GAN), 5-shot" in table or "VAND, 5-shot" in table
+    assert "Few-shot, not zero-shot, with normal slices of training subjects: VAND Brats" in table
+
+
+def test_a_memory_bank_that_cannot_be_filled_fails_its_row_alone(place, tmp_path):
+    profile = write_profile(tmp_path / "p.json", methods={"vand": {"epochs": 1, "kshot": 500}})
+    events = []
+    job = Benchmark(
+        str(tmp_path / "out"), str(profile), str(place / "data"), ("vand-brats", "intensity-baseline"), outputs=False
+    )
+    assert job.run(report=events.append)["failed"] == 1
+    assert {e["id"]: e["status"] for e in events} == {"vand-brats": "failed", "intensity-baseline": "done"}
+    assert "24 normal slices and 500 are wanted; give a smaller kshot" in events[0]["error"]
+    with pytest.raises(UsageError, match="methods.adaclip.kshot is 2; only vand has a memory bank"):
+        load_profile(write_profile(tmp_path / "q.json", methods={"adaclip": {"kshot": 2}}))
+
+
+def test_rankings_may_be_means_over_slices_with_lesion(place):
+    run, plain = run_of(place, "slices", metrics={"aggregate": "slices"}), run_of(place, "layers")
+    (row,), (before,), choice = run.results, plain.results, run.choices()[0]
+    assert choice.aggregate == "slices" and plain.choices()[0].aggregate == "volume"
+    for metric in ("auroc", "average_precision", "f1_max"):
+        per_slice = [case["slice_ranking"]["all"][metric] for case in row.files.cases]
+        for case, values in zip(row.files.cases, per_slice, strict=True):
+            assert [v is not None for v in values] == [n > 0 for n in case["slices"]["lesion"]]
+        means = [np.mean([v for v in values if v is not None]) for values in per_slice]
+        assert row.values(metric, choice).tolist() == pytest.approx(means)
+        np.testing.assert_array_equal(row.values(metric, Choice()), before.values(metric, Choice()))
+    np.testing.assert_array_equal(row.values("dice", choice), before.values("dice", Choice()))
+    with pytest.raises(UsageError, match="holds no values of slices; run it with metrics.aggregate slices"):
+        before.values("auroc", choice)
+
+
+def test_slices_may_be_seen_as_they_are_stored(place):
+    record = find_records(place / "data", "t2w", "auto", [])[0]
+    data = {"channel": "t2w", "target": "wt", "ignore": []}
+    up, stored = (read_slices(record, data, asdict(Slices(orientation=o))) for o in ("nose-up", "array"))
+    assert up.image.shape == (12, 44, 40) and stored.image.shape == (12, 40, 44)
+    raw = read_volume(record.image).array
+    for n in range(12):
+        assert (stored.intensities[n] == raw[:, :, n]).all()
+    assert (np.sort(up.image.ravel()) == np.sort(stored.image.ravel())).all()
+    assert (stored.stack.restore(stored.intensities) == raw).all()
+    assert (stored.stack.restore(stored.truth) == up.stack.restore(up.truth)).all()
+    run = run_of(place, "stored", slices={"image_size": 64, "every": 1, "orientation": "array"})
+    assert "as stored" in run.results[0].files.manifest["slice_orientation"]

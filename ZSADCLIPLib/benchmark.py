@@ -56,6 +56,7 @@ def write_run(plan: Plan, folders: list[str] | None) -> None:
             "slice_policy": profile.metrics.slice_policy,
             "bins": profile.metrics.bins,
             "axis": profile.metrics.axis,
+            "aggregate": profile.metrics.aggregate,
             "slices_every": profile.slices.every,
             "rows": [Path(spec["folder"]).name for spec in plan.rows],
             "split": cohort.split.sha256,
@@ -98,7 +99,7 @@ class _Execution:
         brain = [spec for spec in plan.brain if spec["folder"] in folders]
         sources = {spec["start"] for spec in brain} | {str(spec["source"]) for spec in open_rows}
         industrial = [s for s in plan.industrial if str(Path(s["folder"]) / "adapter.safetensors") in sources]
-        self._slices([*industrial, *brain])
+        self._slices([*industrial, *brain], open_rows)
         self._train("industrial", industrial)
         self._train("train", brain)
         self._fail_without_adapter(open_rows)
@@ -128,9 +129,10 @@ class _Execution:
 
         self.steps.run_all(steps, settle, lambda fraction, text: inner(fraction, f"{name}: {text}"))
 
-    def _slices(self, trainings: list[dict]) -> None:
+    def _slices(self, trainings: list[dict], rows: list[dict]) -> None:
         missing = [spec for spec in trainings if not (Path(spec["folder"]) / "adapter.safetensors").is_file()]
         needed = {folder for spec in missing for folder in (spec["slices"], (spec["validation"] or {}).get("slices"))}
+        needed |= {spec.get("reference") for spec in rows}
         steps = [
             Step(Path(folder).name, name, (folder, *arguments))
             for folder, (name, *arguments) in self.plan.slice_sets.items()
@@ -159,8 +161,9 @@ class _Execution:
 
     def _fail_without_adapter(self, rows: list[dict]) -> None:
         for spec in rows:
-            if spec["source"] in self.broken:
-                self._fail(spec["row"], self.broken[spec["source"]])
+            for needed in (spec["source"], spec.get("reference")):
+                if needed in self.broken:
+                    self._fail(spec["row"], self.broken[needed])
 
     def _alive(self, rows: list[dict]) -> list[dict]:
         return [spec for spec in rows if spec["row"] not in self.failed]

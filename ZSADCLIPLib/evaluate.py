@@ -60,6 +60,7 @@ def evaluate_case(
     levels: tuple[float, ...] = (),
     min_mm3: float = 0.0,
     region: str = "all",
+    slice_ranking: bool = False,
 ) -> dict:
     """Evaluate one map.
 
@@ -70,6 +71,7 @@ def evaluate_case(
     levels      descending scores at which FROC is sampled.
     min_mm3     smaller parts of a prediction are dropped before lesions are matched (voxel counts keep them).
     region      where per-volume thresholds are found and lesions matched; one of MORE_REGIONS is evaluated beside REGIONS.
+    slice_ranking  also AUROC, AP and F1-max of every slice with lesion (None elsewhere).
 
     Raises InputError when shapes differ or a score is NaN, UsageError for an unknown rule.
     """
@@ -84,6 +86,7 @@ def evaluate_case(
     distance = slice_distances(brain)
     chosen = regions[region]
     froc = froc_case(scores, labels, levels, chosen, zyx, min_mm3)
+    ranked = {name: _each_slice(scores, truth, where) for name, where in regions.items()} if slice_ranking else {}
     return {
         "shape": list(scores.shape),
         "spacing_mm": [float(s) for s in spacing],
@@ -91,6 +94,7 @@ def evaluate_case(
         "lesion_ml": int(truth.sum()) * voxel_ml,
         "regions": {name: _ranking(scores, truth, where) for name, where in regions.items()},
         "slices": _slices(scores, truth, brain, regions["brain"], distance, spacing) | _within(truth, regions),
+        **({"slice_ranking": ranked} if slice_ranking else {}),
         "lesions": _lesions(scores, labels, distance, voxel_ml * 1000),
         "froc": {
             "levels": list(froc.levels),
@@ -109,6 +113,17 @@ def evaluate_case(
 def _ranking(scores: np.ndarray, truth: np.ndarray, where: np.ndarray) -> dict:
     found = curve(scores, truth, where)
     return {**asdict(found), "prevalence": found.prevalence}
+
+
+def _each_slice(scores: np.ndarray, truth: np.ndarray, where: np.ndarray) -> dict[str, list[float | None]]:
+    """Columns over slices; None where a slice has no lesion or, for AUROC, nothing else."""
+    found: dict[str, list] = {"auroc": [], "average_precision": [], "f1_max": []}
+    for one, lesion, inside in zip(scores, truth, where, strict=True):
+        values = asdict(curve(one, lesion, inside)) if (lesion & inside).any() else {}
+        for name, column in found.items():
+            value = values.get(name)
+            column.append(None if value is None or np.isnan(value) else float(value))
+    return found
 
 
 def _slices(scores, truth, brain, valid, distance, spacing) -> dict:

@@ -15,7 +15,7 @@ from .intensity import to_uint8
 from .io import atomic_path, write_json
 from .progress import Progress, silent
 from .settings import MASKS, slice_rule
-from .slicing import Fit, SliceStack, slice_volume
+from .slicing import Fit, SliceStack, slice_volume, stored_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +42,8 @@ def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
     """
     case = read_case(record, data["target"], tuple(data["ignore"]))
     stack = slice_volume(case.image)
+    if slices["orientation"] == "array":
+        stack = stored_order(case.image, stack)
     every = slices["every"]
     kept = slice((min(every, len(stack.array)) - 1) // 2, None, every)
     image = to_uint8(stack.array, slices["intensity"], slices["window"])
@@ -106,8 +108,8 @@ def build_industrial_slices(
     return _build(Path(folder), pieces, size)
 
 
-def _build(folder: Path, pieces, size: int) -> dict:
-    """Stream pieces to images.bin and masks.bin; info.json comes last and says that they are complete."""
+def _build(folder: Path, pieces, size: int, drawn: list | None = None) -> dict:
+    """Stream pieces to images.bin and masks.bin; info.json comes last, with what was `drawn`, and says that they are complete."""
     info = folder / "info.json"
     if info.is_file():
         return json.loads(info.read_text(encoding="utf-8"))
@@ -120,7 +122,7 @@ def _build(folder: Path, pieces, size: int) -> dict:
                 count, lesion = count + len(image), lesion + int(mask.any(axis=(1, 2)).sum())
         if not count:
             raise InputError("there is no slice to train on: the chosen cases have no brain or lesion slices")
-    found = {"slices": count, "lesion": lesion, "size": size}
+    found = {"slices": count, "lesion": lesion, "size": size} | ({} if drawn is None else {"drawn": drawn})
     write_json(info, found)
     return found
 
@@ -135,6 +137,36 @@ def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
         return arrays[0], arrays[1]
     rows = np.sort(np.random.default_rng(seed).permutation(len(arrays[0]))[:limit])
     return np.asarray(arrays[0][rows]), np.asarray(arrays[1][rows])
+
+
+def build_reference_slices(folder: str, records: list[dict], spec: dict, progress: Progress = silent) -> dict:
+    """Write `spec["count"]` normal slices of cases into `folder` unless they are there: with brain and without lesion.
+
+    Cases are taken in the order given, one slice each and round again; `spec` also holds the sections data and slices and
+    the seed of the draw. Returns {"slices", "lesion": 0, "drawn": ["CASE slice N", ...]}. Raises InputError when the cases
+    have too few such slices.
+    """
+    size, drawn = spec["slices"]["image_size"], []
+    wanted, cases = spec["count"], list(map(record_from, records))
+
+    def pieces():
+        for i, record in enumerate(cases[:wanted]):
+            progress(i / min(wanted, len(cases)), f"reference slices of case {i + 1}")
+            case = read_slices(record, spec["data"], spec["slices"])
+            free = case.brain.any(axis=(1, 2)) & ~case.truth.any(axis=(1, 2)) & ~case.ignore.any(axis=(1, 2))
+            digest = hashlib.sha256(f"{spec['seed']}:{record.id}".encode()).digest()
+            order = np.random.default_rng(list(digest[:8])).permutation(np.flatnonzero(free))
+            rows = np.sort(order[: wanted // len(cases) + (i < wanted % len(cases))])
+            drawn.extend(f"{record.id} slice {row}" for row in rows)
+            if rows.size:
+                yield fit_of(case, size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
+
+    found = _build(Path(folder), pieces, size, drawn)
+    if found["slices"] < wanted:
+        raise InputError(
+            f"the training cases gave {found['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
+        )
+    return found
 
 
 def training_slices(spec: dict) -> tuple[tuple, tuple | None]:

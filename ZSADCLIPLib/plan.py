@@ -93,6 +93,7 @@ class Maker:
             "score": asdict(profile.score) if row.backbone else None,
             "rules": profile.threshold.rules,
             "region": profile.metrics.region,
+            "slice_ranking": profile.metrics.aggregate == "slices",
             "min_component_mm3": profile.metrics.min_component_mm3,
             "froc_levels": profile.metrics.froc_levels,
             "keep": asdict(profile.keep),
@@ -144,6 +145,8 @@ class Maker:
         }
         spec["source"] = start["source"] if start else row.method
         settings["adapter"] = {"overrides": settings_id(spec["overrides"]), "start": start and start["id"]}
+        if chosen.kshot:
+            spec["reference"], settings["adapter"]["reference"] = self._reference(chosen.kshot)
         spec["start_label"] = start["label"] if start else row.start
         if row.trained_on is None:
             return
@@ -166,6 +169,17 @@ class Maker:
             "domain": "brain",
             "validation": {"slices": validation} if held else None,
         }
+
+    def _reference(self, count: int) -> tuple[str, dict]:
+        """The folder of the normal slices of VAND's memory bank, of all training subjects in their seeded order, and its id."""
+        profile = self.profile
+        order = shuffled((record.subject for record in self.cohort.side("train")), profile.split.seed)
+        records = sorted(self.cohort.side("train"), key=lambda record: (order.index(record.subject), record.id))
+        spec = {"data": self._reading(), "slices": asdict(profile.slices), "seed": profile.train.seed, "count": count}
+        identity = {**_plain(spec), "brain": self.cohort.digest(tuple(records)), "code": CODE}
+        folder = str(self.out / "slices" / content_key(identity))
+        self.slice_sets[folder] = ("reference-slices", [record_to(record) for record in records], spec)
+        return folder, {"count": count, "data": identity["brain"], "seed": profile.train.seed}
 
     def _held_out(self, records: tuple) -> tuple[tuple, tuple]:
         """Training records, and those of the subjects that choose the epoch: the last ones of the seeded order."""

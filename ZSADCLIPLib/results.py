@@ -44,13 +44,15 @@ class Choice:
     """How counts become numbers: threshold rule, region (see `metrics`), policies for undefined values and for slices.
 
     `slices`: "lesion" keeps slices with lesion (the paper's Fig. 3); "lesion-or-prediction" adds clean slices with false
-    positives as 0; "all" also counts empty, rightly empty slices as 1.
+    positives as 0; "all" also counts empty, rightly empty slices as 1. `aggregate`: AUROC, AP and F1-max of a volume are those
+    of all its voxels ("volume") or means over its slices with lesion ("slices").
     """
 
     rule: str = "f1max-pooled-train"
     region: str = "all"
     undefined: str = "nan"
     slices: str = "lesion"
+    aggregate: str = "volume"
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,6 +78,8 @@ class Result:
 
     def values(self, metric: str, choice: Choice) -> np.ndarray:
         """One value per case, float (cases,), NaN where undefined; raises UsageError for an unknown metric or rule."""
+        if metric in _RANKING and choice.aggregate == "slices":
+            return np.array([self._mean_of_slices(case, metric, choice.region) for case in self.files.cases])
         if metric in _RANKING:
             return np.array([_number(case["regions"][choice.region][metric]) for case in self.files.cases])
         if metric in _LESION:
@@ -87,6 +91,12 @@ class Result:
             raise UsageError(f"unknown metric {metric!r}; choose one of {', '.join(METRIC_LABELS)}")
         counts = self.confusions(choice)
         return np.array([np.nan if c is None else scores(c, choice.undefined)[metric] for c in counts])
+
+    def _mean_of_slices(self, case: dict, metric: str, region: str) -> float:
+        if "slice_ranking" not in case:
+            raise UsageError(f"row {self.row.id} holds no values of slices; run it with metrics.aggregate slices")
+        known = [value for value in case["slice_ranking"][region][metric] if value is not None]
+        return float(np.mean(known)) if known else np.nan
 
     def mean(self, metric: str, choice: Choice) -> float:
         """Mean over cases with a defined value; NaN without any."""
@@ -179,9 +189,9 @@ class Run:
     def choices(self) -> tuple[Choice, ...]:
         """The primary rule over the primary region, then over the others of REGIONS.
 
-        run.json's rule, region, undefined and slice_policy say how; defaults as in `Choice`.
+        run.json's rule, region, undefined, slice_policy and aggregate say how; defaults as in `Choice`.
         """
-        keys = {"rule": "rule", "undefined": "undefined", "slices": "slice_policy"}
+        keys = {"rule": "rule", "undefined": "undefined", "slices": "slice_policy", "aggregate": "aggregate"}
         given = {field: self.info[key] for field, key in keys.items() if key in self.info}
         regions = dict.fromkeys((self.info.get("region", Choice.region), *REGIONS))
         return tuple(Choice(region=region, **given) for region in regions)

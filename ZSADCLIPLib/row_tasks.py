@@ -27,6 +27,11 @@ from .sketch import ScoreSketch
 from .thresholds import froc_levels, from_sketches, parse_rule
 from .version import code_version
 
+ORIENTATIONS = {
+    "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",
+    "array": "axial from inferior to superior, rows and columns as stored",
+}
+
 
 def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     """Train the adapter of `spec` (see `plan.training_spec`) into its folder: adapter.safetensors and training.csv.
@@ -199,6 +204,7 @@ def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
         tuple(chosen["levels"]),
         metrics["min_component_mm3"],
         metrics["region"],
+        metrics["aggregate"] == "slices",
     )
     sketches = None
     if spec["keep"]["sketches"]:
@@ -254,8 +260,9 @@ def _manifest(spec: dict) -> dict:
         "threshold_rule": spec["threshold"]["rule"],
         "threshold_cases": spec["threshold"]["cases"],
         "slices_every": spec["slices"]["every"],
-        "slice_orientation": "axial from inferior to superior, nose up, the patient's right on the left",
+        "slice_orientation": ORIENTATIONS[spec["slices"]["orientation"]],
         "settings": spec["settings"],
+        **_reference_of(spec),
     }
 
 
@@ -270,6 +277,14 @@ def _on_dataset_scale(found: dict, paths: list[Path]) -> dict:
         for name, value in found["rules"].items()
     }
     return {**found, "rules": rules, "levels": [line(v) for v in found["levels"]], "limits": [line.low, line.high]}
+
+
+def _reference_of(spec: dict) -> dict:
+    """The normal slices of a few-shot row's memory bank."""
+    if not spec.get("reference"):
+        return {}
+    drawn = read_json(Path(spec["reference"]) / "info.json")["drawn"]
+    return {"reference": {"kshot": len(drawn), "slices": drawn}}
 
 
 def _from_sketches(spec: dict, rule, sketches, clean) -> float:

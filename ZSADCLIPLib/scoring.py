@@ -15,7 +15,7 @@ from .checkpoint import load_adapter
 from .devices import choose_device, choose_dtype, default_batch_size
 from .errors import ZSADCLIPError
 from .intensity import blank_slices
-from .material import CaseSlices, fit_of
+from .material import CaseSlices, fit_of, open_slices
 from .progress import Progress, silent
 from .scaling import scale_range, scaled
 
@@ -51,12 +51,17 @@ def open_backbone(model: dict):
 def _adapter(text: str):
     spec = json.loads(text)
     backbone = open_backbone(spec["backbone"])
-    return load_adapter(spec["source"], backbone, {**spec["overrides"], **MAP_ONLY.get(spec["method"], {})})
+    adapter = load_adapter(spec["source"], backbone, {**spec["overrides"], **MAP_ONLY.get(spec["method"], {})})
+    if spec.get("reference"):
+        images = torch.from_numpy(np.array(open_slices(spec["reference"])[0]))
+        for some in images.split(default_batch_size(backbone, images.shape[-1])):
+            adapter.remember(backbone, backbone.preprocess(some))
+    return adapter
 
 
 def open_adapter(spec: dict):
     """(backbone, adapter) of a row's specification, ready to score, kept in this process."""
-    wanted = {key: spec[key] for key in ("method", "backbone", "source", "overrides")}
+    wanted = {key: spec.get(key) for key in ("method", "backbone", "source", "overrides", "reference")}
     return open_backbone(spec["backbone"]), _adapter(json.dumps(wanted, sort_keys=True))
 
 

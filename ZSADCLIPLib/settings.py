@@ -37,7 +37,7 @@ _LOWEST = {  # of numbers that have no upper bound
     "metrics.froc_levels": 0,
     "metrics.bins": 1,
 }
-_LOWEST_OF_METHODS = {"epochs": 1, "batch_size": 1, "max_subjects": 1, "max_slices": 1}
+_LOWEST_OF_METHODS = {"epochs": 1, "batch_size": 1, "max_subjects": 1, "max_slices": 1, "kshot": 0}
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,14 @@ class SplitSettings:
 class Slices:
     """How volumes become what a model sees; `every` keeps each k-th axial slice of training and test volumes alike.
 
-    `intensity` is a mode of `intensity.to_uint8`; "window" needs `window` = (low, high) in the image's units.
+    `intensity` is a mode of `intensity.to_uint8`; "window" needs `window` = (low, high) in the image's units. `orientation` is
+    nose-up, or array for rows and columns as the file stores them.
     """
 
     image_size: int = 240
     intensity: str = "per-volume-percentile"
     window: tuple[float, float] | None = None
+    orientation: str = "nose-up"
     every: int = 1
 
 
@@ -122,6 +124,7 @@ class Method:
     `settings` are config fields of the method, such as {"dice": "batch"}. `max_subjects` and `max_slices` limit what it
     trains on (seeded subsets). `industrial` is a published or own adapter file for the industrial start; None trains one
     on the synthetic industrial images; several files make a run each for the rows that start from them (`variations`).
+    `kshot` normal slices of training subjects fill VAND's memory bank; then its rows are few-shot.
     """
 
     epochs: int | None = None
@@ -130,6 +133,7 @@ class Method:
     max_subjects: int | None = None
     max_slices: int | None = None
     industrial: str | tuple[str, ...] | None = None
+    kshot: int = 0
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,7 @@ class Thresholds:
 class Metrics:
     """How cases are counted: region of the primary table (see `metrics`), lesions, undefined values, slices, distance bins.
 
+    `aggregate` says what AUROC, AP and F1-max of a volume are: of all its voxels, or the mean of its lesion slices' values.
     `axis` is the distance along the brain: its extent as -1..1, from the volume's centre as -1..1, or from the brain's in mm.
     """
 
@@ -173,6 +178,7 @@ class Metrics:
     min_component_mm3: float = 0.0
     froc_levels: int = 24
     bins: int = 20
+    aggregate: str = "volume"
     axis: str = "extent"
 
 
@@ -212,6 +218,8 @@ class Profile:
             ("data.label_rule", self.data.label_rule, ("auto", *LABEL_RULES)),
             ("slices.intensity", self.slices.intensity, MODES),
             ("split.stratify", self.split.stratify, ("none", "volume")),
+            ("slices.orientation", self.slices.orientation, ("nose-up", "array")),
+            ("metrics.aggregate", self.metrics.aggregate, ("volume", "slices")),
             ("train.select", self.train.select, SELECT),
             ("train.masks", self.train.masks, tuple(MASKS)),
             ("metrics.axis", self.metrics.axis, AXES),
@@ -250,6 +258,10 @@ class Profile:
                 raise UsageError(f"profile {self.name}: {section} has no {unknown[0]!r}; known are {', '.join(known)}")
         numbers = [(key, getattr(getattr(self, key.split(".")[0]), key.split(".")[1]), n) for key, n in _LOWEST.items()]
         for method, chosen in self.methods.items():
+            if chosen.kshot and method != "vand":
+                raise UsageError(
+                    f"profile {self.name}: methods.{method}.kshot is {chosen.kshot}; only vand has a memory bank"
+                )
             numbers += [(f"methods.{method}.{key}", getattr(chosen, key), n) for key, n in _LOWEST_OF_METHODS.items()]
         for name, value, lowest in numbers:
             if value is not None and value < lowest:

@@ -110,6 +110,15 @@ def slice_volume(volume: Volume, plane: str = "axial") -> SliceStack:
     return SliceStack(_arranged(volume.array, permutation, flips), spacing, plane, permutation, flips, obliquity)
 
 
+def stored_order(volume: Volume, stack: SliceStack) -> SliceStack:
+    """The same slices with rows and columns as the file stores them: the first of both axes down, the second to the right."""
+    permutation = (stack.permutation[0], *sorted(stack.permutation[1:]))
+    flips = (stack.flips[0], False, False)
+    spacing = tuple(volume.spacing[axis] for axis in (*permutation[1:], permutation[0]))
+    array = _arranged(volume.array, permutation, flips)
+    return SliceStack(array, spacing, stack.plane, permutation, flips, stack.obliquity)
+
+
 @dataclass(frozen=True)
 class Fit:
     """How slices (R, C) with pixels of `spacing` (row, column) mm fill a square of `size` x `size` pixels.

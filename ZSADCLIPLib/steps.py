@@ -17,6 +17,7 @@ STEPS = {
     "brain": "cohort:make_synthetic",
     "brain-slices": "material:build_brain_slices",
     "industrial-slices": "material:build_industrial_slices",
+    "reference-slices": "material:build_reference_slices",
     "train": "row_tasks:train_adapter",
     "threshold-case": "row_tasks:score_training_case",
     "test-case": "row_tasks:score_case",

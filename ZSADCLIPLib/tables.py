@@ -105,7 +105,7 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
         f"Table 1. Mean ± sample standard deviation over test volumes. {said(choice)}",
         ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in PAPER_METRICS)),
         tuple(rows),
-        (_UNDEFINED, _RANKING_NOTE, *missing_rows(numbers.run)),
+        (_UNDEFINED, _RANKING_NOTES[choice.aggregate], *few_shot(numbers.run), *missing_rows(numbers.run)),
         labels=2,
     )
 
@@ -122,7 +122,7 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
         f"Every metric in detail. {said(choice)}",
         ("Model", "Setup", "Metric", "n", "Undefined", "Mean ± sd", "Median [IQR]", "95 % CI"),
         tuple(rows),
-        (_UNDEFINED, _INTERVAL_NOTE, _RANKING_NOTE),
+        (_UNDEFINED, _INTERVAL_NOTE, _RANKING_NOTES[choice.aggregate]),
         labels=3,
     )
 
@@ -212,6 +212,12 @@ def long_records(numbers: Numbers) -> list[dict[str, str]]:
     return found
 
 
+def few_shot(run: Run) -> tuple[str, ...]:
+    """A note when rows compare with normal slices of training subjects."""
+    rows = [r.row.label for r in run.results if r.files.manifest.get("reference")]
+    return (f"Few-shot, not zero-shot, with normal slices of training subjects: {', '.join(rows)}.",) if rows else ()
+
+
 def missing_rows(run: Run) -> tuple[str, ...]:
     """Notes on rows of the paper that this run does not hold."""
     started = {row_id_of(name) for name in run.info["unfinished"]}
@@ -231,11 +237,18 @@ def row_id_of(folder: str) -> str:
 
 _UNDEFINED = "Volumes where a metric is undefined are left out of its mean and counted in the detailed table."
 _INTERVAL_NOTE = "95 % CI: percentile bootstrap of the mean over subjects, 10 000 resamples, fixed seed."
-_RANKING_NOTE = "AUROC, F1-max and AP use the scores, no threshold; F1-max is the best F1 of each volume (oracle)."
+_RANKING_NOTES = {
+    "volume": "AUROC, F1-max and AP use the scores, no threshold; F1-max is the best F1 of each volume (oracle).",
+    "slices": "AUROC, F1-max and AP use the scores, no threshold; each is the mean over a volume's slices with lesion, F1-max "
+    "that of each slice's best F1 (oracle).",
+}
+SHOT = "-shot"
 
 
 def _names(result: Result) -> tuple[str, str]:
-    return METHOD_LABELS[result.row.method], SETUP_LABELS[result.row.setup]
+    shots = (result.files.manifest.get("reference") or {}).get("kshot")
+    few = f", {shots}{SHOT}" if shots else ""
+    return METHOD_LABELS[result.row.method] + few, SETUP_LABELS[result.row.setup]
 
 
 def _unfinished(run: Run) -> list[tuple[str, str]]:
@@ -247,7 +260,7 @@ def _unfinished(run: Run) -> list[tuple[str, str]]:
 
 
 def _table_order(row: tuple) -> int:
-    names = (row[0], row[1].removesuffix(UNFINISHED))
+    names = (row[0].split(", ")[0], row[1].removesuffix(UNFINISHED))
     known = [(METHOD_LABELS[r.method], SETUP_LABELS[r.setup]) for r in ALL_ROWS]
     return known.index(names) if names in known else len(known)
 

@@ -72,7 +72,7 @@ class Train:
         given = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
         chosen = replace(base.method(self.method), **{k: v for k, v in given.items() if v is not None})
         # An industrial adapter that the profile names is for the benchmark's rows; here `start` says what to go on from.
-        chosen = replace(chosen, settings={**chosen.settings, **self.settings}, industrial=None)
+        chosen = replace(chosen, settings={**chosen.settings, **self.settings}, industrial=None, kshot=0)
         shared = {name: getattr(self, name) for name in ("slices", "select", "augment", "cache") if getattr(self, name)}
         profile = replace(
             base,
