@@ -231,3 +231,28 @@ def test_slice_files_are_memory_mapped_and_subsets_seeded(place, tmp_path):
     first, second = (open_slices(tmp_path / "s", 3, seed=4)[0] for _ in range(2))
     assert (first == second).all() and len(first) == 3
     assert Path(tmp_path / "s" / "info.json").is_file()
+
+
+def test_a_subset_of_subjects_is_random_or_the_first(place):
+    base = load_profile(place / "tiny.json")
+    limited = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), max_subjects=2)})
+    hashes = FileHashes(place / "hashes.json")
+    cohort = read_cohort(base, place / "data", hashes)
+    names = sorted({record.subject for record in cohort.side("train")})
+    (row,) = select_rows(("vand-brats",))
+    found = {}
+    for subset in ("random", "first"):
+        profile = replace(limited, train=replace(limited.train, subset=subset))
+        plan = make_plan(profile, (row,), cohort, place / "out", Machine(), hashes)
+        ((_, records, _),) = plan.slice_sets.values()
+        found[subset] = sorted(record["subject"] for record in records)
+    assert found["first"] == names[:2] != found["random"] and len(found["random"]) == 2
+
+
+def test_names_prompts_and_positions_are_settings_of_a_method(place):
+    base = load_profile(place / "tiny.json")
+    before = keys(plan_of(place, base))
+    for setting in ({"object_name": "head"}, {"prompts": "medical-mri"}, {"pos_embed": "bilinear"}):
+        other = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), settings=setting)})
+        after = keys(plan_of(place, other))
+        assert {row for row in before if before[row] != after[row]} == {row for row in before if row.startswith("vand")}

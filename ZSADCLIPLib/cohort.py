@@ -34,9 +34,13 @@ class Cohort:
         """The records of "train" or "test", by id."""
         return tuple(record for record in self.records if record.split == name)
 
-    def training(self, limit: int | None, seed: int, last: bool = False) -> tuple[Record, ...]:
-        """Training records of `limit` subjects (all with None), the first or `last` ones of the seeded order."""
-        order = shuffled((record.subject for record in self.side("train")), seed)
+    def training(self, limit: int | None, seed: int | None, last: bool = False) -> tuple[Record, ...]:
+        """Training records of `limit` subjects (all with None), the first or `last` ones of the seeded order.
+
+        Without a seed the order is that of the names.
+        """
+        subjects = sorted({record.subject for record in self.side("train")})
+        order = subjects if seed is None else shuffled(subjects, seed)
         chosen = set(order if limit is None else order[-limit:] if last else order[:limit])
         return tuple(record for record in self.side("train") if record.subject in chosen)
 

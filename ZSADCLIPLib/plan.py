@@ -150,7 +150,8 @@ class Maker:
         spec["start_label"] = start["label"] if start else row.start
         if row.trained_on is None:
             return
-        records = self.cohort.training(chosen.max_subjects, profile.split.seed)
+        first = profile.train.subset == "first"
+        records = self.cohort.training(chosen.max_subjects, None if first else profile.split.seed)
         records, held = self._held_out(records)
         place = self._slices({"brain": self.cohort.digest(records)}, "brain-slices", records)
         validation = self._slices({"brain": self.cohort.digest(held)}, "brain-slices", held) if held else None

@@ -104,6 +104,7 @@ class Train:
     cache      of frozen features: memory, disk (memory-mapped), disk-half (float16) or none.
     select     the epoch that is kept: last, best-train-loss, or best-val-f1, the best pooled F1 over the slices of the share
                `validation` of the training subjects (of industrial images), which then do not train. Never test data.
+    subset     which subjects `max_subjects` leaves: random (seeded) or first, by name.
     masks      how lesion masks are resized to the model's square: half (bilinear, at least 0.5) or nearest.
     """
 
@@ -111,6 +112,7 @@ class Train:
     augment: str = "none"
     precision: str = "float32"
     cache: str = "disk"
+    subset: str = "random"
     masks: str = "half"
     select: str = "last"
     validation: float = 0.2
@@ -221,6 +223,7 @@ class Profile:
             ("slices.orientation", self.slices.orientation, ("nose-up", "array")),
             ("metrics.aggregate", self.metrics.aggregate, ("volume", "slices")),
             ("train.select", self.train.select, SELECT),
+            ("train.subset", self.train.subset, ("random", "first")),
             ("train.masks", self.train.masks, tuple(MASKS)),
             ("metrics.axis", self.metrics.axis, AXES),
             ("train.augment", self.train.augment, AUGMENTATIONS),
