@@ -187,8 +187,15 @@ def test_several_splits_make_a_run_each_and_a_table_of_their_spread(place):
     assert float(dice["Mean ± sd over runs sd"]) == pytest.approx(np.std(means, ddof=1))
     page = (place / "splits" / "report.html").read_text()
     assert 'href="split-2/report.html"' in page and (place / "splits" / "split-2" / "report.html").is_file()
+    assert "same split" not in page
     again = job.run()
     assert again["kept"] == 3 and (place / "splits" / "report.html").read_text() == page
+
+
+def test_seeds_that_give_one_split_are_named(place):
+    _, result, _ = varied(place, "same", ("intensity-baseline",), split={"seeds": [2, 3]})
+    assert result["failed"] == 0
+    assert "The split seeds 2, 3 gave the same split." in (place / "same" / "tables" / "variations.md").read_text()
 
 
 def test_the_embedded_brains_have_one_split(place, tmp_path):

@@ -97,7 +97,7 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
     rows = []
     for result in numbers.run.results:
         found = [numbers.summary(result, metric, choice) for metric in PAPER_METRICS]
-        rows.append((*_names(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in found)))
+        rows.append((*names_of(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in found)))
     rows += [(*names, 0, *(None,) * len(PAPER_METRICS)) for names in _unfinished(numbers.run)]
     rows.sort(key=_table_order)
     return Table(
@@ -116,7 +116,7 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
     for result in numbers.run.results:
         for metric in PAPER_METRICS:
             s = numbers.summary(result, metric, choice)
-            rows.append((*_names(result), METRIC_LABELS[metric], s.n, s.undefined, *_spread(s)))
+            rows.append((*names_of(result), METRIC_LABELS[metric], s.n, s.undefined, *_spread(s)))
     return Table(
         f"details-{choice.region}",
         f"Every metric in detail. {said(choice)}",
@@ -134,7 +134,7 @@ def rules_table(numbers: Numbers, primary: Choice) -> Table:
         for metric in CUT_METRICS:
             found = [numbers.summary(result, metric, replace(primary, rule=rule)) for rule in numbers.rules]
             cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
-            rows.append((*_names(result), METRIC_LABELS[metric], len(result.files.cases), *cells))
+            rows.append((*names_of(result), METRIC_LABELS[metric], len(result.files.cases), *cells))
     return Table(
         f"rules-{primary.region}",
         f"What the threshold decides: mean ± sd by rule, {REGION_LABELS[primary.region]}",
@@ -154,7 +154,7 @@ def pooled_table(numbers: Numbers, choice: Choice) -> Table:
         ranking = result.pooled_ranking(choice.region) or {}
         rows.append(
             (
-                *_names(result),
+                *names_of(result),
                 len(result.files.cases),
                 *(cut.get(metric) for metric in CUT_METRICS),
                 *(Interval(*ranking[m]) if m in ranking else None for m in RANKING),
@@ -179,7 +179,7 @@ def lesion_table(numbers: Numbers, choice: Choice) -> Table:
         found = [numbers.summary(result, metric, choice) for metric in LESION_METRICS]
         froc = result.froc()
         cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
-        rows.append((*_names(result), len(result.files.cases), *cells, *(froc.get(rate) for rate in rates)))
+        rows.append((*names_of(result), len(result.files.cases), *cells, *(froc.get(rate) for rate in rates)))
     sizes = {case["froc"]["min_mm3"] for result in numbers.run.results for case in result.files.cases}
     dropped = ", ".join(f"{size:g}" for size in sorted(sizes))
     return Table(
@@ -245,7 +245,8 @@ _RANKING_NOTES = {
 SHOT = "-shot"
 
 
-def _names(result: Result) -> tuple[str, str]:
+def names_of(result: Result) -> tuple[str, str]:
+    """Model and setup of a row for a table; few-shot ones say so."""
     shots = (result.files.manifest.get("reference") or {}).get("kshot")
     few = f", {shots}{SHOT}" if shots else ""
     return METHOD_LABELS[result.row.method] + few, SETUP_LABELS[result.row.setup]

@@ -13,11 +13,12 @@ from . import typeset
 from .errors import UsageError
 from .io import write_text
 from .page import document
+from .report import CSS
 from .results import METRIC_LABELS, PAPER_METRICS, read_run
 from .rows import METHOD_LABELS, SETUP_LABELS, Row
 from .settings import Profile
 from .sources import published
-from .tables import Numbers, said
+from .tables import Numbers, names_of, said
 from .typeset import Interval, MeanSd, Table
 
 
@@ -80,10 +81,11 @@ def spread_table(out: Path, found: list[Variation]) -> Table:
     rows = []
     for row in dict.fromkeys(row for v in found for row in v.rows):
         for metric in PAPER_METRICS:
-            means = {}
+            means, names = {}, (METHOD_LABELS[row.method], SETUP_LABELS[row.setup])
             for label, numbers in runs.items():
                 result = next((r for r in numbers.run.results if r.row.id == row.id), None)
                 if result is not None:
+                    names = names_of(result)
                     means[label] = numbers.summary(result, metric, choice).mean
             known = [value for value in means.values() if value == value]
             spread = (
@@ -91,8 +93,7 @@ def spread_table(out: Path, found: list[Variation]) -> Table:
                 Interval(min(known), max(known)),
             )
             cells = spread if known else (None, None)
-            names = (METHOD_LABELS[row.method], SETUP_LABELS[row.setup], METRIC_LABELS[metric], len(known))
-            rows.append((*names, *cells, *(means.get(v.label) for v in found)))
+            rows.append((*names, METRIC_LABELS[metric], len(known), *cells, *(means.get(v.label) for v in found)))
     return Table(
         "variations",
         f"How results vary over {len(found)} runs. {said(choice)}",
@@ -101,9 +102,20 @@ def spread_table(out: Path, found: list[Variation]) -> Table:
         (
             "Each number is a run's mean over its test volumes; the deviation is that of these means, not of volumes.",
             *(f"{v.label}: {v.words}." for v in found),
+            *_alike(runs),
         ),
         labels=3,
     )
+
+
+def _alike(runs: dict[str, Numbers]) -> list[str]:
+    """A note for each split that several seeds gave: such runs are no independent ones."""
+    split: dict[str, list[str]] = {}
+    for label, numbers in runs.items():
+        if label.startswith("split-"):
+            split.setdefault(str(numbers.run.info.get("split")), []).append(label)
+    seeds = ({label.removeprefix("split-").split("-")[0] for label in labels} for labels in split.values())
+    return [f"The split seeds {', '.join(sorted(same))} gave the same split." for same in seeds if len(same) > 1]
 
 
 def write_variations(out: Path, found: list[Variation]) -> dict[str, Path]:
@@ -113,6 +125,8 @@ def write_variations(out: Path, found: list[Variation]) -> dict[str, Path]:
     links = "".join(
         f'<li><a href="{quote(v.label)}/report.html">{escape(v.label)}</a>: {escape(v.words)}</li>' for v in found
     )
-    body = f"<p>Runs:</p><ul>{links}</ul><div style='overflow-x:auto'>{typeset.html(table)}</div>"
-    write_text(out / "report.html", document(f"ZSADCLIP benchmark: {len(found)} runs of {found[0].profile.name}", body))
+    body = f"<p>Runs:</p><ul>{links}</ul><div class='scroll'>{typeset.html(table)}</div>"
+    write_text(
+        out / "report.html", document(f"ZSADCLIP benchmark: {len(found)} runs of {found[0].profile.name}", body, CSS)
+    )
     return {"report": out / "report.html", "tables": out / "tables"}

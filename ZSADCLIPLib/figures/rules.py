@@ -95,7 +95,8 @@ def ranking(numbers: Numbers) -> Drawing:
                     {"row": result.row.id, "region": choice.region, "metric": metric, "dice": dice, "value": value}
                 )
             tau = kendall(*zip(*points, strict=True))
-            axis.set_title(f"{REGION_LABELS[choice.region]}, Kendall's τ = {tau:+.2f}")
+            known = f", Kendall's τ = {tau:+.2f}" if np.isfinite(tau) else ""  # two rows have no rank correlation
+            axis.set_title(f"{REGION_LABELS[choice.region]}{known}")
             axis.set_xlim(0, 1)
         row[0].set_ylabel(label)
     for axis in axes[1]:
