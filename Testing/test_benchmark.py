@@ -1,6 +1,8 @@
 """The benchmark on tiny models: every kind of row, resuming, failing, and what a run leaves behind."""
 
+import errno
 import json
+import os
 import shutil
 import zlib
 
@@ -10,9 +12,9 @@ from benchmark_cases import contents, write_brains, write_profile
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ZSADCLIPLib import row_tasks, steps
+from ZSADCLIPLib import atomic, row_tasks, steps
 from ZSADCLIPLib.benchmark_job import Benchmark
-from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.errors import InputError, OutputError
 from ZSADCLIPLib.lock import NAME
 from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.results import Choice, read_run
@@ -243,3 +245,33 @@ def test_no_error_of_one_step_stops_the_others(error, monkeypatch, capsys):
         Steps().run_all(todo, lambda step, why, failed: found.update({step.id: why}), silent)
         assert found["0"].startswith(type(error).__name__) and found["1"] == ""
         assert ("Traceback" in capsys.readouterr().err) == (shown == "1")
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS])
+def test_a_disk_that_is_full_or_read_only_fails_rows_clearly_and_the_next_run_finishes(
+    code, place, one, tmp_path, monkeypatch
+):
+    out, writes, flush = tmp_path / "out", [], atomic.os.fsync
+
+    def failing(descriptor):
+        writes.append(1)
+        if len(writes) > 12:  # somewhere among thresholds and cases
+            raise OSError(code, os.strerror(code))
+        flush(descriptor)
+
+    monkeypatch.setattr(atomic.os, "fsync", failing)
+    events = []
+    try:
+        result = job(place, out, "intensity-baseline", "vand-brats").run(report=events.append)
+        assert result["failed"] >= 1
+        errors = " ".join(event.get("error", "") for event in events)
+    except OutputError as error:
+        errors = str(error)
+    assert os.strerror(code) in errors and str(tmp_path) not in errors
+    assert not list(out.rglob("*.tmp*"))
+    monkeypatch.setattr(atomic.os, "fsync", flush)
+    assert job(place, out, "vand-brats").run()["failed"] == 0
+    again = {name: data for name, data in contents(out).items() if name.startswith("rows/vand")}
+    (folder,) = {name.split("/")[1] for name in again}
+    undisturbed = contents(one[0])
+    assert again == {name: data for name, data in undisturbed.items() if name.startswith(f"rows/{folder}/")}

@@ -144,3 +144,16 @@ def test_a_bad_test_case_fails_its_rows_and_names_it(place, tmp_path):
     assert result["failed"] == 1 and events[0]["status"] == "failed"
     assert "BraTS-MET-00005-000" in events[0]["error"]
     assert list((tmp_path / "out").glob("rows/*/cases/BraTS-MET-00004-000.json"))
+
+
+def test_a_dask_cluster_gives_the_same_bytes(place, whole):
+    pytest.importorskip("distributed")
+    out, rows = place / "dask", ("vand-brats", "intensity-baseline")
+    job = Benchmark(
+        str(out), str(place / "tiny.json"), str(place / "data"), rows, executor="dask", workers=2, outputs=False
+    )
+    assert job.run()["failed"] == 0
+    alone, spread = contents(whole[0]), contents(out)
+    names = [name for name in spread if name.startswith("rows/")]
+    assert len(names) > 10
+    assert [name for name in names if spread[name] != alone[name]] == []

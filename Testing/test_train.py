@@ -278,3 +278,22 @@ def test_validation_slices_are_asked_for_and_refused(data):
         fit(adapter, backbone(), data, Schedule(1, 3, select="best-val-f1"))
     with pytest.raises(UsageError, match="and no other"):
         fit(adapter, backbone(), data, Schedule(1, 3), validation=held_out())
+
+
+def test_a_batch_that_does_not_fit_into_memory_is_named_and_finished_epochs_are_kept(data, tmp_path, monkeypatch):
+    adapter, calls = load_adapter("vand:random", backbone()), []
+    objective = adapter.objective
+
+    def scarce(*arguments):
+        calls.append(1)
+        if len(calls) == 4:  # in the second epoch of two batches
+            raise RuntimeError("CUDA error: out of memory")
+        return objective(*arguments)
+
+    monkeypatch.setattr(adapter, "objective", scarce)
+    with pytest.raises(ZSADCLIPError, match="out of memory in training with a batch of 3: give a smaller batch_size"):
+        fit(adapter, backbone(), data, Schedule(3, 3), tmp_path)
+    assert (tmp_path / "training.csv").read_text().count("\n") == 2
+    resumed = load_adapter("vand:random", backbone())
+    fit(resumed, backbone(), data, Schedule(3, 3), tmp_path)
+    assert_same(trained("vand", data, epochs=3)[0], resumed, exact=True)

@@ -45,16 +45,21 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     temporary = path.with_name(f".{short}.{uuid.uuid4().hex[:12]}.tmp{suffix}")
     try:
         yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner only
-        os.replace(temporary, path)
-        _flush_names(path.parent)
+        put_in_place(temporary, path)
     except OSError as error:
         advice = ADVICE.get(error.errno, "check the disk, then run again")
         raise OutputError(f"cannot write {path.name}: {error.strerror or error}; {advice}") from error
     finally:
         _remove(temporary)
+
+
+def put_in_place(temporary: Path, path: Path) -> None:
+    """Flush a finished file to the disk, give it its name, and flush the name; raises OSError."""
+    with open(temporary, "rb+") as file:
+        os.fsync(file.fileno())
+    temporary.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner only
+    os.replace(temporary, path)
+    _flush_names(path.parent)
 
 
 def clear_temporaries(folder: str | os.PathLike, ours: Callable[[str], bool]) -> int:

@@ -15,6 +15,7 @@ from torch import Tensor
 from .adapters.base import Adapter
 from .atomic import unfinished
 from .backbones.base import Backbone
+from .devices import is_out_of_memory
 from .errors import OutputError
 from .io import write_json
 from .progress import Progress, silent
@@ -70,17 +71,35 @@ class FeatureCache:
             if working is not None and self.size_bytes > shutil.disk_usage(working).free:
                 raise self._too_large(working)
             arrays = {key: self._empty(working, key, shape) for key, shape in self._shapes.items()}
-            for start in range(0, len(self._images), batch_size):
+            start = 0
+            while start < len(self._images):
                 rows = np.arange(start, min(start + batch_size, len(self._images)))
-                for key, value in self._compute(rows).items():
-                    arrays[key][rows] = value.cpu().numpy()
                 progress(start / len(self._images), f"features of slice {start} of {len(self._images)}")
+                found = self._fitting(rows)
+                if found is None:
+                    batch_size = len(rows) // 2
+                    progress(start / len(self._images), f"out of memory: going on with batches of {batch_size}")
+                    continue
+                for key, value in found.items():
+                    arrays[key][rows] = value
+                start += len(rows)
             self._arrays = arrays
             if working is not None:
                 self._publish(working)
         finally:
             if working is not None:
                 shutil.rmtree(working, ignore_errors=True)
+
+    def _fitting(self, rows: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Features of some slices, None when memory does not hold them; raises the error when it does not hold one."""
+        try:
+            return {key: value.cpu().numpy() for key, value in self._compute(rows).items()}
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(rows) == 1:
+                raise
+        if self._backbone.device.type == "cuda":  # outside the handler, whose traceback holds on to the failed batch
+            torch.cuda.empty_cache()
+        return None
 
     def _empty(self, working: Path | None, key: str, shape: tuple[int, ...]) -> np.ndarray:
         shape = (len(self._images), *shape)

@@ -19,6 +19,7 @@ from .adapters.base import Adapter
 from .augment import augmented
 from .backbones.base import Backbone
 from .curves import curve
+from .devices import is_out_of_memory
 from .errors import InputError, UsageError, ZSADCLIPError
 from .features import FeatureCache
 from .io import atomic_path
@@ -215,9 +216,18 @@ class _Run:
         for start in range(0, len(order), self.batch_size):
             progress(start / len(order), f"slice {start} of {len(order)}")
             rows = order[start : start + self.batch_size]
-            loss = self._loss(rows, rng)
-            self.optimizer.zero_grad()
-            self.scaler.scale(loss["total"]).backward()
+            try:
+                loss = self._loss(rows, rng)
+                self.optimizer.zero_grad()
+                self.scaler.scale(loss["total"]).backward()
+            except (RuntimeError, MemoryError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                # Half a batch is another loss for some methods, so the batch is the user's to choose.
+                raise ZSADCLIPError(
+                    f"out of memory in training with a batch of {len(rows)}: give a smaller batch_size (the last complete epoch "
+                    "is kept), or another device"
+                ) from error
             self.scaler.step(self.optimizer)
             self.scaler.update()
             for key, value in loss.items():

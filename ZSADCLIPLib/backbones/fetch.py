@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from ..atomic import put_in_place
 from ..errors import WeightsError
 from ..progress import Progress
 
@@ -49,7 +50,7 @@ def fetch(url: str, sha: str, path: Path, progress: Progress) -> None:
         raise WeightsError(
             f"{path.name} arrived damaged: checksum {actual}, expected {expected}; it was deleted, try again"
         )
-    os.replace(partial, path)
+    put_in_place(partial, path)
 
 
 def sha256_of(path: Path) -> str:

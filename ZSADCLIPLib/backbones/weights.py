@@ -140,12 +140,17 @@ def read_state(path: str | Path, trusted_archive: bool = False) -> dict:
                 return torch.jit.load(path, map_location="cpu").state_dict()
             except RuntimeError:
                 pass
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         if "weights_only" in str(error) or "Unsupported" in reason or "WeightsUnpickler" in str(error):
             reason = "it holds objects other than tensors, which are never executed here"
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from error
+    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
+        raise WeightsError(
+            f"{path} cannot be read as weights: it holds {type(state).__name__}, expected names and tensors"
+        )
+    return state
 
 
 def _is_zip(path: Path) -> bool:
