@@ -22,6 +22,7 @@ NUMBER = r"[-+]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][-+]?\d{1,3})?"
 NUMBERS = rf"(?:{NUMBER}|nan)(?:\s+(?:{NUMBER}|nan))*"
 VECTORS = rf"(?:none|\(\s*{NUMBER}(?:\s*,\s*{NUMBER})*\s*\))"
 COUNTS = r"\d{1,10}(?:\s+\d{1,10})*"
+WORD = r"[A-Za-z0-9?-]{1,40}"  # words must be apart: a pattern that could split one in many ways would try them all
 TEXT = r"[^\x00-\x08\x0e-\x1f]*"
 INTEGERS = {8: "signed char|int8|int8_t|uchar|unsigned char|uint8|uint8_t", 16: "short|short int|signed short"}
 INTEGERS[8] += "|char|uint8_t"
@@ -43,7 +44,7 @@ NRRD = {
     **dict.fromkeys(("spacings", "thicknesses", "axis mins", "axismins", "axis maxs", "axismaxs"), NUMBERS),
     **dict.fromkeys(("min", "max", "old min", "oldmin", "old max", "oldmax"), NUMBERS),
     **dict.fromkeys(("line skip", "lineskip", "byte skip", "byteskip"), r"-?\d{1,9}"),
-    **dict.fromkeys(("kinds", "centers", "centerings"), r"(?:[A-Za-z0-9?-]{1,40}\s*)*"),
+    **dict.fromkeys(("kinds", "centers", "centerings"), rf"(?:{WORD}(?:\s+{WORD})*)?"),
     **dict.fromkeys(("labels", "units", "space units", "sample units", "content", "number"), TEXT),
     **dict.fromkeys(("data file", "datafile"), TEXT),
 }

@@ -244,6 +244,11 @@ def load_strictly(
     `assign` takes the tensors themselves (memory-mapped ones stay so), unless `copy`.
     """
     own = model.state_dict()
+    if not isinstance(state, Mapping):
+        raise WeightsError(f"{what} are {type(state).__name__}, expected names and tensors")
+    strange = [repr(k)[:40] for k, v in state.items() if not isinstance(k, str) or not hasattr(v, "shape")]
+    if strange:
+        raise WeightsError(f"{what} hold other things than named tensors: {', '.join(strange[:6])}")
     state = {k: v for k, v in state.items() if not k.startswith(ignore)} if ignore else dict(state)
     missing = sorted(k for k in set(own) - set(state) if not k.endswith("num_batches_tracked"))
     unknown = sorted(set(state) - set(own))
