@@ -13,7 +13,7 @@ from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.checkpoint import load_adapter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from bench_parts import flops, machine, reference  # noqa: E402
+from bench_parts import flops, machine, reference, sections  # noqa: E402
 
 SIZE = 96
 SETTINGS = {"adaclip": {"clusters": 4}, "anovl": {"steps": 2}}
@@ -74,3 +74,27 @@ def test_memory_peak_can_start_anew():
     machine.forget_peak()
     now, most = machine.memory_mb()
     assert 0 < now <= most
+
+
+@pytest.mark.parametrize(
+    "measure, told",
+    [
+        (lambda: sections.slices("vand", "mini", 1, repeats=1), ("slices_per_s", "gflop", "over_ideal")),
+        (lambda: sections.against("anomalyclip", "mini", 1, rounds=1), ("engine_s", "reference_s", "ratio")),
+        (lambda: sections.text("vand", "mini", sample=3), ("shared_s", "full_length_s", "gflop")),
+        (lambda: sections.volume("vand", "mini", 2), ("seconds", "scored", "gflops")),
+        (lambda: sections.training("vand", "mini", 2), ("uncached_s", "ratio")),
+        (lambda: sections.growth(1, slices_each=2), ("seconds_each", "peak_mb")),
+        (lambda: sections.sentences(3, "mini"), ("prompts", "seconds")),
+    ],
+)
+def test_every_section_measures(measure, told):
+    row = measure()
+    assert all(row[key] > 0 for key in told), row
+
+
+def test_rates_are_finite_and_memory_is_told():
+    assert 0 < machine.peak(torch.float32, 0.02, largest=256)["wall"] < 1e7
+    machine.forget_peak()
+    resting, highest = machine.memory_mb()
+    assert 0 < resting <= highest
