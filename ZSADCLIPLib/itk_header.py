@@ -16,6 +16,7 @@ from .suffixes import split_suffix
 
 LONGEST_HEADER = 1 << 20  # bytes
 LONGEST_FIELD = 400  # characters; longer ones overflow buffers of the reader
+LONGEST_NAME = 255  # bytes, of file systems
 LONGEST_NOTE = 1 << 16  # key/value pairs, which segmentations fill with long lists
 LARGEST_AXIS = 1 << 31
 NUMBER = r"[-+]?(?:\d{1,30}(?:\.\d{0,30})?|\.\d{1,30})(?:[eE][-+]?\d{1,3})?"
@@ -158,8 +159,14 @@ def _complete(path: Path, fields: dict[str, str], needed: tuple[str, ...]) -> di
 def _beside(path: Path, name: str) -> Path:
     """The one data file; a list or pattern of files, or a name that leads elsewhere, is refused."""
     data = path.parent / name
-    if Path(name).name != name or "%" in name or name.upper().startswith("LIST") or "\\" in name:
-        raise InputError(f"{path} points to {name!r}; expected the name of one data file in the same folder")
+    if (
+        len(name.encode()) > LONGEST_NAME
+        or Path(name).name != name
+        or "%" in name
+        or name.upper().startswith("LIST")
+        or "\\" in name
+    ):
+        raise InputError(f"{path} points to {name[:80]!r}; expected the name of one data file in the same folder")
     if not data.is_file():
         raise InputError(f"{path} has its data in {name}, which is not there; copy both files")
     return data
