@@ -16,6 +16,7 @@ from ZSADCLIPLib.checkpoint import read_info
 from ZSADCLIPLib.cohort import FileHashes, lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.errors import UsageError, WeightsError
+from ZSADCLIPLib.evaluate import evaluate_case, sketch_case
 from ZSADCLIPLib.intensity import to_uint8
 from ZSADCLIPLib.io import read_volume
 from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, record_to
@@ -190,6 +191,31 @@ def test_several_splits_make_a_run_each_and_a_table_of_their_spread(place):
     assert "same split" not in page
     again = job.run()
     assert again["kept"] == 3 and (place / "splits" / "report.html").read_text() == page
+
+
+def test_shards_of_several_splits_write_the_table_at_the_end(place):
+    profile = write_profile(place / "shards.json", split={"seeds": [1, 2]})
+    rows = ("vand-industrial", "intensity-baseline")
+    for n, shard in enumerate(("1/2", "2/2")):
+        job = Benchmark(str(place / "shards"), str(profile), str(place / "data"), rows, shard=shard)
+        assert job.run()["failed"] == 0
+        assert (place / "shards" / "tables" / "variations.csv").is_file() == (n == 1)
+
+
+@pytest.mark.parametrize("region", ["bbox", "lesion-slices"])
+def test_volumes_without_lesion_or_brain_are_undefined_in_further_regions(region):
+    rng = np.random.default_rng(0)
+    scores, nothing = rng.random((4, 8, 8)).astype(np.float32), np.zeros((4, 8, 8), bool)
+    for brain in (nothing, np.ones_like(nothing)):
+        rules = {"fixed:0.5": 0.5, "f1max-per-volume": None, "minmax:0.5": None, "quantile:0.9": None}
+        found = evaluate_case(scores, nothing, brain, rules, region=region, levels=(0.9, 0.5), slice_ranking=True)
+        assert np.isnan(found["regions"][region]["auroc"]) and found["lesion_ml"] == 0
+        counts = found["rules"]["fixed:0.5"][region]
+        inside = 256 if region == "bbox" and brain.any() else 0
+        assert counts["tp"] + counts["fn"] == 0 and sum(counts.values()) == inside
+        assert all(value is None for value in found["slice_ranking"][region]["auroc"])
+    sketches = sketch_case(scores, nothing, nothing, region=region)
+    assert sketches[region].negatives.sum() == 0
 
 
 def test_seeds_that_give_one_split_are_named(place):

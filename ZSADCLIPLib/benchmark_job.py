@@ -102,7 +102,8 @@ class Benchmark(Execution):
                 done = job._one(profile, variation.rows, inner, say)
                 total = {key: total[key] + done[key] for key in total}
                 files = {**files, variation.label: done["files"].get("report", "")}
-            if self.outputs and all(files.values()):
+            # Of several shards the last one finds the reports of all runs.
+            if self.outputs and all((out / v.label / "report.html").is_file() for v in found):
                 files |= {name: str(path) for name, path in write_variations(out, found).items()}
         return {**total, "seconds": round(total["seconds"], 1), "output": self.output, "files": files}
 
