@@ -36,19 +36,6 @@ def test_the_simulation_finds_what_limits_a_run():
     assert s.play(costs, 1000, gpus=2, each=1, storage_mb_s=1e9, walltime_h=0.1)["reloads"] >= 4
 
 
-def test_lock_lines_carry_versions_and_hashes():
-    lock = script("lock")
-    sha = "a" * 64
-
-    def item(name, **info):
-        return {"metadata": {"name": name, "version": "1.0"}, "download_info": info}
-
-    own, package = item("zsadclip", dir_info={}), item("Foo_Bar", archive_info={"hashes": {"sha256": sha}})
-    assert lock.lines({"install": [package, own]}) == [f"foo-bar==1.0 --hash=sha256:{sha}"]
-    with pytest.raises(ValueError, match="no SHA-256 for x"):
-        lock.lines({"install": [item("x", archive_info={})]})
-
-
 @pytest.fixture
 def toml(tmp_path):
     def write(text='kind = "slurm"\n', options=""):

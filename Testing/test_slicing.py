@@ -171,8 +171,8 @@ def test_back_of_one_slice_does_not_depend_on_its_neighbours(rng):
 def test_fit_refuses_what_cannot_be(rng):
     with pytest.raises(InputError, match="spacing"):
         Fit((240, 240), (1e-4, 1.0), 240)
-    with pytest.raises(UsageError, match="nearest"):
-        Fit((4, 4), (1.0, 1.0), 4, "nearest")
+    with pytest.raises(UsageError, match="lanczos"):
+        Fit((4, 4), (1.0, 1.0), 4, "lanczos")
     with pytest.raises(UsageError, match="image size 0"):
         Fit((4, 4), (1.0, 1.0), 0)
     with pytest.raises(InputError, match="uint8"):

@@ -158,7 +158,7 @@ def pmc_state(folder: Path) -> dict:
             path = next((folder / n for n in names if (folder / n).is_file()), None)
             if path is None:
                 raise WeightsError(f"{folder} holds neither checkpoint.pt nor {names[0]}; see 'zsadclip models'")
-            part = read_state(path)
+            part = read_state(path, single=True)
             if isinstance(part, Tensor):
                 state[prefix] = part
             else:

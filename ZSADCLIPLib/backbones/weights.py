@@ -119,8 +119,8 @@ def verify(path: Path, sha: str) -> None:
         raise WeightsError(f"{path} has sha256 {actual}, expected {sha}; delete it and fetch it again")
 
 
-def read_state(path: str | Path, trusted_archive: bool = False) -> dict:
-    """The tensors of a .safetensors or torch file, nested dictionaries included.
+def read_state(path: str | Path, trusted_archive: bool = False, single: bool = False):
+    """The tensors of a .safetensors or torch file, nested dictionaries included; with `single` also a file of one tensor.
 
     Torch files are read with weights_only=True, so code inside them is never run. TorchScript archives (OpenAI's files)
     are opened only when `trusted_archive` says that their checksum was verified. Raises WeightsError otherwise.
@@ -146,6 +146,8 @@ def read_state(path: str | Path, trusted_archive: bool = False) -> dict:
         if "weights_only" in str(error) or "Unsupported" in reason or "WeightsUnpickler" in str(error):
             reason = "it holds objects other than tensors, which are never executed here"
         raise WeightsError(f"{path} cannot be read as weights: {reason}") from error
+    if single and isinstance(state, torch.Tensor):
+        return state
     if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
         raise WeightsError(
             f"{path} cannot be read as weights: it holds {type(state).__name__}, expected names and tensors"
