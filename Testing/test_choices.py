@@ -300,11 +300,15 @@ def test_the_epoch_is_chosen_on_subjects_that_do_not_train(place):
 
 def test_industrial_images_choose_the_epoch_of_their_own_training(place):
     (row,) = run_of(
-        place, "val-industrial", "vand-industrial", train={"select": "best-val-f1", "validation": 0.3}
+        place,
+        "val-industrial",
+        "vand-industrial",
+        train={"select": "best-val-f1", "validation": 0.3},
+        industrial={"images": 16},
     ).results
     (adapter,) = (place / "val-industrial" / "adapters").glob("vand-*/adapter.safetensors")
     training = read_info(adapter).provenance["training"]
-    assert (training["slices"], training["validation_slices"]) == (6, 2)
+    assert (training["slices"], training["validation_slices"]) == (11, 5)
 
 
 def test_a_share_that_leaves_nobody_to_train_is_refused(place, tmp_path):

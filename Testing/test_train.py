@@ -127,6 +127,16 @@ def test_a_feature_folder_is_shared_and_announced(data, tmp_path):
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
 
 
+def test_other_slices_do_not_get_the_features_of_the_first_ones(data, tmp_path):
+    schedule, turned = Schedule(1, 3, cache="disk"), SliceSet(data.images[:, ::-1].copy(), data.masks)
+    first, other, alone = (load_adapter("vand:random", backbone()) for _ in range(3))
+    for adapter, some, name in ((first, data, "a"), (other, turned, "b")):
+        fit(adapter, backbone(), some, schedule, tmp_path / name, features=tmp_path / "features")
+    fit(alone, backbone(), turned, Schedule(1, 3, cache="none"))
+    assert len(list((tmp_path / "features").glob("*/complete.json"))) == 2
+    assert_same(other, alone)
+
+
 def test_a_start_of_another_config_does_not_get_the_features_of_the_first(data, tmp_path):
     first, other, alone = (
         load_adapter("vand:random", backbone(), {"layers": layers}) for layers in ((1, 2), (2,), (2,))
@@ -278,6 +288,9 @@ def test_validation_slices_are_asked_for_and_refused(data):
         fit(adapter, backbone(), data, Schedule(1, 3, select="best-val-f1"))
     with pytest.raises(UsageError, match="and no other"):
         fit(adapter, backbone(), data, Schedule(1, 3), validation=held_out())
+    clear = SliceSet(held_out().images, np.zeros_like(held_out().masks))
+    with pytest.raises(InputError, match="hold no lesion, so no epoch is best"):
+        fit(adapter, backbone(), data, Schedule(1, 3, select="best-val-f1"), validation=clear)
 
 
 def test_a_batch_that_does_not_fit_into_memory_is_named_and_finished_epochs_are_kept(data, tmp_path, monkeypatch):

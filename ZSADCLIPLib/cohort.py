@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import content_hash
 from .dataset import Record, find_records, read_case
 from .errors import InputError
 from .io import write_json, write_volume
+from .itk_header import header_and_data
 from .privacy import pseudonym
 from .progress import Progress, silent
 from .settings import Profile
@@ -64,9 +66,11 @@ class FileHashes:
         self._known = {name: entry for name, entry in whole.items() if name.startswith("file-")}
 
     def __call__(self, path: str | Path) -> str:
-        """The hash of a file; raises InputError when it cannot be read."""
+        """The hash of a file, or of a DICOM folder, read anew each time; raises InputError when it cannot be read."""
         path = Path(path).resolve()
         try:
+            if path.is_dir():
+                return content_hash(path)
             stat = path.stat()
             name = pseudonym(str(path), "file")  # OUT may be passed on, and paths name people
             entry = self._known.get(name)
@@ -107,7 +111,8 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
     found = {}
     for i, record in enumerate(records):
         progress(i / len(records), f"hash of case {i + 1} of {len(records)}")
-        files = [hashes(path) for path in (record.image, record.mask) if path is not None]
+        paths = [path for path in (record.image, record.mask) if path is not None]
+        files = [hashes(file) for path in paths for file in header_and_data(path)]
         found[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
     hashes.save()
     cohort = Cohort(tuple(records), split, found, tuple(problems))

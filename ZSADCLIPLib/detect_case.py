@@ -14,6 +14,7 @@ from .cases import Case
 from .documents import parse_json
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
+from .itk_header import header_and_data
 from .lock import is_held
 from .privacy import redact
 from .progress import Cancelled, Progress, part
@@ -86,8 +87,9 @@ def stored(job, case: Case, settings: str) -> dict | None:
 
 
 def _inputs(case: Case) -> dict[str, str]:
-    """SHA-256 of the image and of the truth, so that a replaced file is noticed."""
-    return {key: content_hash(path) for key, path in (("image", case.image), ("mask", case.mask)) if path}
+    """SHA-256 of the image and of the truth, data beside a header included, so that a replaced file is noticed."""
+    files = {key: header_and_data(path) for key, path in (("image", case.image), ("mask", case.mask)) if path}
+    return {key: ":".join(map(content_hash, paths)) for key, paths in files.items()}
 
 
 def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dict:

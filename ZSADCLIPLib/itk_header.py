@@ -85,17 +85,37 @@ def check_header(path: Path) -> None:
         raise InputError(
             f"{path} claims {axes} axes of sizes {shape}; expected as many sizes as axes, at most 4, all positive"
         )
-    name = fields.get("data file", fields.get("datafile")) if is_nrrd else fields.get("elementdatafile", "")
+    name = _data_name(fields)
     held = path.stat().st_size - length
-    if name and name.upper() != "LOCAL":
+    if name:
         held = _beside(path, name).stat().st_size
-    elif (not is_nrrd and not name) or split_suffix(path)[1] == ".nhdr":
+    elif (not is_nrrd and not fields["elementdatafile"]) or split_suffix(path)[1] == ".nhdr":
         raise InputError(f"{path} does not say where its data are; save it again")
     if prod(shape) > held * GZIP_RATIO:
         raise InputError(
             f"{path} is truncated or damaged: its header claims {prod(shape)} voxels and the data of {held} bytes "
             "cannot hold them; copy it again"
         )
+
+
+def header_and_data(path: Path) -> list[Path]:
+    """The files a volume is stored in: its own, and the data file that a header names; only the first if that is not there."""
+    suffix = split_suffix(path)[1]
+    if suffix not in (".nhdr", ".mhd", ".nrrd", ".mha") or path.is_dir():
+        return [path]
+    try:
+        with open(path, "rb") as file:
+            start = file.read(LONGEST_HEADER)
+        fields, _ = _nrrd(path, start) if suffix in (".nrrd", ".nhdr") else _meta(path, start)
+        return [path, _beside(path, name)] if (name := _data_name(fields)) else [path]
+    except (OSError, InputError):
+        return [path]
+
+
+def _data_name(fields: dict[str, str]) -> str:
+    """The name of the data file beside the header, empty when the data follow in the same file."""
+    name = fields.get("data file", fields.get("datafile", fields.get("elementdatafile", "")))
+    return "" if name.upper() == "LOCAL" else name
 
 
 def _nrrd(path: Path, start: bytes) -> tuple[dict[str, str], int]:

@@ -142,21 +142,29 @@ def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
 def build_reference_slices(folder: str, records: list[dict], spec: dict, progress: Progress = silent) -> dict:
     """Write `spec["count"]` normal slices of cases into `folder` unless they are there: with brain and without lesion.
 
-    Cases are taken in the order given, one slice each and round again; `spec` also holds the sections data and slices and
-    the seed of the draw. Returns {"slices", "lesion": 0, "drawn": ["CASE slice N", ...]}. Raises InputError when the cases
-    have too few such slices.
+    Cases are taken in the order given, one slice each and round again, the next one standing in for what a case lacks; `spec`
+    also holds the sections data and slices and the seed of the draw. Returns {"slices", "lesion": 0, "drawn": ["CASE slice N",
+    ...]}. Raises InputError when the cases have too few such slices.
     """
     size, drawn = spec["slices"]["image_size"], []
     wanted, cases = spec["count"], list(map(record_from, records))
 
     def pieces():
-        for i, record in enumerate(cases[:wanted]):
-            progress(i / min(wanted, len(cases)), f"reference slices of case {i + 1}")
+        used = [0] * len(cases)
+        for turn in range(2 * len(cases)):  # the second time round only for what the first one did not give
+            i, owed = turn % len(cases), wanted - len(drawn)
+            share = wanted // len(cases) + (i < wanted % len(cases)) or 1
+            asked = min(owed, share) if turn < len(cases) else owed
+            if not asked:
+                return
+            record = cases[i]
+            progress(len(drawn) / wanted, f"reference slices of case {i + 1}")
             case = read_slices(record, spec["data"], spec["slices"])
             free = case.brain.any(axis=(1, 2)) & ~case.truth.any(axis=(1, 2)) & ~case.ignore.any(axis=(1, 2))
             digest = hashlib.sha256(f"{spec['seed']}:{record.id}".encode()).digest()
             order = np.random.default_rng(list(digest[:8])).permutation(np.flatnonzero(free))
-            rows = np.sort(order[: wanted // len(cases) + (i < wanted % len(cases))])
+            rows = np.sort(order[used[i] : used[i] + asked])
+            used[i] += len(rows)
             drawn.extend(f"{record.id} slice {row}" for row in rows)
             if rows.size:
                 yield fit_of(case, size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)

@@ -178,9 +178,11 @@ class Maker:
         records = sorted(self.cohort.side("train"), key=lambda record: (order.index(record.subject), record.id))
         spec = {"data": self._reading(), "slices": asdict(profile.slices), "seed": profile.train.seed, "count": count}
         identity = {**_plain(spec), "brain": self.cohort.digest(tuple(records)), "code": CODE}
+        identity["order"] = [record.id for record in records]
         folder = str(self.out / "slices" / content_key(identity))
         self.slice_sets[folder] = ("reference-slices", [record_to(record) for record in records], spec)
-        return folder, {"count": count, "data": identity["brain"], "seed": profile.train.seed}
+        key = {"count": count, "data": identity["brain"], "seed": profile.train.seed}
+        return folder, {**key, "order": content_key(identity["order"])}
 
     def _held_out(self, records: tuple) -> tuple[tuple, tuple]:
         """Training records, and those of the subjects that choose the epoch: the last ones of the seeded order."""
@@ -231,6 +233,8 @@ class Maker:
     def _training(self, method: str, backbone: dict, place: str, subjects: int) -> dict:
         chosen = self.profile.method(method)
         shared = {"slices": place, "limit": chosen.max_slices, "method": method, "settings": chosen.settings}
+        # `--precision` is that of scoring: an adapter is the same whatever it scores in.
+        backbone = {**backbone, "precision": "float32"}
         model = {**backbone, "name": model_id(Model(backbone["name"]), self.hashes)}
         shared |= {"backbone": model, "half": self.profile.train.cache == "disk-half"}
         shared |= {"seed": self.profile.train.seed} if chosen.max_slices else {}  # which slices the limit leaves

@@ -220,6 +220,9 @@ def read_run(out: str | Path) -> Run:
                 "list the wanted ones in run.json or remove one"
             )
         results[row_id] = Result(known[row_id], files)
+    inner = sorted(path.parent.name for path in out.glob("*/run.json")) if not results else []
+    if inner:
+        raise InputError(f"{out} holds several runs, each with its own report; give one of them: {', '.join(inner)}")
     if not results:
         raise InputError(f"there is no finished row under {out / 'rows'}; run the benchmark first")
     info = {**info, "unfinished": sorted(set(names) - set(finished))}

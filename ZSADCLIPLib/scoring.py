@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -62,6 +63,8 @@ def _adapter(text: str):
 def open_adapter(spec: dict):
     """(backbone, adapter) of a row's specification, ready to score, kept in this process."""
     wanted = {key: spec.get(key) for key in ("method", "backbone", "source", "overrides", "reference")}
+    if Path(spec["source"]).is_file():  # a file may be written anew while the process lives
+        wanted["written"] = (stat := Path(spec["source"]).stat()).st_mtime_ns, stat.st_size
     return open_backbone(spec["backbone"]), _adapter(json.dumps(wanted, sort_keys=True))
 
 

@@ -12,7 +12,7 @@ from .metrics import MORE_REGIONS, POLICIES, REGIONS
 from .rows import ALL_ROWS
 from .scaling import SCALES
 from .splits import FRACTION, SEED
-from .thresholds import PAPER_RULES, PRIMARY, parse_rule
+from .thresholds import PAPER_RULES, PRIMARY, check_rules
 
 AUGMENTATIONS = ("none", "flips", "mosaic")
 AXES = ("extent", "centre", "mm")
@@ -240,8 +240,7 @@ class Profile:
                 raise UsageError(f"profile {self.name}: {name} is {value!r}; choose one of {', '.join(allowed)}")
         self._check_names_and_numbers()
         slice_rule(self.train.slices)
-        for rule in (self.threshold.rule, *self.threshold.rules):
-            parse_rule(rule)
+        check_rules((self.threshold.rule, *self.threshold.rules), self.metrics.region)
         if self.threshold.rule not in self.threshold.rules:
             raise UsageError(
                 f"profile {self.name}: threshold.rule {self.threshold.rule!r} is not among threshold.rules; add it there"

@@ -60,6 +60,15 @@ def parse_rule(name: str) -> Rule:
     return Rule(name, kind, source, oracle, label.format(number), value)
 
 
+def check_rules(names: Iterable[str], region: str) -> None:
+    """Raise UsageError for a rule that is unknown, or that finds no voxel in `region` (metrics.region)."""
+    for rule in map(parse_rule, names):
+        if rule.kind == "fpr" and region == "lesion-slices":
+            raise UsageError(
+                f"rule {rule.name!r} looks at lesion-free slices; metrics.region lesion-slices has none of them"
+            )
+
+
 def from_sketches(rule: Rule, cases: Iterable[ScoreSketch], clean: ScoreSketch | None = None) -> float:
     """The global threshold of a rule with source fixed, train or test, from one sketch per case of that split.
 

@@ -113,6 +113,8 @@ def fit(
         raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16")
     if (schedule.select == "best-val-f1") != (validation is not None):
         raise UsageError("select best-val-f1, and no other, needs validation slices: subjects that do not train")
+    if validation is not None and not validation.masks.any():
+        raise InputError("the validation slices hold no lesion, so no epoch is best; give more of them, or select last")
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None
@@ -132,8 +134,10 @@ def fit(
         if (folder / "last.pt").is_file():
             rows, best = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
     cached = schedule.cache != "none" and schedule.augment == "none"
-    # Adapters that differ in nothing the features depend on share a folder; a start of another config gets its own.
+    # Adapters that differ in nothing the features depend on share a folder; other slices or another config get their own.
     label = f"{backbone.fingerprint} {json.dumps(adapter.feature_settings(), sort_keys=True)}"
+    if cached and schedule.cache.startswith("disk"):
+        label += f" {_digest([data.images])}"
     shared = features and Path(features) / hashlib.sha256(label.encode()).hexdigest()[:12]
     place = shared or (folder and folder / "features")
     half = schedule.cache == "disk-half"

@@ -43,6 +43,8 @@ def training_of(
         "identity": {"method": method, "start": hashes(start) if start else None, **_without_cache(settings)},
     }
     scoring = {"backbone": spec["backbone"], "source": str(out / "adapter.safetensors"), "overrides": {}}
+    if cohort is not None:  # Detect, which reads the threshold, blurs as the adapter's own configuration says
+        scoring["score"] = {**row["score"], "gaussian_sigma": None}
     return spec, places, {**row, **scoring, "folder": str(out / "threshold")}
 
 

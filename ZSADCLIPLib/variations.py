@@ -64,9 +64,18 @@ def _files(given: str | tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def check_variations(found: list[Variation], data: str | None, weights_dir: str | None) -> None:
-    """Raise UsageError for several splits of the embedded brains, whose seeds are fixed, WeightsError for a missing file."""
-    if data is None and any(v.label.startswith("split-") for v in found):
-        raise UsageError("split.seeds needs a data set to split: give --data; the embedded brains have one fixed split")
+    """Raise UsageError for another split of the embedded brains, whose seeds are fixed, WeightsError for a missing file."""
+    split = found[0].profile.split
+    asked = {
+        "seeds": any(v.label.startswith("split-") for v in found),
+        "file": split.file is not None,
+        "stratify": split.stratify != "none",
+    }
+    if data is None and any(asked.values()):
+        name = next(name for name, given in asked.items() if given)
+        raise UsageError(
+            f"split.{name} needs a data set to split: give --data; the embedded brains have one fixed split"
+        )
     for variation in found if len(found) > 1 else ():
         for method in dict.fromkeys(row.method for row in variation.rows if row.start == "industrial"):
             file = variation.profile.method(method).industrial
