@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -34,7 +37,9 @@ def labels_of(picked: Tensor, clusters: int, seed: int) -> np.ndarray:
     points = picked.detach()
     points = (points.cpu() if points.device.type == "mps" else points).double()  # which has no float64
     products = (points @ points.transpose(1, 2)).cpu().numpy()
-    with threadpool_limits(1):  # the pools of torch and of this one fight
+    # The pools of torch and of the library fight; and patches that look alike make fewer clusters, which is no fault.
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
         return np.stack([cluster_labels(one, points.shape[-1], clusters, seed) for one in products])
 
 
