@@ -103,3 +103,17 @@ def test_the_child_ends_soon_after_being_cancelled(job):
     asked = time.monotonic()
     child.wait(60)
     assert time.monotonic() - asked < 30
+
+
+@pytest.mark.parametrize("platform", ["win32", "linux"])
+def test_on_windows_libraries_are_loaded_before_a_thread_waits_for_input(platform):
+    """Loading them afterwards would wait for that input (numpy issue 24290)."""
+    code = (
+        "import sys\nimport ZSADCLIPLib.child as child, ZSADCLIPLib.executor as executor\nassert 'scipy' not in sys.modules\n"
+        f"executor.sys = type('sys', (), {{'platform': '{platform}'}})\n"
+        "class Stop(Exception): pass\n"
+        "def thread(**options):\n    print('scipy.linalg' in sys.modules, file=sys.stderr)\n    raise Stop\n"
+        "child.threading.Thread = thread\nchild.run('none.json')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr.splitlines()[0] == str(platform == "win32"), done.stderr

@@ -46,6 +46,12 @@ def rows(out):
         return list(csv.DictReader(stream))
 
 
+@pytest.mark.parametrize("window", [[], ["--window", "5", "5"]])
+def test_a_window_that_is_none_is_a_wrong_argument(window, scans, tiny, tmp_path, capsys):
+    assert detect([scans], tmp_path / "out", tiny, "--intensity", "window", *window) == 2
+    assert "is not (low, high) with low < high" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
 def test_a_folder_of_volumes(scans, tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert detect([scans], out, tiny, "--threshold", "quantile:0.9") == 0
@@ -115,7 +121,7 @@ def test_dry_run_writes_nothing(scans, tiny, tmp_path, capsys):
         (["--checkpoint", "anovl.pth"], 1, "does not exist"),
         (["--prompts", "nothing"], 2, "no prompt set"),
         (["--precision", "float16"], 2, "needs a GPU"),
-        (["--intensity", "window"], 1, "window"),
+        (["--intensity", "window"], 2, "window"),
     ],
 )
 def test_errors_are_one_clear_line(scans, tiny, tmp_path, capsys, more, code, words):

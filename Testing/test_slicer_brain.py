@@ -65,3 +65,24 @@ def test_a_brain_mask_that_was_deleted_later_is_said(logic):
     assert "'brain'" in again.note
     slicer.mrmlScene.RemoveNode(mask)
     assert "'brain'" in logic.result(result.map).note
+
+
+@pytest.mark.parametrize("moved", ["volume", "mask"])
+def test_a_segmentation_counts_where_its_transform_puts_it(logic, moved):
+    """As Slicer's own export of a segment onto a volume does."""
+    import slicer
+    import vtk
+    from ZSADCLIPSlicer.brainmask import maskArray
+
+    node = head()
+    mask = brain_of_two_segments(node)
+    transform, matrix = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode"), vtk.vtkMatrix4x4()
+    matrix.SetElement(0, 3, 20.0)
+    transform.SetMatrixTransformToParent(matrix)
+    before = maskArray(mask, node, "whole")
+    (node if moved == "volume" else mask).SetAndObserveTransformNodeID(transform.GetID())
+    expected = slicer.util.arrayFromSegmentBinaryLabelmap(mask, "whole", node) != 0
+    found = maskArray(mask, node, "whole")
+    assert np.array_equal(found, expected) and not np.array_equal(found, before)
+    (mask if moved == "volume" else node).SetAndObserveTransformNodeID(transform.GetID())
+    assert np.array_equal(maskArray(mask, node, "whole"), before)

@@ -206,3 +206,72 @@ def test_a_path_typed_as_prompts_is_taken(panel):
     combo.addItem("/data/other.json")
     combo.setEditText("/data/other.json")
     assert panel._parameters.prompts == "/data/other.json"
+
+
+def test_a_run_that_ends_while_another_module_is_open_leaves_its_views(panel, use):
+    import slicer
+    from ZSADCLIPSlicer import display
+
+    head()
+    panel.initializeParameterNode()
+    for run in range(2):  # into new nodes, and into those of the first run
+        panel.ui.applyButton.click()
+        panel.exit()
+        other = head(name=f"other {run}")
+        slicer.util.setSliceViewerLayers(background=other, foreground=None)
+        spin(lambda: not panel.run.running)
+        spin(lambda: not panel.results._stale.isActive())
+        composite = display.compositeNodes()[0]
+        assert panel.results.result is not None and composite.GetBackgroundVolumeID() == other.GetID()
+        assert not composite.GetForegroundVolumeID()
+        panel.enter()
+        assert composite.GetForegroundVolumeID() == panel.results.result.map.GetID()
+
+
+def test_a_scene_that_is_added_is_looked_at_when_it_is_whole(done, monkeypatch):
+    import slicer
+
+    looked = []
+    monkeypatch.setattr(done.results, "show", lambda parameters: looked.append(slicer.mrmlScene.IsImporting()))
+    slicer.mrmlScene.StartState(slicer.vtkMRMLScene.ImportState)
+    done._parameters.objectName = "liver"
+    assert not looked
+    slicer.mrmlScene.EndState(slicer.vtkMRMLScene.ImportState)
+    assert looked == [False]
+
+
+def test_nothing_starts_while_packages_are_installed(panel, use, monkeypatch):
+    """Slicer handles events at every line that pip prints."""
+    import slicer
+    from ZSADCLIPSlicer import install
+
+    head()
+    panel.initializeParameterNode()
+    seen, package = [], install.Package("wonder>=1", "", False)
+
+    def installing(wheels):
+        seen.append((panel.ui.applyButton.enabled, panel.ui.installButton.enabled, panel.ui.statusLabel.text))
+        panel._parameters.objectName = "liver"  # the panel looks again
+        seen.append(panel.ui.applyButton.enabled)
+        seen.append(panel.inputs.onInstall())
+        monkeypatch.setattr(install, "missing", lambda: [])
+
+    monkeypatch.setattr(install, "missing", lambda: [package])
+    monkeypatch.setattr(install, "install", installing)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: True)
+    panel.ui.installButton.click()
+    assert seen == [(False, False, "Installing packages..."), False, False]
+    assert panel.ui.applyButton.enabled and panel.ui.installButton.enabled
+    assert panel.ui.statusLabel.text == "The packages are installed."
+
+
+def test_packages_that_no_longer_exist_are_not_asked_for(panel, monkeypatch):
+    import slicer
+    from ZSADCLIPSlicer import install
+
+    monkeypatch.setattr(install.sys, "platform", "darwin")
+    monkeypatch.setattr(install.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(install, "missing", lambda: [install.Package("torch>=2.6", "", False)])
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: pytest.fail("asked"))
+    assert not panel.inputs.onInstall()
+    assert "Intel" in panel.ui.statusLabel.text and "Advanced" in panel.ui.statusLabel.text

@@ -5,6 +5,8 @@ import sys
 import types
 from importlib.machinery import ModuleSpec
 from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 import pytest
@@ -61,7 +63,9 @@ def test_torch_comes_through_the_pytorch_extension(install, versions, monkeypatc
     class Logic:
         def installTorch(self, **options):
             calls.append(("torch", options["torchVersionRequirement"]))
-            pinned.append(Path(os.environ["PIP_CONSTRAINT"]).read_text(encoding="utf-8"))
+            assert os.environ["PIP_CONSTRAINT"].startswith("file:///") and " " not in os.environ["PIP_CONSTRAINT"]
+            path = url2pathname(urlsplit(os.environ["PIP_CONSTRAINT"]).path)
+            pinned.append(Path(path).read_text(encoding="utf-8"))
             return object()
 
     extension = types.ModuleType("PyTorchUtils")

@@ -1,7 +1,7 @@
 """The lower part of the panel: threshold, findings, overlay, profile, several results."""
 
 import pytest
-from slicer_cases import LESION
+from slicer_cases import LESION, head
 from slicer_harness import spin
 
 pytest_plugins = ["slicer_fixtures", "panel_fixtures"]
@@ -31,6 +31,22 @@ def test_clicking_a_finding_jumps_and_marks_it(done):
     mark = slicer.mrmlScene.GetSingletonNode("ZSADCLIP-Finding", "vtkMRMLMarkupsFiducialNode")
     assert np.linalg.norm(np.subtract(mark.GetNthControlPointPositionWorld(0), LESION)) < 11
     assert mark.GetNthControlPointLabel(0) == "#1"
+
+
+def test_a_finding_is_marked_after_the_scene_was_closed_as_the_application_does(done):
+    """Which keeps singleton nodes, and takes their display and lock."""
+    import slicer
+
+    mark = lambda: slicer.mrmlScene.GetSingletonNode("ZSADCLIP-Finding", "vtkMRMLMarkupsFiducialNode")  # noqa: E731
+    done.ui.findingsTable.cellClicked.emit(0, 1)
+    slicer.mrmlScene.Clear(0)
+    assert mark() is not None and mark().GetDisplayNode() is None
+    head()
+    done.initializeParameterNode()
+    done.ui.applyButton.click()
+    spin(lambda: not done.run.running)
+    done.ui.findingsTable.cellClicked.emit(0, 1)
+    assert mark().GetDisplayNode() is not None and mark().GetLocked() and mark().GetDisplayVisibility()
 
 
 def test_unticking_a_finding_rejects_it_and_sorting_keeps_ranks(done):

@@ -100,11 +100,13 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self):
         """The module is shown, perhaps after an edit in another one."""
+        self.results.entered = True
         self.initializeParameterNode()
         self.results.update()
 
     def exit(self):
         """Another module is shown: the run goes on, the widgets are let go and the views left to that module."""
+        self.results.entered = False
         self.disconnectGui()
         self.observeInput(None)
 
@@ -163,6 +165,8 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onParametersChanged(self, caller=None, event=None):
         """Anything in the parameter node changed: all parts look again."""
+        if caller is not None and slicer.mrmlScene.IsImporting():
+            return  # nodes may lack their voxels yet; the end of the import looks again
         self.observeInput(self._parameters.inputVolume if self._parameters else None)
         self.inputs.show(self._parameters)
         self.models.show(self._parameters)

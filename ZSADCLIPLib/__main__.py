@@ -108,7 +108,9 @@ def add_execution(p: argparse.ArgumentParser) -> None:
         "--patience", type=float, default=60.0, metavar="SECONDS", help="wait this long for a share that is gone"
     )
     g.add_argument(
-        "--shard", metavar="I/N", help="every N-th case (benchmark: method) from the I-th on, for job arrays"
+        "--shard",
+        metavar="I/N",
+        help="every N-th case (benchmark: method) from the I-th on, I from 1 to N, for job arrays",
     )
     g.add_argument("--scheduler", metavar="ADDRESS|FILE", help="running Dask scheduler, or its scheduler file")
     g.add_argument("--cluster", metavar="FILE.toml", help="settings of a batch system: slurm, pbs, sge or lsf")

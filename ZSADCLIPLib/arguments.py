@@ -20,7 +20,7 @@ def benchmark_arguments(p: argparse.ArgumentParser) -> None:
         "--data", metavar="DIR", help="BraTS-MET folder or manifest CSV (default: embedded synthetic brains)"
     )
     p.add_argument("--out", dest="output", required=True, metavar="DIR", help="folder of the run; run again to go on")
-    p.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=f"such as {ALL_ROWS[0].id}")
+    p.add_argument("--rows", nargs="+", default=[], metavar="ROW", help=", ".join(row.id for row in ALL_ROWS))
     p.add_argument("--methods", nargs="+", default=[], choices=list(METHOD_LABELS), metavar="METHOD")
     p.add_argument("--setups", nargs="+", default=[], choices=list(SETUP_LABELS), metavar="SETUP")
     p.add_argument("--paper-table", metavar="CSV", help="the paper's Table 1, to compare with")

@@ -9,6 +9,7 @@ import threading
 import time
 
 from .errors import ZSADCLIPError
+from .executor import load_before_listening
 from .jobs import read_job
 from .progress import Cancelled
 
@@ -43,6 +44,7 @@ def run(path: str) -> int:
                 break
         cancelled.set()
 
+    load_before_listening()
     threading.Thread(target=listen, daemon=True).start()
 
     def progress(fraction: float, text: str) -> None:

@@ -88,11 +88,13 @@ class Detect(Execution):
         Raises ZSADCLIPError before any work when the settings cannot work, OutputError when results cannot be written or
         another run holds the output folder, and whatever `progress` raises.
         """
+        from .intensity import check_mode
         from .io import expand_inputs
         from .table import Table, write_summary
 
         self.check_execution()
         self._batch()
+        check_mode(self.intensity, self.window)
         cases = expand_inputs(self.inputs, self.keep_identifiers)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")

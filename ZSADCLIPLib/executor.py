@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import ClassVar
@@ -117,6 +119,17 @@ def set_threads(number: int) -> None:
         import torch
 
         torch.set_num_threads(number)
+
+
+def load_before_listening() -> None:
+    """On Windows, load the numerical libraries now: once a thread waits for standard input, their start would wait for it too.
+
+    Their Fortran runtime asks for the type of standard input when it is loaded, which a pending read holds up
+    (numpy issue 24290).
+    """
+    if sys.platform == "win32":
+        with suppress(ImportError):  # the job says what is missing
+            import scipy.linalg  # noqa: F401
 
 
 def cores() -> int:

@@ -16,6 +16,14 @@ BRIDGED = 3  # voxels
 STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # zeros in the whole volume and on its outer faces
 
 
+def check_mode(mode: str, window: tuple[float, float] | None) -> None:
+    """Raise UsageError for an unknown intensity mode, and for the mode window without one that is low < high."""
+    if mode not in MODES:
+        raise UsageError(f"intensity mode {mode!r} is not one of {', '.join(MODES)}")
+    if mode == "window" and (window is None or not np.isfinite(window).all() or not window[0] < window[1]):
+        raise UsageError(f"the window {window} is not (low, high) with low < high; give both in the image's units")
+
+
 def to_uint8(
     array: np.ndarray, mode: str = "per-volume-percentile", window: tuple[float, float] | None = None
 ) -> np.ndarray:
@@ -27,16 +35,13 @@ def to_uint8(
     `per-volume-zscore`: the same with mean -+ 3 standard deviations as limits. `window`: `window` = (low, high) becomes
     0..255. Raises UsageError for an unknown mode or a window that is not low < high.
     """
-    if mode not in MODES:
-        raise UsageError(f"intensity mode {mode!r} is not one of {', '.join(MODES)}")
+    check_mode(mode, window)
     if mode == "per-slice-minmax":
         out = np.empty(array.shape, np.uint8)
         for target, one in zip(out, array, strict=True):
             _rescale(target, one, float(one.min()), float(one.max()), 0)
         return out
     if mode == "window":
-        if window is None or not np.isfinite(window).all() or not window[0] < window[1]:
-            raise UsageError(f"the window {window} is not (low, high) with low < high; give both in the image's units")
         return _rescaled(array, *window, 0)
     limits = _spread if mode == "per-volume-zscore" else _limits
     if not has_zero_background(array):

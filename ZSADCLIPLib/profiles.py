@@ -31,8 +31,8 @@ PROFILES: dict[str, Profile] = {
         "mini",
         _MINI_BACKBONES,
         {
-            "vand": Method(10, 8, _BATCH_DICE),
-            "anomalyclip": Method(10, 8, _BATCH_DICE),
+            "vand": Method(7, 8, _BATCH_DICE),
+            "anomalyclip": Method(7, 8, _BATCH_DICE),
             "adaclip": Method(2, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=72),
         },
         slices=Slices(every=3),

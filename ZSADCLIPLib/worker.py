@@ -12,7 +12,7 @@ import time
 from functools import cache
 
 from .errors import ZSADCLIPError
-from .executor import set_threads
+from .executor import load_before_listening, set_threads
 from .jobs import job_from_dict
 from .progress import Cancelled
 
@@ -44,6 +44,7 @@ def main() -> int:
         time.sleep(GRACE)
         os._exit(1)
 
+    load_before_listening()
     threading.Thread(target=listen, daemon=True).start()
     last = 0.0
 

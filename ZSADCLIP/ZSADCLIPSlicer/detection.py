@@ -36,7 +36,7 @@ class Settings:
     weights: str | None = None
     checkpoint: str | None = None
     weights_dir: str | None = None
-    object_name: str | None = "brain"
+    object_name: str | None = None
     prompts: str | None = None
     plane: str = "axial"
     image_size: int | None = None

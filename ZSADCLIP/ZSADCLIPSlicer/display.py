@@ -152,6 +152,7 @@ def highlight(world, text: str) -> None:
         node.SetHideFromEditors(True)
         node.SaveWithSceneOff()
         node = slicer.mrmlScene.AddNode(node)
+    if node.GetDisplayNode() is None:  # a scene that closes keeps singletons, without display and lock
         node.CreateDefaultDisplayNodes()
         node.SetLocked(True)
         display = node.GetDisplayNode()

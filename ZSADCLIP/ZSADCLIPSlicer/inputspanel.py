@@ -25,6 +25,7 @@ class InputsPanel:
         self.ui, self._changed, self._foldersChanged, self._say = ui, changed, foldersChanged, say
         self.parameters = None
         self._notesFor = None
+        self._installing = False
         self._typing = qt.QTimer()
         self._typing.setInterval(TYPING_MILLISECONDS)
         self._typing.setSingleShot(True)
@@ -113,6 +114,8 @@ class InputsPanel:
 
     def reason(self) -> str:
         """Why these inputs cannot be used, or empty."""
+        if self._installing:
+            return _("Python packages are being installed.")
         try:
             geometry.checkInput(self.parameters.inputVolume)
         except ZSADCLIPError as error:
@@ -142,13 +145,28 @@ class InputsPanel:
 
     def onInstall(self) -> bool:
         """Install what is missing after asking once; True when everything is there."""
+        if self._installing:
+            return False
         absent = install.missing()
-        if absent and slicer.util.confirmOkCancelDisplay(install.explanation(absent), _("Install Python packages")):
-            try:
-                install.install(setting("WheelsFolder"))
-            except Exception as error:  # pip, the network, the PyTorch extension: all are for the user to read
-                logging.exception("ZSADCLIP: the packages could not be installed")
-                text = _("The packages could not be installed: {error}. See the health check under Advanced.")
-                self._say(text.format(error=error), bad=True)
+        if absent and (reason := install.impossible()):
+            self._say(reason, bad=True)
+        elif absent and slicer.util.confirmOkCancelDisplay(install.explanation(absent), _("Install Python packages")):
+            self._install()
         self.onHealth()
         return not install.missing()
+
+    def _install(self) -> None:
+        """Run pip, which lets Slicer handle events: nothing else may start meanwhile."""
+        self._installing, self.ui.installButton.enabled = True, False
+        self._changed()
+        self._say(_("Installing packages..."))
+        try:
+            install.install(setting("WheelsFolder"))
+            self._say(_("The packages are installed."))
+        except Exception as error:  # pip, the network, the PyTorch extension: all are for the user to read
+            logging.exception("ZSADCLIP: the packages could not be installed")
+            text = _("The packages could not be installed: {error}. See the health check under Advanced.")
+            self._say(text.format(error=error), bad=True)
+        finally:
+            self._installing, self.ui.installButton.enabled = False, True
+            self._changed()

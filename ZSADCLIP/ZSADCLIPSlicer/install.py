@@ -9,7 +9,9 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
+import platform
 import re
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -64,6 +66,14 @@ def missing() -> list[Package]:
     return [package for package in check() if not package.good]
 
 
+def impossible() -> str:
+    """Why the packages cannot be installed into this Slicer, or empty."""
+    if (sys.platform, platform.machine()) == ("darwin", "x86_64"):
+        return _("PyTorch is no longer made for Intel processors on macOS, for which this Slicer is built. Name the Python of an "
+                 "environment with the engine under Advanced; on Apple silicon one for arm64.")  # fmt: skip
+    return ""
+
+
 def explanation(packages: list[Package]) -> str:
     """What will be installed and from where, for the one dialog before the first run."""
     names = ", ".join(package.requirement for package in packages)
@@ -100,7 +110,7 @@ def _installTorch(constraints: Path) -> None:
     import PyTorchUtils
 
     before = os.environ.get("PIP_CONSTRAINT")
-    os.environ["PIP_CONSTRAINT"] = str(constraints)
+    os.environ["PIP_CONSTRAINT"] = constraints.as_uri()  # pip splits this variable at blanks, which a URI has none of
     try:
         done = PyTorchUtils.PyTorchUtilsLogic().installTorch(
             askConfirmation=False, torchVersionRequirement=TORCH[0].removeprefix("torch")

@@ -16,7 +16,7 @@ class ZSADCLIPParameterNode:
     inputVolume, brainMask   what is looked at, and where; result is the anomaly map of the result on display.
     brainSegment             the segment of a brain mask that is a segmentation; empty: all of them.
     method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses).
-    objectName, prompts      empty: as the method was published.
+    objectName, prompts      empty: as the adapter was trained.
     minimumSize              smallest finding in mm3; the threshold belongs to the result.
     """
 
@@ -27,7 +27,7 @@ class ZSADCLIPParameterNode:
     method: str = "vand"
     model: str = "mini"
     checkpoint: str = ""
-    objectName: str = "brain"
+    objectName: str = ""
     prompts: str = ""
     plane: Annotated[str, Choice(list(PLANES))] = "axial"
     device: Annotated[str, Choice(list(DEVICES))] = "auto"

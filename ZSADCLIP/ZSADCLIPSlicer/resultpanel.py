@@ -22,6 +22,7 @@ class ResultPanel:
         self.ui = ui
         self.parameters = None
         self.result: Result | None = None
+        self.entered = True  # False while another module is shown, to which the views belong
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
         self._updating = False
         self._layoutBefore = None
@@ -117,14 +118,15 @@ class ResultPanel:
             return
         display.setColors(result.map, p.colors)
         wanted = (result.map.GetID(), p.opacity) if p.overlay else None
-        if wanted != self._overlay:  # else the views may belong to the user or to another module by now
+        if self.entered and wanted != self._overlay:  # else the views may belong to the user by now
             if wanted:
                 display.showOverlay(result.map, result.input, p.opacity)
             else:
                 display.hideOverlay()
                 display.clearHighlight()
             self._overlay = wanted
-        display.setLegend(result.map, p.legend and p.overlay)  # after the overlay: only shown volumes have a legend
+        if self.entered:  # after the overlay: only shown volumes have a legend
+            display.setLegend(result.map, p.legend and p.overlay)
         segmentation.showOutline(result.segmentation, p.outline)
         if p.surface != segmentation.shown3D(result.segmentation):
             segmentation.show3D(result.segmentation, p.surface)

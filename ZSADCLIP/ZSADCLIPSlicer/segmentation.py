@@ -16,7 +16,7 @@ SEGMENT = "anomaly"
 WRITTEN = "ZSADCLIP.Written"
 TERMINOLOGY = (
     "Segmentation category and type - 3D Slicer General Anatomy list"
-    "~SCT^49755003^Morphologically Altered Structure~SCT^52988006^Lesion~^^"
+    "~SCT^49755003^Morphologically Altered Structure~SCT^4147007^Mass~^^"
     "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
 )
 COLOR = (0.15, 0.95, 0.35)
@@ -95,12 +95,13 @@ def edited(node, inputNode) -> bool:
 
 
 def read(node, inputNode, segment: str = SEGMENT) -> np.ndarray:
-    """A segment as (K, J, I) uint8 on the input's grid; a copy."""
+    """A segment as (K, J, I) uint8 on the input's grid, both where their parent transforms put them; a copy."""
     image, whole = slicer.vtkOrientedImageData(), _wholeGrid(inputNode)
     if not node.GetBinaryLabelmapRepresentation(segment, image) or image.IsEmpty():
         return np.zeros(_voxels(whole).shape, np.uint8)
     placed = slicer.vtkOrientedImageData()
-    slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage(image, whole, placed, False)
+    resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
+    resample(image, whole, placed, False, False, _between(node, inputNode))
     return (_voxels(placed) != 0).astype(np.uint8)
 
 
@@ -121,6 +122,15 @@ def shown3D(node) -> bool:
 def showOutline(node, shown: bool) -> None:
     """Show or hide the outline in slice views."""
     node.GetDisplayNode().SetVisibility2DOutline(shown)
+
+
+def _between(node, inputNode):
+    """The transform that takes the segmentation to the input's place, None where they share one."""
+    if node.GetTransformNodeID() == inputNode.GetTransformNodeID():
+        return None
+    transform, parents = vtk.vtkGeneralTransform(), (node.GetParentTransformNode(), inputNode.GetParentTransformNode())
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(*parents, transform)
+    return transform
 
 
 def _remember(node) -> None:
