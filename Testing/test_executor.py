@@ -1,6 +1,7 @@
 """Cases spread over processes, shards and a Dask cluster: the same bytes, and whatever dies costs one case at most."""
 
 import csv
+import errno
 import json
 import os
 import subprocess
@@ -17,7 +18,7 @@ from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.devices import choose_device
 from ZSADCLIPLib.errors import OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.io import write_volume
-from ZSADCLIPLib.lock import folder_lock
+from ZSADCLIPLib.lock import folder_lock, is_held
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
 
@@ -220,10 +221,73 @@ def test_damaged_results_are_made_again(data, tmp_path, damage):
         paths[damage].write_bytes(content)
         os.utime(paths[damage], ns=(times.st_atime_ns, times.st_mtime_ns))
     result = detect(data, tmp_path / "out", source, skip_existing=True).run()
-    # A flipped bit in the JSON may leave it readable; then its row and digests decide.
-    assert result["skipped"] == 0 or damage == "json"
+    assert result["skipped"] == 0
     after = {key: path.read_bytes() for key, path in paths.items()}
-    assert (after == before) == (damage != "input") or damage == "json"
+    assert (after == before) == (damage != "input")
+
+
+@pytest.mark.parametrize("change", ['"status": "statur"', '"volume_score": 94.0', '"files": []'])
+def test_a_json_that_was_changed_is_made_again(data, tmp_path, change):
+    source = tmp_path / "c0.nii"
+    source.write_bytes((data / "in" / "c0.nii").read_bytes())
+    first = detect(data, tmp_path / "out", source)
+    first.run()
+    path = first.paths("c0")["json"]
+    before, (key, value) = path.read_text(), change.split(": ")
+    done = json.loads(before)
+    place = done if key == '"files"' else done["summary"]
+    place[json.loads(key)] = json.loads(value)
+    path.write_text(json.dumps(done))
+    result = detect(data, tmp_path / "out", source, skip_existing=True).run()
+    assert result["skipped"] == 0 and path.read_text() == before
+
+
+def test_an_input_that_is_replaced_while_it_is_read_is_made_again(data, tmp_path, monkeypatch):
+    from ZSADCLIPLib import io
+
+    source, other, read = tmp_path / "c0.nii", (data / "in" / "c1.nii").read_bytes(), io.read_volume
+    source.write_bytes((data / "in" / "c0.nii").read_bytes())
+
+    def replaced(path):
+        volume = read(path)
+        Path(path).write_bytes(other)
+        return volume
+
+    monkeypatch.setattr(io, "read_volume", replaced)
+    detect(data, tmp_path / "out", source).run()
+    monkeypatch.undo()
+    assert detect(data, tmp_path / "out", source, skip_existing=True).run()["skipped"] == 0
+
+
+def test_settings_that_name_a_header_depend_on_its_data(data, tmp_path):
+    (tmp_path / "m.raw").write_bytes(bytes(8))
+    (tmp_path / "m.mhd").write_text("NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = m.raw\n")
+    before = detect(data, "out", brain_mask=str(tmp_path / "m.mhd")).key
+    (tmp_path / "m.raw").write_bytes(bytes([1] * 8))
+    assert detect(data, "out", brain_mask=str(tmp_path / "m.mhd")).key != before
+
+
+def test_results_depend_on_code_and_embedded_models(data, monkeypatch):
+    from ZSADCLIPLib import detect_job
+
+    before = detect(data, "out").key
+    monkeypatch.setattr(detect_job, "data_version", lambda: "0.1.0+other")
+    assert detect(data, "out").key != before
+
+
+def test_without_locks_the_first_to_end_does_not_stop_the_others(data, tmp_path, monkeypatch):
+    import fcntl
+
+    def none(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with folder_lock(tmp_path, "1/2"):
+        with folder_lock(tmp_path, "2/2"):
+            pass
+        assert is_held(tmp_path)
+        assert detect(data, tmp_path, shard="2/2").run()["failed"] == 0
+        assert is_held(tmp_path)
 
 
 def test_one_run_at_a_time_on_an_output_folder(data, tmp_path):
@@ -261,3 +325,35 @@ def test_workers_that_cannot_start_are_not_tried_for_ever(data, tmp_path, monkey
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
     with pytest.raises(ZSADCLIPError, match="before the model is loaded .exit code 9"):
         detect(data, tmp_path / "out", workers=1, retries=5).run()
+
+
+def test_a_damaged_file_with_a_strange_name_ends_no_run(data, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.nii").write_bytes((data / "in" / "c0.nii").read_bytes())
+    (folder / os.fsdecode(b"z\xff.nii")).write_bytes(b"broken")
+    result = detect(data, tmp_path / "out", folder).run()
+    assert (result["cases"], result["failed"]) == (2, 1)
+    with open(tmp_path / "out" / "summary.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["done", "failed"] and "z\\udcff.nii" in rows[1]["error"]
+
+
+def test_a_case_tells_the_name_of_its_prompts_and_not_their_folder(data, tmp_path):
+    prompts = tmp_path / "DOE_JANE" / "p.json"
+    prompts.parent.mkdir()
+    prompts.write_text(json.dumps({"normal": ["a {}"], "abnormal": ["a damaged {}"], "templates": ["{}."]}))
+    source = data / "in" / "c0.nii"
+    for keep in (False, True):
+        job = detect(data, tmp_path / f"out-{keep}", source, prompts=str(prompts), keep_identifiers=keep)
+        assert job.run()["failed"] == 0
+        assert ("DOE_JANE" in job.paths("c0")["json"].read_text()) == keep
+
+
+def test_any_error_while_a_worker_loads_ends_the_run_with_its_cause(data, tmp_path):
+    job = detect(
+        data, tmp_path / "out", data / "in" / "c0.nii", checkpoint="vand:random:99999999999999999999999", workers=1
+    )
+    with pytest.raises(ZSADCLIPError, match="unexpected|seed|random") as caught:
+        job.run()
+    assert "memory" not in str(caught.value)

@@ -197,3 +197,40 @@ def test_results_of_the_same_case_do_not_depend_on_the_clock(one, monkeypatch):
     before = detect_case._inputs(case)
     os.utime(case.image, (0, 0))
     assert detect_case._inputs(case) == before
+
+
+def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
+    from ZSADCLIPLib.cases import expand_inputs
+    from ZSADCLIPLib.errors import InputError
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        write_volume(tmp_path / name / f"{name}.nii", VOLUME)
+    scan = os.scandir
+
+    def stale(path):
+        if Path(path).name == "two":
+            raise OSError(errno.ESTALE, "Stale file handle", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", stale)
+    with pytest.raises(InputError, match="cannot read the folder .*two: Stale file handle"):
+        expand_inputs(tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_named_pipe_holds_nothing_up(tmp_path):
+    from ZSADCLIPLib.cases import expand_inputs
+    from ZSADCLIPLib.errors import InputError
+
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(InputError, match="holds no volume"):
+        expand_inputs(tmp_path)
+
+
+def test_many_equal_names_take_no_square_of_them():
+    from ZSADCLIPLib.cases import _unique
+
+    cases = [Case("t2", Path(f"/{n}/anat/t2.nii")) for n in range(20_000)]
+    named = _unique(cases, keep_identifiers=False)
+    assert len({case.id for case in named}) == len(named) and named[1].id.endswith("-2")

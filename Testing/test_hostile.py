@@ -10,6 +10,7 @@ import resource
 import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,58 @@ def test_a_claim_of_a_terabyte_allocates_nothing(suffix, tmp_path):
     with pytest.raises(InputError, match="cannot hold them"):
         read_volume(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("kind", ["raw", "gzip", "mha", "packed"])
+def test_claims_are_held_against_bytes_not_voxels(kind, tmp_path):
+    """Raw data cannot be compressed, and a double takes eight bytes."""
+    zeros, sizes = bytes(1 << 20), "512 512 1024"  # 2 GB of doubles
+    packed = gzip.compress(zeros) if kind == "gzip" else zeros
+    nrrd = f"NRRD0004\ntype: double\ndimension: 3\nsizes: {sizes}\nencoding: {kind}\n\n".encode()
+    meta = f"ObjectType = Image\nNDims = 3\nDimSize = {sizes}\nElementType = MET_DOUBLE\n"
+    if kind == "packed":  # which also lies about the size of what is compressed
+        packed = zlib.compress(bytes(4096))
+        meta = meta.replace(sizes, "8 8 8") + "CompressedData = True\nCompressedDataSize = 15000000000\n"
+    meta = (meta + "ElementDataFile = LOCAL\n").encode()
+    path = tmp_path / ("a.mha" if kind in ("mha", "packed") else "a.nrrd")
+    path.write_bytes((meta if path.suffix == ".mha" else nrrd) + packed)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(InputError, match="cannot hold them"):
+        read_volume(path)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kB
+
+
+@pytest.mark.parametrize("encoding", ["raw", "gzip", "ascii", "hex"])
+@pytest.mark.parametrize("dtype", ["uchar", "short", "double"])
+def test_honest_claims_are_read_in_every_encoding(encoding, dtype, tmp_path):
+    array = np.arange(24).astype({"uchar": "u1", "short": "<i2", "double": "<f8"}[dtype])
+    data = {
+        "raw": bytes,
+        "gzip": gzip.compress,
+        "hex": lambda b: b.hex().encode(),
+        "ascii": lambda b: b" ".join(b"%d" % n for n in array.astype(int)) + b"\n",
+    }[encoding](array.tobytes())
+    path = tmp_path / "a.nrrd"
+    head = f"NRRD0004\ntype: {dtype}\ndimension: 3\nsizes: 2 3 4\nencoding: {encoding}\nendian: little\n\n"
+    path.write_bytes(head.encode() + data)
+    assert np.array_equal(read_volume(path).array.ravel(order="F"), array)
+
+
+def test_messages_do_not_quote_headers(tmp_path):
+    path = tmp_path / "a.mha"
+    for line in ("PatientName: DOE^JANE", "PatientName = DOE\x01JANE", "PatientName = DOE" + 500 * "x"):
+        path.write_text(f"NDims = 3\n{line}\nDimSize = 1 1 1\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n\0")
+        with pytest.raises(InputError) as caught:
+            read_volume(path)
+        assert "DOE" not in str(caught.value) and "Patient" not in str(caught.value)
+
+
+@pytest.mark.parametrize("depth", [30, 600, 950])
+def test_deep_settings_are_refused(depth):
+    data: object = 1
+    for _ in range(depth):
+        data = [data]
+    assert not within(data) and within([[[1]]])
 
 
 def test_a_gzip_bomb_is_read_as_far_as_its_header_says(tmp_path):

@@ -143,3 +143,9 @@ def test_an_audit_names_no_folder(ward, tmp_path, capfd):
     assert [secret for secret in SECRETS if secret in everything] == []
     assert main([*command, "--keep-identifiers"]) == 0
     assert all(secret in told(tmp_path / "out", capfd) for secret in ("DOE JANE 19700101", "St. Elsewhere"))
+
+
+def test_errors_are_printable():
+    from ZSADCLIPLib.privacy import printable
+
+    assert printable("z\udcff \x1b[2J\x00 Zürich\n") == "z\\udcff \\x1b[2J\\x00 Zürich\n"

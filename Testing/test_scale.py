@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ZSADCLIPLib.batch import cluster_arguments, read_cluster
-from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.table import Table, write_summary
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -88,7 +88,7 @@ def test_the_table_keeps_the_order_of_cases_and_no_rows_in_memory(tmp_path):
         for n in (2, 0, 1):
             table.put(n, {"id": f"c{n}", "status": "failed" if n == 1 else "done", "error": "x" * n, "dice": 0.5})
         assert [row["id"] for row in table.rows()] == ["c0", "c1", "c2"] and table.failed_ids == ["c1"]
-        write_summary(tmp_path, ["c0", "c1", "c2"], (0, 1), table)
+        write_summary(tmp_path, ["c0", "c1", "c2"], (0, 1), table, "k")
     assert (tmp_path / "summary.csv").read_text().splitlines()[0] == "id,status,error,dice"
 
 
@@ -97,12 +97,18 @@ def test_the_last_shard_writes_the_summary_unless_another_worked_on_other_cases(
         with Table(len(ids)) as table:
             for n, name in enumerate(ids):
                 table.put(n, {"id": name, "status": "done", "error": ""})
-            write_summary(tmp_path, ["a", "b", "c"], (first, 2), table)
+            write_summary(tmp_path, ["a", "b", "c"], (first, 2), table, "k")
         assert (tmp_path / "summary.csv").exists() == merged
     assert [line[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]] == ["a", "b", "c"]
     (tmp_path / "summary.csv").unlink()
     with Table(1) as table:
         table.put(0, {"id": "z", "status": "done", "error": ""})
-        write_summary(tmp_path, ["a", "z", "c"], (1, 2), table)
-        write_summary(tmp_path, ["x", "z", "c"], (1, 2), table)
+        write_summary(tmp_path, ["a", "z", "c"], (1, 2), table, "k")
     assert subprocess.run(["grep", "-c", "b", tmp_path / "summary.csv"], capture_output=True).stdout.strip() == b"0"
+    with Table(1) as table:
+        table.put(0, {"id": "z", "status": "done", "error": ""})
+        write_summary(tmp_path, ["x", "z", "c"], (1, 2), table, "other settings")
+        assert (tmp_path / "summary.csv").exists()
+        with pytest.raises(InputError, match="shard 1/2 worked on other cases .* Run all shards again"):
+            write_summary(tmp_path, ["x", "z", "c"], (1, 2), table, "k")
+    assert not (tmp_path / "summary.csv").exists()

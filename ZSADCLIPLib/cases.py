@@ -87,14 +87,19 @@ def _expand(path: Path) -> Iterable[Case]:
 
 
 def _in_folder(folder: Path) -> Iterable[Case]:
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
         volumes = [file for file in files if split_suffix(file)[1] in VOLUMES and not _is_result(file)]
         if volumes:
             yield from map(_case, volumes)
-        elif any(map(is_dicom, files)):
+        elif any(file.is_file() and is_dicom(file) for file in files):
             yield Case(Path(place).resolve().name, Path(place))  # the name is replaced by `_unique`
+
+
+def refuse(error: OSError) -> None:
+    """Raise InputError for a folder that cannot be listed: its cases would be missing without a word."""
+    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}; is its share connected?") from error
 
 
 def _in_manifest(path: Path) -> list[Case]:
@@ -165,11 +170,13 @@ def _unique(cases: list[Case], keep_identifiers: bool) -> list[Case]:
     ]
     taken: set[str] = set(map(str.casefold, ids))
     seen: set[str] = set()
+    numbers: dict[str, int] = {}  # the next one to try, so that a million equal names are no square of them
     named = []
     for case, id in zip(cases, ids, strict=True):
-        unique, number = id, 2
+        unique, number = id, numbers.get(id.casefold(), 2)
         while unique.casefold() in seen or (unique != id and unique.casefold() in taken):
             unique, number = f"{id}-{number}", number + 1
+        numbers[id.casefold()] = number
         seen.add(unique.casefold())
         named.append(replace(case, id=unique))
     return named

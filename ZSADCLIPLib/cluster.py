@@ -37,6 +37,7 @@ def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progres
         return
     _dask()
     bare = replace(job, inputs=()) if hasattr(job, "inputs") else job
+    _ = bare.key  # digests of the files it names travel with it instead of being taken again for every case
     with tempfile.TemporaryDirectory(prefix="zsadclip-") as scratch, _client(job, scratch) as client:
         Run(bare, items, settle, progress, client).run()
 

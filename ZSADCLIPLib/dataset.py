@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .cases import safe_ids
+from .cases import refuse, safe_ids
 from .errors import InputError, UsageError
 from .intensity import brain_mask
 from .io import read_mask, read_volume
@@ -69,7 +69,7 @@ def find_records(
         raise UsageError(f"unknown channel {channel!r}; choose one of {', '.join(CHANNELS)}")
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     facts: dict[str, dict[str, str]] = {}
-    for place, folders, names in os.walk(path):
+    for place, folders, names in os.walk(path, onerror=refuse):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             facts_of_file = match_name(name)

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import os
 import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .atomic import content_hash, is_intact, seal
+from .atomic import is_intact, seal
 from .cases import Case
 from .documents import parse_json
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
-from .itk_header import header_and_data
+from .itk_header import volume_hash
 from .lock import is_held
-from .privacy import redact
+from .privacy import printable, redact, redact_all
 from .progress import Cancelled, Progress, part
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
@@ -54,10 +56,11 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
 
 
 def _discreet(job, case: Case, text: str) -> str:
-    if job.keep_identifiers:
-        return text
-    secret = case.image.resolve().name if case.image.is_dir() else ""
-    return redact(text, (case.image, case.mask, job.brain_mask, job.output), secret, case.id)
+    if not job.keep_identifiers:
+        # A series is called by its id, also where a link leads to its folder.
+        for secret in (case.image.resolve().name, case.image.name) if case.image.is_dir() else ("",):
+            text = redact(text, (case.image, case.mask, job.brain_mask, job.output), secret, case.id)
+    return printable(text)
 
 
 def is_lost(error: BaseException | None, image: Path, output: str | os.PathLike) -> bool:
@@ -80,6 +83,7 @@ def stored(job, case: Case, settings: str) -> dict | None:
     try:
         done = parse_json(paths["json"].read_text(encoding="utf-8"))
         same = done["settings"] == settings and set(done["files"]) == wanted and done["inputs"] == _inputs(case)
+        same = same and isinstance(done["files"], dict) and done["seal"] == _seal_of(done)
         row = done["summary"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -88,20 +92,25 @@ def stored(job, case: Case, settings: str) -> dict | None:
 
 def _inputs(case: Case) -> dict[str, str]:
     """SHA-256 of the image and of the truth, data beside a header included, so that a replaced file is noticed."""
-    files = {key: header_and_data(path) for key, path in (("image", case.image), ("mask", case.mask)) if path}
-    return {key: ":".join(map(content_hash, paths)) for key, paths in files.items()}
+    return {key: volume_hash(path) for key, path in (("image", case.image), ("mask", case.mask)) if path}
+
+
+def _seal_of(data: dict) -> str:
+    """A digest of what a case's JSON says beside it."""
+    text = json.dumps({key: value for key, value in data.items() if key != "seal"}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dict:
-    from .io import read_mask, read_volume, write_json, write_volume
+    from .io import plain, read_mask, read_volume, write_json, write_volume
 
     if not is_held(job.output):
         raise OutputError(f"the output folder {job.output} is gone; is its share still connected?")
+    inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
     volume = read_volume(case.image)
     _check_space(job.output, volume.array.size)
     truth = read_mask(case.mask, volume).array > 0 if case.mask else None
     brain = read_mask(job.brain_mask, volume).array > 0 if job.brain_mask else None
-    inputs = _inputs(case)
     found = detector.detect(volume, brain, part(progress, 0.02, 0.9))
     paths = job.paths(case.id)
     row = {
@@ -119,7 +128,10 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dic
     progress(0.92, "writing")
     if not is_held(job.output):
         raise OutputError(f"the output folder {job.output} is gone; is its share still connected?")
-    paths["json"].unlink(missing_ok=True)  # from here on the old result is not complete any more
+    try:
+        paths["json"].unlink(missing_ok=True)  # from here on the old result is not complete any more
+    except OSError as error:
+        raise OutputError(f"cannot replace {paths['json'].name}: {error.strerror}; check the folder") from error
     write_volume(paths["map"], found.map, "float32")
     write_volume(paths["mask"], found.mask, "uint8")
     if "png" in paths:
@@ -130,8 +142,12 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dic
         montage_of(paths["png"], found, truth, title=title)
     files = seal(path for key, path in paths.items() if key != "json")
     # The JSON comes last: its presence says that the case is complete.
-    data = {"id": case.id, "settings": settings, "inputs": inputs, "files": files, "summary": row, **found.to_dict()}
-    write_json(paths["json"], data)
+    data = {"id": case.id, "settings": settings, "inputs": inputs, "files": files, "summary": row}
+    told = found.to_dict()
+    if not job.keep_identifiers:  # a file of prompts, say, is told by its name alone
+        told["provenance"] = redact_all(told["provenance"])
+    data = plain(data | told)
+    write_json(paths["json"], data | {"seal": _seal_of(data)})
     progress(1.0, "done")
     return row
 

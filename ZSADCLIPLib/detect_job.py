@@ -10,12 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from . import __version__, detect_case
-from .atomic import clear_temporaries, content_hash
+from . import detect_case
+from .atomic import clear_temporaries
 from .errors import OutputError, UsageError, WeightsError
 from .executor import EXECUTION_FIELDS, Execution, execute
+from .itk_header import volume_hash
 from .lock import folder_lock
 from .progress import Progress, Report, quiet, silent
+from .version import data_version
 
 # What a result does not depend on; a folder of weights is only where they are.
 NOT_SETTINGS = {
@@ -116,7 +118,7 @@ class Detect(Execution):
                 execute(self, [self._item(case) for case in mine], self._settler(table, report), progress)
             finally:
                 clear_temporaries(self.output, is_ours)
-            write_summary(Path(self.output), [case.id for case in cases], (first, step), table)
+            write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
             result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
 
@@ -228,9 +230,9 @@ class Detect(Execution):
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, the version."""
+        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, code, embedded files."""
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
-        data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": __version__}
+        data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": data_version()}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
@@ -245,6 +247,6 @@ def _by_content(value: object) -> object:
     try:
         path = Path(value)
         # A plain word is a name even where a folder is called so; a folder of weights is given by a path.
-        return content_hash(path) if path.is_file() or (path.is_dir() and path.name != value) else value
+        return volume_hash(path) if path.is_file() or (path.is_dir() and path.name != value) else value
     except (OSError, ValueError):
         return value

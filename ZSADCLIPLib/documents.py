@@ -15,12 +15,18 @@ def parse_json(text: str | bytes) -> object:
     return data
 
 
-def within(data: object, largest: float = 100_000, layers: int = 200) -> bool:
-    """True when no number in the settings of a model is larger than models have, so that building it stays bounded."""
+def within(data: object, largest: float = 100_000, layers: int = 200, nested: int = 20) -> bool:
+    """True when the settings of a model are no deeper, and no number in them larger, than models have.
+
+    Building it stays bounded thus.
+    """
+    if isinstance(data, (dict, list, tuple)) and not nested:
+        return False
     if isinstance(data, dict):
         return all(
-            within(value, layers if str(key).endswith(("layers", "depth")) else largest) for key, value in data.items()
+            within(value, layers if str(key).endswith(("layers", "depth")) else largest, layers, nested - 1)
+            for key, value in data.items()
         )
     if isinstance(data, (list, tuple)):
-        return len(data) <= largest and all(within(value, largest) for value in data)
+        return len(data) <= largest and all(within(value, largest, layers, nested - 1) for value in data)
     return not isinstance(data, (int, float)) or -largest <= data <= largest

@@ -94,7 +94,7 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 
 def write_json(path: str | os.PathLike, data: object) -> None:
     """Write indented JSON, complete or not at all; NaN and infinity, which JSON lacks, become null."""
-    write_text(path, json.dumps(_plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    write_text(path, json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str] | None = None) -> None:
@@ -148,16 +148,16 @@ def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
     return array.astype(dtype)
 
 
-def _plain(data: object) -> object:
+def plain(data: object) -> object:
     """The same data in JSON's own types."""
     if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
+        return {str(key): plain(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)):
-        return [_plain(value) for value in data]
+        return [plain(value) for value in data]
     if isinstance(data, np.ndarray):
-        return _plain(data.tolist())
+        return plain(data.tolist())
     if isinstance(data, np.generic):
-        return _plain(data.item())
+        return plain(data.item())
     if isinstance(data, float) and not np.isfinite(data):
         return None
     return str(data) if isinstance(data, os.PathLike) else data

@@ -7,11 +7,13 @@ voxels than the data can hold. NRRD: teem.sourceforge.net/nrrd/format.html; Meta
 from __future__ import annotations
 
 import re
+import zlib
 from math import prod
 from pathlib import Path
 
+from .atomic import content_hash
 from .errors import InputError
-from .nifti_io import GZIP_RATIO
+from .nifti_io import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
 from .suffixes import split_suffix
 
 LONGEST_HEADER = 1 << 20  # bytes
@@ -31,6 +33,8 @@ INTEGERS[16] += "|signed short int|int16|int16_t|ushort|unsigned short|unsigned 
 INTEGERS[32] = "int|signed int|int32|int32_t|uint|unsigned int|uint32|uint32_t|float"
 INTEGERS[64] = "longlong|long long|long long int|signed long long|signed long long int|int64|int64_t|ulonglong"
 INTEGERS[64] += "|unsigned long long|unsigned long long int|uint64|uint64_t|double"
+META_BYTES = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
+TEXTS = ("txt", "text", "ascii", "hex")
 NRRD = {
     "type": "|".join(INTEGERS.values()),
     "dimension": r"\d",
@@ -40,7 +44,7 @@ NRRD = {
     "space directions": rf"{VECTORS}(?:\s+{VECTORS})*",
     "space origin": VECTORS,
     "measurement frame": rf"{VECTORS}(?:\s+{VECTORS})*",
-    "encoding": "raw|gzip|gz|txt|text|ascii|hex|bzip2|bz2",
+    "encoding": "raw|gzip|gz|txt|text|ascii|hex",
     "endian": "little|big",
     **dict.fromkeys(("spacings", "thicknesses", "axis mins", "axismins", "axis maxs", "axismaxs"), NUMBERS),
     **dict.fromkeys(("min", "max", "old min", "oldmin", "old max", "oldmax"), NUMBERS),
@@ -85,17 +89,47 @@ def check_header(path: Path) -> None:
         raise InputError(
             f"{path} claims {axes} axes of sizes {shape}; expected as many sizes as axes, at most 4, all positive"
         )
-    name = _data_name(fields)
-    held = path.stat().st_size - length
+    name, source = _data_name(fields), path
     if name:
-        held = _beside(path, name).stat().st_size
+        source, length = _beside(path, name), 0
     elif (not is_nrrd and not fields["elementdatafile"]) or split_suffix(path)[1] == ".nhdr":
         raise InputError(f"{path} does not say where its data are; save it again")
-    if prod(shape) > held * GZIP_RATIO:
+    claimed = prod(shape) * _voxel_bytes(fields)
+    held = source.stat().st_size - length
+    packed = int(fields.get("compresseddatasize", held))
+    room = held
+    if fields.get("encoding") in ("gzip", "gz") or fields.get("compresseddata", "").lower() == "true":
+        room = held * GZIP_RATIO
+        if UNCHECKED_BYTES < claimed <= room:
+            room = _unpacked_length(source, length, claimed)
+    elif fields.get("encoding") in TEXTS:  # a digit and a blank a voxel, or two digits a byte
+        room = held * (claimed // prod(shape)) if fields["encoding"] != "hex" else held
+    if claimed > room or packed > held:
         raise InputError(
-            f"{path} is truncated or damaged: its header claims {prod(shape)} voxels and the data of {held} bytes "
-            "cannot hold them; copy it again"
+            f"{path} is truncated or damaged: its header claims {prod(shape)} voxels of {claimed // prod(shape)} bytes and the "
+            f"data of {held} bytes cannot hold them; copy it again"
         )
+
+
+def _voxel_bytes(fields: dict[str, str]) -> int:
+    """Bytes of a voxel by the type of an NRRD or MetaImage header."""
+    if "type" in fields:
+        return next(bits for bits, names in INTEGERS.items() if fields["type"] in names.split("|")) // 8
+    kind = fields["elementtype"].removeprefix("MET_").removeprefix("U")
+    return META_BYTES[kind] * int(fields.get("elementnumberofchannels", 1))
+
+
+def _unpacked_length(source: Path, offset: int, enough: int) -> int:
+    """Bytes that compressed data hold, counted up to `enough` and thrown away."""
+    length, engine = 0, zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib's or gzip's frame
+    try:
+        with open(source, "rb") as file:
+            file.seek(offset)
+            while length < enough and (chunk := file.read(CHUNK // GZIP_RATIO)):
+                length += len(engine.decompress(chunk))
+    except (OSError, EOFError, zlib.error):
+        pass  # what was read until the damage counts
+    return length
 
 
 def header_and_data(path: Path) -> list[Path]:
@@ -110,6 +144,11 @@ def header_and_data(path: Path) -> list[Path]:
         return [path, _beside(path, name)] if (name := _data_name(fields)) else [path]
     except (OSError, InputError):
         return [path]
+
+
+def volume_hash(path: Path) -> str:
+    """SHA-256 of a volume's content, the data file beside a header behind that of the header; raises OSError."""
+    return ":".join(map(content_hash, header_and_data(path)))
 
 
 def _data_name(fields: dict[str, str]) -> str:
@@ -150,6 +189,7 @@ def _meta(path: Path, start: bytes) -> tuple[dict[str, str], int]:
     return _complete(path, fields, ("ndims", "dimsize", "elementtype", "elementdatafile")), at
 
 
+# Messages tell places and known names, never what a header holds: that may name a patient.
 def _add(path: Path, fields: dict[str, str], line: str, separator: str, known: dict[str, str]) -> None:
     _short(path, line, LONGEST_FIELD)
     name, found, value = line.partition(separator)
@@ -157,16 +197,18 @@ def _add(path: Path, fields: dict[str, str], line: str, separator: str, known: d
     extra = known is META and re.fullmatch(r"[^\x00-\x1f=]{1,80}", name)  # MetaImage lets programs add their own
     if not found or (name not in known and not extra) or name in fields:
         raise InputError(
-            f"{path} has the unknown or doubled header line {line[:40]!r}; save it again with another program"
+            f"{path} has an unknown or doubled header line behind its first {len(fields)} fields; save it again with another "
+            "program"
         )
     if not re.fullmatch(known.get(name, TEXT), value):
-        raise InputError(f"{path} has {name} {value[:40]!r}, which is not allowed there; save it again")
+        what = name if name in known else f"field {len(fields) + 1}"
+        raise InputError(f"{path} has a value of {what} that is not allowed there; save it again")
     fields[name] = value
 
 
 def _short(path: Path, line: str, longest: int) -> None:
     if len(line) > longest or "\0" in line:
-        raise InputError(f"{path} has a header line of {len(line)} characters, {line[:20]!r} ...; the file is damaged")
+        raise InputError(f"{path} has a header line of {len(line)} characters, or a zero in it; the file is damaged")
 
 
 def _complete(path: Path, fields: dict[str, str], needed: tuple[str, ...]) -> dict[str, str]:

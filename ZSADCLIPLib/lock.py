@@ -51,7 +51,8 @@ def _held(path: Path, shared: bool) -> Iterator[None]:
             raise OutputError(
                 f"cannot write to the folder {path.parent}: {error.strerror}; choose another one"
             ) from error
-        if not _lock_soon(handle, shared):
+        locks = _lock_soon(handle, shared)
+        if locks is False:
             holder = os.read(handle, 200).decode(errors="replace") or "unknown"
             os.close(handle)
             raise OutputError(
@@ -67,16 +68,17 @@ def _held(path: Path, shared: bool) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            if not shared or _lock(handle, shared=False):  # the last of several shards removes it
+            # The last of several shards removes it. Without locks nobody knows to be the last: it stays, and holds up nobody.
+            if locks and (not shared or _lock(handle, shared=False)):
                 path.unlink(missing_ok=True)
         os.close(handle)
 
 
-def _lock_soon(handle: int, shared: bool) -> bool:
-    """Try to lock; a shard waits a moment, since one that ends holds the lock alone while it tidies up."""
+def _lock_soon(handle: int, shared: bool) -> bool | None:
+    """`_lock`; a shard waits a moment, since one that ends holds the lock alone while it tidies up."""
     for _ in range(20 if shared else 1):
-        if _lock(handle, shared):
-            return True
+        if (locked := _lock(handle, shared)) is not False:
+            return locked
         time.sleep(0.1 if shared else 0)
     return False
 
@@ -89,8 +91,8 @@ def _is_still(path: Path, handle: int) -> bool:
     return (there.st_ino, there.st_dev) == (here.st_ino, here.st_dev)
 
 
-def _lock(handle: int, shared: bool) -> bool:
-    """Try to lock an open file; False when somebody else holds it."""
+def _lock(handle: int, shared: bool) -> bool | None:
+    """Try to lock an open file; False when somebody else holds it, None where the file system has no locks."""
     try:
         import fcntl
     except ImportError:
@@ -100,7 +102,7 @@ def _lock(handle: int, shared: bool) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        return True  # no locks on this file system
+        return None
     return True
 
 

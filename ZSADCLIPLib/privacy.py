@@ -49,6 +49,12 @@ def folders_below(source: str | os.PathLike) -> list[str]:
     return [os.path.join(place, "x") for place, _, _ in os.walk(source)]
 
 
+def printable(text: str) -> str:
+    """`text` as any file and terminal takes it: bytes that are no UTF-8 and control characters but line ends as escapes."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
 def _resolved(path: Path) -> Path:
     try:
         return path.resolve()

@@ -9,6 +9,7 @@ from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from .errors import InputError
 from .io import write_csv
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
@@ -54,36 +55,41 @@ class Table:
         self._file.close()
 
 
-def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], table: Table) -> None:
-    """Write OUTPUT/summary.csv; a shard writes OUTPUT/shards/I-of-N.csv, and the last one to finish the summary of all.
+def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], table: Table, key: str) -> None:
+    """Write OUTPUT/summary.csv; a shard writes OUTPUT/shards/I-of-N-KEY.csv, and the last one to finish the summary of all.
 
-    `ids` are those of the whole run, of which shard (i, n) has every n-th from i on.
+    `ids` are those of the whole run, of which shard (i, n) has every n-th from i on; only parts of the same settings, told by
+    `key`, make a summary. Raises InputError when another shard worked on other cases, some of which nobody may have.
     """
     i, n = shard
     if n == 1:
         table.write(output / "summary.csv")
         return
-    table.write(_part(output, i, n))
+    table.write(_part(output, i, n, key))
     with Table(len(ids)) as whole:
         for k in range(n):
-            if not _read_part(_part(output, k, n), ids[k::n], whole, k, n):
+            if not _read_part(_part(output, k, n, key), ids[k::n], whole, k, n):
                 return
         whole.write(output / "summary.csv")
 
 
-def _part(output: Path, i: int, n: int) -> Path:
-    return output / "shards" / f"{i + 1}-of-{n}.csv"
+def _part(output: Path, i: int, n: int, key: str) -> Path:
+    return output / "shards" / f"{i + 1}-of-{n}-{key}.csv"
 
 
 def _read_part(path: Path, ids: Sequence[str], whole: Table, first: int, step: int) -> bool:
-    """Put the rows of another shard into `whole`; False where it has not finished, or worked on other cases."""
+    """Put the rows of another shard into `whole`; False where it has not finished; raises as `write_summary`."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
             found = list(csv.DictReader(file))
     except OSError:
         return False
     if [row.get("id") for row in found] != list(ids):
-        return False
+        (path.parent.parent / "summary.csv").unlink(missing_ok=True)
+        raise InputError(
+            f"shard {first + 1}/{step} worked on other cases than this shard knows of: the inputs changed between their starts. "
+            "Run all shards again with --skip-existing; there is no summary until then"
+        )
     for n, row in enumerate(found):
         whole.put(first + n * step, row)
     return True

@@ -7,6 +7,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from . import __version__
+from .atomic import content_hash
 
 
 @lru_cache(maxsize=1)
@@ -17,3 +18,10 @@ def code_version() -> str:
         digest.update(path.relative_to(root).as_posix().encode() + b"\0")
         digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"
+
+
+@lru_cache(maxsize=1)
+def data_version() -> str:
+    """`code_version` with a digest of the embedded models as well."""
+    files = sorted((Path(__file__).resolve().parent / "data").rglob("*.safetensors"))
+    return f"{code_version()}+{hashlib.sha256(''.join(map(content_hash, files)).encode()).hexdigest()[:12]}"

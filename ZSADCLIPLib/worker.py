@@ -74,8 +74,11 @@ def main() -> int:
         return 0
     except Cancelled:
         return 0
-    except ZSADCLIPError as error:
-        emit({"fatal": {"kind": type(error).__name__, "message": str(error)}})
+    except Exception as error:
+        kind = type(error).__name__
+        if not isinstance(error, ZSADCLIPError):
+            kind, error = "ZSADCLIPError", f"unexpected {kind}: {error}"
+        emit({"fatal": {"kind": kind, "message": str(error)}})
         return 1
 
 
