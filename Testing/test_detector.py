@@ -54,6 +54,12 @@ def test_three_pixels_wide_and_one_slice_work(brain):
         assert found.map.shape == brain.array[cut].shape
 
 
+def test_a_volume_of_very_many_slices_is_refused_before_any_work():
+    detector = Detector(backbone(), load_adapter("vand:random", backbone()), image_size=64)
+    with pytest.raises(InputError, match="has 4097 axial slices; expected at most 4096"):
+        detector.detect(Volume(np.ones((1, 1, 4097), np.uint8), np.eye(4), "thin"))
+
+
 def test_blank_slices_are_scored_once(brain, monkeypatch):
     d, counted = detector(), []
     score = d.adapter.score

@@ -20,6 +20,7 @@ from .volume import Volume
 
 DEFAULT_SIZE = 240
 DEFAULT_QUANTILE = 0.995
+MOST_SLICES = 4096
 FAST_RUN = 8
 """Slices that share a box in fast mode: neighbours look alike, and a box each would leave nothing to batch."""
 
@@ -167,8 +168,16 @@ class Detector:
         return maps, scores
 
     def prepare(self, volume: Volume) -> tuple[SliceStack, np.ndarray, Fit]:
-        """The volume's slices, their 8-bit version (N, R, C), and how they fit the model's square."""
+        """The volume's slices, their 8-bit version (N, R, C), and how they fit the model's square.
+
+        Raises InputError for more than MOST_SLICES of them.
+        """
         stack = slice_volume(volume, self.plane)
+        if len(stack.array) > MOST_SLICES:  # each becomes a square of the model's size, whatever its own is
+            raise InputError(
+                f"{volume.name or 'the volume'} has {len(stack.array)} {self.plane} slices; expected at most {MOST_SLICES}: "
+                "choose another plane, or resample it"
+            )
         image = to_uint8(stack.array, self.intensity, self.window)
         resample = "bilinear" if self.adapter.method == "anovl" else "bicubic"
         return stack, image, Fit(image.shape[1:], stack.spacing[:2], self.image_size, resample)
