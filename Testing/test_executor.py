@@ -1,5 +1,6 @@
 """Cases spread over processes, shards and a Dask cluster: the same bytes, and whatever dies costs one case at most."""
 
+import contextlib
 import csv
 import errno
 import json
@@ -16,7 +17,7 @@ from small_models import VIT
 
 from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.devices import choose_device
-from ZSADCLIPLib.errors import OutputError, UsageError, WeightsError, ZSADCLIPError
+from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.lock import folder_lock, is_held
 from ZSADCLIPLib.progress import Cancelled
@@ -357,3 +358,21 @@ def test_any_error_while_a_worker_loads_ends_the_run_with_its_cause(data, tmp_pa
     with pytest.raises(ZSADCLIPError, match="unexpected|seed|random") as caught:
         job.run()
     assert "memory" not in str(caught.value)
+
+
+def test_shards_whose_inputs_changed_say_so_until_all_ran_again(data, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    content = (data / "in" / "c0.nii").read_bytes()
+    for name in "abcd":
+        (folder / f"{name}.nii").write_bytes(content)
+    shards = [detect(data, tmp_path / "out", folder, shard=f"{n}/2", skip_existing=True) for n in (1, 2)]
+    shards[0].run()
+    (folder / "aa.nii").write_bytes(content)
+    with pytest.raises(InputError, match="shard 1/2 worked on other cases"):
+        shards[1].run()
+    for shard in shards:
+        with contextlib.suppress(InputError):
+            shard.run()
+    with open(tmp_path / "out" / "summary.csv", newline="") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ["a", "aa", "b", "c", "d"]

@@ -92,7 +92,7 @@ class Detect(Execution):
         """
         from .intensity import check_mode
         from .io import expand_inputs
-        from .table import Table, write_summary
+        from .table import Table, forget_part, write_summary
 
         self.check_execution()
         self._batch()
@@ -114,6 +114,7 @@ class Detect(Execution):
 
         with folder_lock(self.output, self.shard), Table(len(mine)) as table:
             clear_temporaries(self.output, is_ours)
+            forget_part(Path(self.output), (first, step), self.key)
             try:
                 execute(self, [self._item(case) for case in mine], self._settler(table, report), progress)
             finally:

@@ -73,6 +73,11 @@ def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], tabl
         whole.write(output / "summary.csv")
 
 
+def forget_part(output: Path, shard: tuple[int, int], key: str) -> None:
+    """Remove what an earlier run of a shard left, so that the others do not take it for that of the run that begins."""
+    _part(output, *shard, key).unlink(missing_ok=True)
+
+
 def _part(output: Path, i: int, n: int, key: str) -> Path:
     return output / "shards" / f"{i + 1}-of-{n}-{key}.csv"
 
