@@ -291,6 +291,17 @@ def test_without_locks_the_first_to_end_does_not_stop_the_others(data, tmp_path,
         assert is_held(tmp_path)
 
 
+def test_shards_outlive_locks_that_do_not_reach_other_machines(data, tmp_path, monkeypatch):
+    """As with locks that each node of a cluster keeps to itself: every shard takes itself for the last one."""
+    import fcntl
+
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
+    with folder_lock(tmp_path, "1/2") as token:
+        assert detect(data, tmp_path, shard="2/2").run()["failed"] == 0
+        assert is_held(tmp_path, token, "1/2") and is_held(tmp_path, shard="1/2")
+        assert not is_held(tmp_path, shard="2/2")
+
+
 def test_one_run_at_a_time_on_an_output_folder(data, tmp_path):
     with folder_lock(tmp_path), pytest.raises(OutputError, match="another run .process"):
         detect(data, tmp_path).run()
@@ -376,3 +387,17 @@ def test_shards_whose_inputs_changed_say_so_until_all_ran_again(data, tmp_path):
             shard.run()
     with open(tmp_path / "out" / "summary.csv", newline="") as file:
         assert [row["id"] for row in csv.DictReader(file)] == ["a", "aa", "b", "c", "d"]
+
+
+@pytest.mark.parametrize("shard", [None, "1/1"])
+def test_a_case_that_was_given_up_elsewhere_writes_nothing_into_the_next_run(data, tmp_path, shard):
+    """As a task that runs on in a cluster after its client was killed."""
+    source, out = data / "in" / "c0.nii", tmp_path / "out"
+    old = detect(data, out, source, threshold="0.1", patience=0.0, shard=shard)
+    with folder_lock(out, shard) as token:
+        item = {"id": "c0", "image": str(source), "mask": None, "settings": old.key, "run": token}
+    detector = old.load(0)
+    with folder_lock(out, shard):
+        row = old.one(lambda: detector, item, lambda *_: None)
+        assert row["status"] == "failed" and "holds another run by now" in row["error"]
+    assert not old.paths("c0")["json"].exists()

@@ -166,12 +166,16 @@ def test_an_output_folder_that_vanishes_is_not_made_anew(one, monkeypatch):
 def test_lost_shares_and_removed_files_are_told_apart(tmp_path):
     out, folder = tmp_path / "out", tmp_path / "in"
     folder.mkdir()
+
+    def held():
+        return is_held(out)
+
     with folder_lock(out):
-        assert detect_case.is_lost(None, folder / "a.nii", out)  # an empty mount point
+        assert detect_case.is_lost(None, folder / "a.nii", held)  # an empty mount point
         (folder / "b.nii").write_text("x")
-        assert not detect_case.is_lost(FileNotFoundError(errno.ENOENT, "gone"), folder / "a.nii", out)
-        assert detect_case.is_lost(ValueError(), tmp_path / "nowhere" / "a.nii", out)
-    assert detect_case.is_lost(None, folder / "b.nii", out)
+        assert not detect_case.is_lost(FileNotFoundError(errno.ENOENT, "gone"), folder / "a.nii", held)
+        assert detect_case.is_lost(ValueError(), tmp_path / "nowhere" / "a.nii", held)
+    assert detect_case.is_lost(None, folder / "b.nii", held)
 
 
 def test_errors_of_a_case_name_no_folder(one):

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .errors import DependencyError, UsageError, ZSADCLIPError
-from .executor import DIED, LATE, Execution, Settle, cores, failed, set_threads
+from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, set_threads
 from .progress import Cancelled, Progress
 
 GPU = "GPU"
@@ -135,7 +135,8 @@ def _work(job: Execution, item: dict) -> dict:
                 raise _TimeOut
 
         # A case that hangs inside a library cannot be asked to stop: its process ends, and the nanny starts another.
-        last = threading.Timer(2 * limit + 60, os._exit, (1,)) if limit else None
+        spare = 60.0 if job.key in _LOADED else 60.0 + LOAD_SECONDS
+        last = threading.Timer(2 * limit + spare, os._exit, (1,)) if limit else None
         if last:
             last.start()
         try:

@@ -36,13 +36,17 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
     if job.skip_existing and (row := stored(job, case, item["settings"])) is not None:
         return {**row, "kept": True}
     detector, began, pause = state(), time.monotonic(), 0.5
+
+    def held() -> bool:
+        return is_held(job.output, item.get("run", ""), job.shard)
+
     while True:
         try:
-            return _detect(job, detector, case, item["settings"], progress)
+            return _detect(job, detector, case, item["settings"], progress, held)
         except Cancelled:
             raise
         except Exception as error:
-            if is_lost(error, case.image, job.output) and time.monotonic() - began < job.patience:
+            if is_lost(error, case.image, held) and time.monotonic() - began < job.patience:
                 progress(0.0, "waiting for a share that is gone")
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
@@ -63,15 +67,15 @@ def _discreet(job, case: Case, text: str) -> str:
     return printable(text)
 
 
-def is_lost(error: BaseException | None, image: Path, output: str | os.PathLike) -> bool:
-    """True when an error comes from a share that went away with the input or the output."""
+def is_lost(error: BaseException | None, image: Path, held: Callable[[], bool]) -> bool:
+    """True when an error comes from a share that went away with the input, or with the output, which `held` tells."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in LOST:
             return True
         error = error.__cause__ or error.__context__
     try:
         # A share that is gone leaves its empty mount point; a file that was removed leaves its neighbours.
-        return not is_held(output) or not image.parent.is_dir() or not any(os.scandir(image.parent))
+        return not held() or not image.parent.is_dir() or not any(os.scandir(image.parent))
     except OSError:
         return True
 
@@ -101,11 +105,10 @@ def _seal_of(data: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dict:
+def _detect(job, detector, case: Case, settings: str, progress: Progress, held: Callable[[], bool]) -> dict:
     from .io import plain, read_mask, read_volume, write_json, write_volume
 
-    if not is_held(job.output):
-        raise OutputError(f"the output folder {job.output} is gone; is its share still connected?")
+    _check_held(job, held)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
     volume = read_volume(case.image)
     _check_space(job.output, volume.array.size)
@@ -126,8 +129,7 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dic
     if truth is not None:
         row |= _against(found, truth)
     progress(0.92, "writing")
-    if not is_held(job.output):
-        raise OutputError(f"the output folder {job.output} is gone; is its share still connected?")
+    _check_held(job, held)
     try:
         paths["json"].unlink(missing_ok=True)  # from here on the old result is not complete any more
     except OSError as error:
@@ -150,6 +152,17 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress) -> dic
     write_json(paths["json"], data | {"seal": _seal_of(data)})
     progress(1.0, "done")
     return row
+
+
+def _check_held(job, held: Callable[[], bool]) -> None:
+    """Raise OutputError unless the folder is there, and this run's."""
+    if not held():
+        what = (
+            "holds another run by now"
+            if is_held(job.output, shard=job.shard)
+            else "is gone; is its share still connected?"
+        )
+        raise OutputError(f"the output folder {job.output} {what}")
 
 
 def _check_space(folder: str | os.PathLike, voxels: int) -> None:

@@ -112,11 +112,11 @@ class Detect(Execution):
         def is_ours(stem: str) -> bool:
             return any(stem.removesuffix(end) in ids for end in ENDINGS)
 
-        with folder_lock(self.output, self.shard), Table(len(mine)) as table:
+        with folder_lock(self.output, self.shard) as token, Table(len(mine)) as table:
             clear_temporaries(self.output, is_ours)
             forget_part(Path(self.output), (first, step), self.key)
             try:
-                execute(self, [self._item(case) for case in mine], self._settler(table, report), progress)
+                execute(self, [self._item(case, token) for case in mine], self._settler(table, report), progress)
             finally:
                 clear_temporaries(self.output, is_ours)
             write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
@@ -145,9 +145,9 @@ class Detect(Execution):
 
         return settle
 
-    def _item(self, case) -> dict:
+    def _item(self, case, token: str) -> dict:
         mask = str(case.mask) if case.mask else None
-        return {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key}
+        return {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key, "run": token}
 
     def _batch(self) -> int | None:
         if self.batch_size == "auto":

@@ -24,6 +24,7 @@ Settle = Callable[[int, dict], None]
 """Called once for every item with its position and its row, in the order of finishing."""
 EXECUTORS = ("local", "dask")
 DIED = "the worker process died each time on this case; it may need more memory than there is, or crash a library"
+LOAD_SECONDS = 900.0  # a model that takes longer to load than this and the time-out will not come
 LATE = "the case took longer than the time-out of {:g} s; give more time, or look at the file"
 
 

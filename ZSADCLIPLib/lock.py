@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -19,11 +20,11 @@ NAME = ".zsadclip.lock"
 
 
 @contextmanager
-def folder_lock(folder: str | os.PathLike, shard: str | None = None) -> Iterator[None]:
+def folder_lock(folder: str | os.PathLike, shard: str | None = None) -> Iterator[str]:
     """Hold `folder` for one run, or with `shard` "I/N" for one of its shards; the folder is made.
 
-    Shards of one output run side by side, but not beside a whole run. Raises OutputError when another run holds it, or
-    when the folder cannot be written to.
+    Gives a token for `is_held`. Shards of one output run side by side, but not beside a whole run. Raises OutputError when
+    another run holds it, or when the folder cannot be written to.
     """
     folder = Path(folder)
     try:
@@ -31,19 +32,32 @@ def folder_lock(folder: str | os.PathLike, shard: str | None = None) -> Iterator
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     with ExitStack() as stack:
+        tokens = [stack.enter_context(_held(_own(folder, shard), shared=False))]
         if shard:
-            stack.enter_context(_held(folder / f".zsadclip-{shard.replace('/', '-of-')}.lock", shared=False))
-        stack.enter_context(_held(folder / NAME, shared=bool(shard)))
-        yield
+            stack.enter_context(_held(folder / NAME, shared=True))
+        yield tokens[0]
 
 
-def is_held(folder: str | os.PathLike) -> bool:
-    """True while a run holds `folder`; False also when the share it lies on is gone."""
-    return Path(folder, NAME).is_file()
+def is_held(folder: str | os.PathLike, token: str = "", shard: str | None = None) -> bool:
+    """True while a run or shard holds `folder`, with a `token` only while that one does; False also when its share is gone.
+
+    A worker of a run that was given up elsewhere may live on: by the token it knows that the folder is another's now. A
+    shard is known by its own file, since the shared one may go early where locks do not reach other machines.
+    """
+    own = _own(Path(folder), shard)
+    try:
+        return token in own.read_text("utf-8") if token else own.is_file()
+    except (OSError, ValueError):
+        return False
+
+
+def _own(folder: Path, shard: str | None) -> Path:
+    """The file that one run or one shard alone holds."""
+    return folder / (f".zsadclip-{shard.replace('/', '-of-')}.lock" if shard else NAME)
 
 
 @contextmanager
-def _held(path: Path, shared: bool) -> Iterator[None]:
+def _held(path: Path, shared: bool) -> Iterator[str]:
     while True:
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
@@ -53,7 +67,7 @@ def _held(path: Path, shared: bool) -> Iterator[None]:
             ) from error
         locks = _lock_soon(handle, shared)
         if locks is False:
-            holder = os.read(handle, 200).decode(errors="replace") or "unknown"
+            holder = os.read(handle, 200).decode(errors="replace").partition("\n")[0] or "unknown"
             os.close(handle)
             raise OutputError(
                 f"another run ({holder}) is writing to {path.parent}; wait for it, or choose another folder"
@@ -61,11 +75,14 @@ def _held(path: Path, shared: bool) -> Iterator[None]:
         if _is_still(path, handle):
             break
         os.close(handle)  # its holder ended and removed it between our opening and locking
+    token = ""  # none where it cannot be written, on a full disk, or where another run may overwrite it
     try:
-        with suppress(OSError):  # a full disk
+        with suppress(OSError):
             os.ftruncate(handle, 0)
-            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}".encode())
-        yield
+            secret = uuid.uuid4().hex
+            os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n{secret}".encode())
+            token = secret if locks else ""
+        yield token
     finally:
         with suppress(OSError):
             # The last of several shards removes it. Without locks nobody knows to be the last: it stays, and holds up nobody.

@@ -19,10 +19,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from . import errors
-from .executor import DIED, LATE, Execution, Settle, cores, failed
+from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed
 from .progress import Progress
 
-LOAD_SECONDS = 900.0  # a model that takes longer to load than this and the time-out will not come
 STILLBORN = 3
 HEARTBEAT = 0.2
 GRACE = 5.0

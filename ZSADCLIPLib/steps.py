@@ -83,7 +83,7 @@ class Steps(Execution):
             row = failed(item, describe(error))
         else:
             row = {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
-        if (row["error"] or row["failed"]) and self.home and not is_held(self.home):
+        if (row["error"] or row["failed"]) and self.home and not is_held(self.home, shard=self.shard):
             return self.one(state, item, progress)
         return row
 
@@ -93,7 +93,7 @@ class Steps(Execution):
         Raises OutputError when it does not come back.
         """
         began = time.monotonic()
-        while self.home and not is_held(self.home):
+        while self.home and not is_held(self.home, shard=self.shard):
             if time.monotonic() - began >= self.patience:
                 raise OutputError(f"the output folder {self.home} is gone; is its share still connected?")
             progress(0.0, "waiting for a share that is gone")
