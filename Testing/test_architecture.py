@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "ZSADCLIPLib"
 FILES = sorted(ENGINE.rglob("*.py"))
 LEVELS = [
-    ["errors", "progress", "suffixes", "volume", "atomic", "lock", "privacy", "documents", "version"],
+    ["errors", "progress", "suffixes", "folders", "volume", "atomic", "lock", "privacy", "documents", "version"],
     [
         "io",
         "itk_io",

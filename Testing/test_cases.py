@@ -67,6 +67,49 @@ def test_results_are_not_taken_for_input(tree):
     assert ids(expand_inputs([root])) == ["x", "y_mask"]
 
 
+def test_half_written_results_are_not_taken_for_input(tree):
+    """A run that was killed between the map and the JSON, its output within its input."""
+    names = ("x.nii", "z.nii", "out/x_anomaly.nii.gz", "out/x_mask.nii.gz", "out/y_anomaly.nii", "out/z_mask.nii")
+    root = tree(*names)
+    assert ids(expand_inputs([root], output=root / "out")) == ["x", "z", "y_anomaly", "z_mask"]
+    assert len(expand_inputs([root])) == len(expand_inputs([root], output=root)) == len(names)
+
+
+def test_a_mask_without_a_map_is_the_users(tree):
+    root = tree("x.nii", "x_mask.nii.gz")
+    assert ids(expand_inputs([root], output=root)) == ["x", "x_mask"]
+
+
+def test_links_to_folders_are_followed_once(tree):
+    root = tree("in/a.nii", "elsewhere/deep/b.nii")
+    (root / "in" / "link").symlink_to(root / "elsewhere")
+    (root / "elsewhere" / "back").symlink_to(root / "in")
+    assert ids(expand_inputs([root / "in"])) == ["a", "b"]
+    (root / "in" / "self").symlink_to(root / "in")
+    (root / "in" / "again").symlink_to(root / "elsewhere" / "deep")
+    assert ids(expand_inputs([root / "in"])) == ["a", "b"]
+
+
+def test_dicom_files_beside_volumes_are_said(tree):
+    root = tree(
+        "p1/a.nii", "p1/IM001.dcm", "p2/b.nii", "p2/0001", "p3/c.nii", "p3/notes.txt", "p4/d.nii.gz", "p4/1.2.840.1"
+    )
+    for name in ("p2/0001", "p3/notes.txt", "p4/1.2.840.1"):
+        (root / name).write_bytes(bytes(128) + b"DICM")
+    said = []
+    assert ids(expand_inputs([root], report=said.append)) == ["a", "b", "c", "d"]
+    assert [event["event"] for event in said] == ["note"] and "DICOM files in 3 folders" in said[0]["text"]
+    assert "p1" not in said[0]["text"]
+    expand_inputs([root / "p1"], keep_identifiers=True, report=said.append)
+    assert f"DICOM files in 1 folder ({root / 'p1'}) lie beside" in said[1]["text"]
+
+
+def test_globs_leave_results_out(tree):
+    root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json")
+    assert ids(expand_inputs([f"{root}/*"])) == ["x"]
+    assert ids(expand_inputs([root / "x_mask.nii.gz"])) == ["x_mask"]
+
+
 def test_naming_a_volume_twice_is_one_case(tree):
     root = tree("a.nii")
     assert ids(expand_inputs([root / "a.nii", root, f"{root}/*.nii"])) == ["a"]

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -393,7 +394,7 @@ def test_shards_whose_inputs_changed_say_so_until_all_ran_again(data, tmp_path):
 def test_a_case_that_was_given_up_elsewhere_writes_nothing_into_the_next_run(data, tmp_path, shard):
     """As a task that runs on in a cluster after its client was killed."""
     source, out = data / "in" / "c0.nii", tmp_path / "out"
-    old = detect(data, out, source, threshold="0.1", patience=0.0, shard=shard)
+    old = detect(data, out, source, threshold="0.1", patience=600.0, shard=shard)
     with folder_lock(out, shard) as token:
         item = {"id": "c0", "image": str(source), "mask": None, "settings": old.key, "run": token}
     detector = old.load(0)
@@ -401,3 +402,118 @@ def test_a_case_that_was_given_up_elsewhere_writes_nothing_into_the_next_run(dat
         row = old.one(lambda: detector, item, lambda *_: None)
         assert row["status"] == "failed" and "holds another run by now" in row["error"]
     assert not old.paths("c0")["json"].exists()
+
+
+def test_a_result_never_takes_the_place_of_an_input(data, tmp_path):
+    content = (data / "in" / "c0.nii").read_bytes()
+    for name in ("x.nii", "X_mask.nii.gz"):
+        (tmp_path / name).write_bytes(content)
+    for inputs, changes, word in (
+        ([tmp_path], {}, "X_mask.nii.gz"),
+        ([tmp_path / "x.nii"], {"brain_mask": str(tmp_path / "X_mask.nii.gz")}, "X_mask.nii.gz"),
+    ):
+        with pytest.raises(UsageError, match=word):
+            detect(data, tmp_path, *inputs, **changes).run()
+    (tmp_path / "summary.csv").write_text("id,image\none,x.nii\n")
+    with pytest.raises(UsageError, match=r"place of summary\.csv, which is read; choose another output folder"):
+        detect(data, tmp_path, tmp_path / "summary.csv").run()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["X_mask.nii.gz", "summary.csv", "x.nii"]
+    assert detect(data, tmp_path, tmp_path / "x.nii").run()["failed"] == 0
+
+
+def test_an_output_inside_the_input_is_begun_again_after_a_kill(data, tmp_path):
+    (tmp_path / "a.nii").write_bytes((data / "in" / "c0.nii").read_bytes())
+    job = detect(data, tmp_path / "results", tmp_path, skip_existing=True)
+    assert job.run()["cases"] == 1
+    before = bytes_of(tmp_path / "results", ("summary.csv",))
+    job.paths("a")["json"].unlink()
+    assert job.run() == {"cases": 1, "failed": 0, "skipped": 0, "output": str(tmp_path / "results")}
+    assert bytes_of(tmp_path / "results", ("summary.csv",)) == before
+
+
+def test_a_stopped_run_leaves_no_old_summary(data, tmp_path):
+    job = detect(data, tmp_path)
+    assert job.run()["failed"] == 0
+
+    def stop_at_the_third(fraction, text):
+        if fraction > 0.5:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        replace(job, threshold="0.2").run(stop_at_the_third)
+    assert not (tmp_path / "summary.csv").exists()
+    assert detect(data, tmp_path, skip_existing=True).run()["skipped"] < 5
+
+    def stop(event):
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        detect(data, tmp_path, skip_existing=True).run(report=stop)
+    assert (tmp_path / "summary.csv").is_file()  # still true: nothing was written
+
+
+def test_temporary_files_of_other_shards_stay(data, tmp_path):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    for name in ("x", "x_mask"):
+        write_volume(folder / f"{name}.nii", Volume(np.ones((8, 8, 2), np.int16), np.eye(4)))
+    out.mkdir()
+    ours = [".x_mask.0123456789ab.tmp.nii.gz", ".x.0123456789ab.tmp.json"]
+    others = [".x_mask.0123456789ab.tmp.json", ".x_mask_mask.0123456789ab.tmp.nii.gz", ".summary.0123456789ab.tmp.csv"]
+    for name in ours + others:
+        (out / name).write_text("x")
+    shard = detect(data, out, folder, shard="1/2")
+    assert shard.run()["cases"] == 1
+    assert {p.name for p in out.iterdir() if ".tmp" in p.name} == set(others)
+    detect(data, out, folder).run()
+    assert not [p for p in out.iterdir() if ".tmp" in p.name]
+
+
+def test_a_whole_run_clears_the_parts_of_shards(data, tmp_path):
+    shards = tmp_path / "shards"
+    for n in (1, 2):
+        detect(data, tmp_path, shard=f"{n}/2").run()
+    key = detect(data, tmp_path).key
+    parts = [f"{n}-of-2-{key}.csv" for n in (1, 2)]
+    temporary = [f".{name.removesuffix('.csv')}.0123456789ab.tmp.csv" for name in parts]
+    for name in temporary:
+        (shards / name).write_text("half")
+    detect(data, tmp_path, shard="1/2", skip_existing=True).run()
+    assert sorted(p.name for p in shards.iterdir()) == sorted([*parts, temporary[1]])
+    (shards / "mine.csv").write_text("")
+    detect(data, tmp_path, skip_existing=True).run()
+    assert [p.name for p in shards.iterdir()] == ["mine.csv"]
+    (shards / "mine.csv").unlink()
+    detect(data, tmp_path, skip_existing=True).run()
+    assert not shards.exists()
+
+
+def test_results_depend_on_weights_found_by_name_that_nothing_pins(data, tmp_path):
+    from ZSADCLIPLib.backbones.registry import BACKBONES
+
+    job = detect(data, "out", backbone="PMC-CLIP", weights=None, weights_dir=str(tmp_path))
+    with pytest.raises(WeightsError, match="weights of PMC-CLIP are missing"):
+        _ = job.key
+    for name in BACKBONES["PMC-CLIP"].files:
+        (tmp_path / name).write_bytes(b"one")
+    before = replace(job).key
+    assert before == replace(job).key
+    (tmp_path / "text_encoder.pth").write_bytes(b"two")
+    assert replace(job).key != before
+
+
+def test_weights_whose_share_comes_back_are_waited_for(data, tmp_path):
+    job, calls = detect(data, tmp_path, data / "in" / "c0.nii", patience=30.0), []
+    loaded = job.load(0)
+
+    def state():
+        calls.append(1)
+        if len(calls) < 3:
+            raise WeightsError("cannot read the weights") from OSError(errno.ESTALE, "Stale file handle")
+        return loaded
+
+    item = {"id": "c0", "image": str(data / "in" / "c0.nii"), "mask": None, "settings": job.key}
+    with folder_lock(tmp_path):
+        assert job.one(state, item, lambda *_: None)["status"] == "done" and len(calls) == 3
+        calls.clear()
+        with pytest.raises(WeightsError):
+            replace(job, patience=0.0).one(state, item, lambda *_: None)

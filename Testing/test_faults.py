@@ -71,9 +71,9 @@ def test_what_killed_writers_left_is_cleared_but_nothing_else(tmp_path):
     others = [".b.0123456789ab.tmp.png", ".a.tmp.json", "a.json", ".a.0123456789AB.tmp.json"]
     for name in ours + others:
         (tmp_path / name).write_text("x")
-    assert clear_temporaries(tmp_path, lambda stem: stem in ("a", "a_anomaly")) == 2
+    assert clear_temporaries(tmp_path, lambda name: name in ("a.json", "a_anomaly.nii.gz")) == 2
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(others)
-    assert clear_temporaries(tmp_path / "gone", lambda stem: True) == 0
+    assert clear_temporaries(tmp_path / "gone", lambda name: True) == 0
 
 
 def test_a_temporary_name_is_recognised_as_such(tmp_path):

@@ -152,6 +152,9 @@ class Bar:
 def _report(event: dict) -> None:
     from tqdm import tqdm
 
+    if event["event"] == "note":
+        tqdm.write(f"note: {event['text']}", file=sys.stderr)
+        return
     status, detail = event["status"], ""
     if status == "failed":
         detail = event["error"]

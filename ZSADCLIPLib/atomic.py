@@ -15,7 +15,7 @@ from pathlib import Path
 from .errors import OutputError, UsageError
 from .suffixes import split_suffix
 
-TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?:\.nii\.gz|\.[^.]*)?")
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.nii\.gz|\.[^.]*|)")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
 LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
 BLOCK = 1 << 20
@@ -63,12 +63,12 @@ def put_in_place(temporary: Path, path: Path) -> None:
 
 
 def clear_temporaries(folder: str | os.PathLike, ours: Callable[[str], bool]) -> int:
-    """Remove what writers that were killed left in `folder`, where `ours(stem of the wanted file)`; returns how many."""
+    """Remove what writers that were killed left in `folder`, where `ours(name of the wanted file)`; returns how many."""
     try:
         names = [entry.name for entry in os.scandir(folder)]
     except OSError:
         return 0
-    found = [name for name in names if (match := TEMPORARY.fullmatch(name)) and ours(match["stem"])]
+    found = [name for name in names if (match := TEMPORARY.fullmatch(name)) and ours(match["stem"] + match["suffix"])]
     for name in found:
         _remove(Path(folder, name))
     return len(found)

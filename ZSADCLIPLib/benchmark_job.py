@@ -115,10 +115,10 @@ class Benchmark(Execution):
 
     def _tidy(self) -> None:
         """Remove what the writers of a killed run left behind; below these folders everything is the benchmark's own."""
-        clear_temporaries(self.output, lambda stem: stem in OWN_FILES)
+        clear_temporaries(self.output, lambda name: name.partition(".")[0] in OWN_FILES)
         for name in OWN_FOLDERS:
             for place, _, _ in os.walk(Path(self.output) / name):
-                clear_temporaries(place, lambda stem: True)
+                clear_temporaries(place, lambda name: True)
         clear_unfinished(Path(self.output) / "features")
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:

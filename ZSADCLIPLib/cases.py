@@ -6,18 +6,21 @@ import csv
 import glob
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .errors import DependencyError, InputError
+from .folders import walk
 from .privacy import DIGITS, pseudonym
+from .progress import Report, quiet
 from .suffixes import VOLUMES, is_dicom, split_suffix
 
 MANIFEST = ".csv"
 LONGEST_ID = 100
 RESULTS = ("_anomaly", "_mask")
+SUMMARY = "summary.csv"
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 SHOWN = 5  # missing files named in one message
 
@@ -32,26 +35,31 @@ class Case:
 
 
 def expand_inputs(
-    inputs: Sequence[str | os.PathLike] | str | os.PathLike, keep_identifiers: bool = False
+    inputs: Sequence[str | os.PathLike] | str | os.PathLike,
+    keep_identifiers: bool = False,
+    output: str | os.PathLike | None = None,
+    report: Report = quiet,
 ) -> list[Case]:
     """The cases that files, folders, globs and manifests name, in the order given and sorted within each.
 
-    A folder gives the volumes in it and below it; a folder of DICOM files is one case; results written next to their
-    JSON are left out. A manifest is a CSV with the columns id, image and, if wanted, mask; relative paths are relative to
-    it. A volume named twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a digest of their
-    folder's name, then by a number, and the id of a DICOM series is a digest of its SeriesInstanceUID. With
-    `keep_identifiers` the names of the folders themselves are used. Raises InputError naming what is missing or cannot be
-    a case.
+    A folder gives the volumes in it and below it, links to folders included; a folder of DICOM files is one case, and
+    `report` is told of DICOM files beside volumes, which are left out. Results are left out, too: those next to their JSON
+    and, in the folder `output`, maps and masks of these cases whose run was killed before it wrote one. A manifest is a CSV
+    with the columns id, image and, if wanted, mask; relative paths are relative to it. A volume named twice is one case.
+    Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a digest of their folder's name, then by a number, and the id
+    of a DICOM series is a digest of its SeriesInstanceUID. With `keep_identifiers` the names of the folders themselves are
+    used. Raises InputError naming what is missing or cannot be a case.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
     cases: dict[tuple, Case] = {}
-    missing = []
+    missing: list[str] = []
+    beside: list[Path] = []
     for given in inputs:
         path = Path(given).expanduser()
         if "\0" in str(path):
             raise InputError(f"{str(path)!r} cannot be the name of a file")
-        found = list(_expand(path))
+        found = list(_expand(path, beside))
         if not found:
             missing.append(f"{given} ({'holds no volume' if path.exists() else 'not found'})")
         for case in found:
@@ -63,12 +71,21 @@ def expand_inputs(
         )
     if not cases:
         raise InputError("no input given; name a volume, a folder, a glob or a manifest .csv")
-    return _unique(list(cases.values()), keep_identifiers)
+    if beside:
+        where = f"{len(beside)} folder{'s' if len(beside) > 1 else ''}"
+        where += f" ({_listed(list(map(str, beside)))})" if keep_identifiers else ""
+        text = (
+            f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
+        )
+        report({"event": "note", "text": text})
+    named = _unique(list(cases.values()), keep_identifiers)
+    half = _half_written(named, Path(output)) if output is not None else set()
+    return _unique([case for case in cases.values() if case.image not in half], keep_identifiers) if half else named
 
 
-def _expand(path: Path) -> Iterable[Case]:
+def _expand(path: Path, beside: list[Path]) -> Iterable[Case]:
     if path.is_dir():
-        return _in_folder(path)
+        return _in_folder(path, beside)
     if path.is_file():
         suffix = split_suffix(path)[1]
         if suffix == MANIFEST:
@@ -82,24 +99,44 @@ def _expand(path: Path) -> Iterable[Case]:
     if glob.has_magic(str(path)):
         hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))
         # A glob such as data/* also meets notes and tables, which nobody meant.
-        return [case for hit in hits if hit.is_dir() or split_suffix(hit)[1] in VOLUMES for case in _expand(hit)]
+        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in VOLUMES and not _is_result(hit)))
+        return [case for hit in meant for case in _expand(hit, beside)]
     return []
 
 
-def _in_folder(folder: Path) -> Iterable[Case]:
-    for place, folders, names in os.walk(folder, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        files = [Path(place, name) for name in sorted(names) if not name.startswith(".")]
+def _in_folder(folder: Path, beside: list[Path]) -> Iterable[Case]:
+    for place, names in walk(folder):
+        files = [place / name for name in names if not name.startswith(".")]
         volumes = [file for file in files if split_suffix(file)[1] in VOLUMES and not _is_result(file)]
         if volumes:
             yield from map(_case, volumes)
-        elif any(file.is_file() and is_dicom(file) for file in files):
-            yield Case(Path(place).resolve().name, Path(place))  # the name is replaced by `_unique`
+            # Tables and pictures beside many volumes need not be opened to know that they are not DICOM.
+            files = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
+        if any(file.is_file() and is_dicom(file) for file in files):
+            if volumes:
+                beside.append(place)
+            else:
+                yield Case(place.resolve().name, place)  # the name is replaced by `_unique`
 
 
-def refuse(error: OSError) -> None:
-    """Raise InputError for a folder that cannot be listed: its cases would be missing without a word."""
-    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}; is its share connected?") from error
+def _half_written(cases: list[Case], output: Path) -> set[Path]:
+    """Maps and masks of other cases in the output folder. A map is written first, so a mask without one is the user's."""
+    here, places = os.path.realpath(output), {}
+
+    def is_here(path: Path) -> bool:
+        if path.parent not in places:
+            places[path.parent] = os.path.realpath(path.parent) == here
+        return places[path.parent]
+
+    stems = defaultdict(set)
+    for case in cases:
+        if is_here(case.image):
+            stems[split_suffix(case.image)[0]].add(case.image)
+    found: set[Path] = set()
+    for case in cases if stems else ():
+        if maps := stems.get(case.id + RESULTS[0]):
+            found |= maps | stems.get(case.id + RESULTS[1], set())
+    return found
 
 
 def _in_manifest(path: Path) -> list[Case]:

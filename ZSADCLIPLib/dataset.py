@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .cases import refuse, safe_ids
+from .cases import safe_ids
 from .errors import InputError, UsageError
+from .folders import walk
 from .intensity import brain_mask
 from .io import read_mask, read_volume
 from .labels import label_rule
@@ -69,13 +70,12 @@ def find_records(
         raise UsageError(f"unknown channel {channel!r}; choose one of {', '.join(CHANNELS)}")
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     facts: dict[str, dict[str, str]] = {}
-    for place, folders, names in os.walk(path, onerror=refuse):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+    for place, names in walk(path):
+        for name in names:
             facts_of_file = match_name(name)
             if facts_of_file:
                 case = facts_of_file["case"]
-                found[case][facts_of_file["kind"]].append(Path(place) / name)
+                found[case][facts_of_file["kind"]].append(place / name)
                 facts.setdefault(case, facts_of_file)
     records, wrong = [], []
     for case, kinds in sorted(found.items()):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .atomic import is_intact, seal
-from .cases import Case
+from .cases import SUMMARY, Case
 from .documents import parse_json
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
@@ -35,22 +35,26 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
     case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None)
     if job.skip_existing and (row := stored(job, case, item["settings"])) is not None:
         return {**row, "kept": True}
-    detector, began, pause = state(), time.monotonic(), 0.5
+    began, pause, detector = time.monotonic(), 0.5, None
 
     def held() -> bool:
         return is_held(job.output, item.get("run", ""), job.shard)
 
     while True:
         try:
+            detector = detector if detector is not None else state()
             return _detect(job, detector, case, item["settings"], progress, held)
         except Cancelled:
             raise
         except Exception as error:
-            if is_lost(error, case.image, held) and time.monotonic() - began < job.patience:
+            given_up = not held() and is_held(job.output, shard=job.shard)
+            if not given_up and is_lost(error, case.image, held) and time.monotonic() - began < job.patience:
                 progress(0.0, "waiting for a share that is gone")
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
                 continue
+            if detector is None:
+                raise
             kind = type(error).__name__ if isinstance(error, (ZSADCLIPError, OSError, MemoryError)) else "Unexpected"
             detail = str(error) or "out of memory"
             if kind == "Unexpected":
@@ -130,10 +134,12 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress, held: 
         row |= _against(found, truth)
     progress(0.92, "writing")
     _check_held(job, held)
-    try:
-        paths["json"].unlink(missing_ok=True)  # from here on the old result is not complete any more
-    except OSError as error:
-        raise OutputError(f"cannot replace {paths['json'].name}: {error.strerror}; check the folder") from error
+    # From here on the old result is not complete any more, nor is a summary of earlier runs true.
+    for path in (Path(job.output, SUMMARY), paths["json"]):
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise OutputError(f"cannot replace {path.name}: {error.strerror}; check the folder") from error
     write_volume(paths["map"], found.map, "float32")
     write_volume(paths["mask"], found.mask, "uint8")
     if "png" in paths:

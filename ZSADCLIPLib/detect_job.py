@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import ClassVar
 
 from . import detect_case
-from .atomic import clear_temporaries
+from .atomic import clear_temporaries, content_hash
+from .cases import SUMMARY
 from .errors import OutputError, UsageError, WeightsError
 from .executor import EXECUTION_FIELDS, Execution, execute
 from .itk_header import volume_hash
@@ -19,7 +21,7 @@ from .lock import folder_lock
 from .progress import Progress, Report, quiet, silent
 from .version import data_version
 
-# What a result does not depend on; a folder of weights is only where they are.
+# What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
 NOT_SETTINGS = {
     "inputs",
     "output",
@@ -31,7 +33,7 @@ NOT_SETTINGS = {
     "keep_identifiers",
 }
 UNWRITABLE = 3  # cases in a row that cannot be written end a run
-ENDINGS = ("_anomaly", "_mask", "")
+ENDINGS = ("_anomaly.nii.gz", "_anomaly.nii", "_mask.nii.gz", "_mask.nii", ".json", ".png")  # of a case's files
 
 
 @dataclass(frozen=True)
@@ -92,14 +94,15 @@ class Detect(Execution):
         """
         from .intensity import check_mode
         from .io import expand_inputs
-        from .table import Table, forget_part, write_summary
+        from .table import Table, forget_parts, write_summary
 
         self.check_execution()
         self._batch()
         check_mode(self.intensity, self.window)
-        cases = expand_inputs(self.inputs, self.keep_identifiers)
+        cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
+        self._spare_inputs(cases)
         first, step = self.part()
         mine = cases[first::step]
         if self.dry_run:
@@ -107,14 +110,15 @@ class Detect(Execution):
                 image = case.id if case.image.is_dir() and not self.keep_identifiers else case.image.name
                 report({"event": "case", "id": case.id, "status": "planned", "image": image})
             return {"cases": len(mine), "failed": 0, "skipped": 0, "output": self.output, "dry_run": True}
-        ids = {case.id for case in mine} | (set() if self.shard else {"summary"})  # which another shard may be writing
+        ids = {case.id for case in mine}
 
-        def is_ours(stem: str) -> bool:
-            return any(stem.removesuffix(end) in ids for end in ENDINGS)
+        def is_ours(name: str) -> bool:
+            # Another shard may be writing the summary.
+            return _is_of(name, ids) or (name == SUMMARY and not self.shard)
 
         with folder_lock(self.output, self.shard) as token, Table(len(mine)) as table:
             clear_temporaries(self.output, is_ours)
-            forget_part(Path(self.output), (first, step), self.key)
+            forget_parts(Path(self.output), (first, step) if self.shard else None, self.key)
             try:
                 execute(self, [self._item(case, token) for case in mine], self._settler(table, report), progress)
             finally:
@@ -122,6 +126,20 @@ class Detect(Execution):
             write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
             result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
+
+    def _spare_inputs(self, cases: list) -> None:
+        """Raise UsageError when a result would take the place of a file that the run reads."""
+        ids = {case.id.casefold() for case in cases}  # some file systems ignore case
+        here, places = os.path.realpath(self.output), {}
+        named = [*self.inputs, self.brain_mask, self.checkpoint, self.prompts, *self.reference]
+        for path in (*map(Path, filter(None, named)), *(p for c in cases for p in (c.image, c.mask) if p)):
+            if path.parent not in places:
+                places[path.parent] = os.path.realpath(path.parent) == here
+            name = path.name.casefold()
+            if places[path.parent] and path.is_file() and (_is_of(name, ids) or name == SUMMARY):
+                raise UsageError(
+                    f"a result would take the place of {path.name}, which is read; choose another output folder"
+                )
 
     def load(self, slot: int):
         """The detector, for `executor.execute`."""
@@ -231,10 +249,33 @@ class Detect(Execution):
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, code, embedded files."""
+        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, code, embedded files.
+
+        Raises WeightsError when files of the backbone are missing.
+        """
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
         data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": data_version()}
+        data |= {"files": files} if (files := self._unpinned()) else {}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+    def _unpinned(self) -> dict[str, str]:
+        """SHA-256 of the backbone's files that are found by name and whose content is not pinned; raises WeightsError."""
+        from .backbones.registry import BACKBONES
+        from .backbones.weights import locate
+
+        files = BACKBONES[self.backbone].files if self.backbone in BACKBONES and self.weights is None else {}
+        if all(sha for _, sha in files.values()):
+            return {}
+        return {
+            name: content_hash(path)
+            for name, path in locate(self.backbone, self.weights_dir).items()
+            if not files[name][1]
+        }
+
+
+def _is_of(name: str, ids: set[str]) -> bool:
+    """True for the name of a result of one of the cases, compressed or not."""
+    return any(name.endswith(end) and name.removesuffix(end) in ids for end in ENDINGS)
 
 
 def _by_content(value: object) -> object:

@@ -8,6 +8,8 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
+from .folders import walk
+
 DIGITS = 12
 _FOLDERS = re.compile(r"(?<![\w.:/\\])(?:[A-Za-z]:)?(?:[\\/][^\s'\"\\/:;,()]+)*[\\/](?=[^\s'\"\\/:;,()])")
 
@@ -46,7 +48,7 @@ def redact_all(value: object, paths: Iterable[str | os.PathLike | None] = ()) ->
 
 def folders_below(source: str | os.PathLike) -> list[str]:
     """A path in every folder of a data set, for `redact`; none for a manifest."""
-    return [os.path.join(place, "x") for place, _, _ in os.walk(source)]
+    return [os.path.join(place, "x") for place, _ in walk(source, onerror=None)]
 
 
 def printable(text: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 Progress = Callable[[float, str], None]
 Report = Callable[[dict], None]
-"""Called with one JSON-able dictionary after every case."""
+"""Called with one JSON-able dictionary after every case, and with {"event": "note", "text"} for what a user should know."""
 
 
 class Cancelled(Exception):

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from array import array
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
+from .atomic import clear_temporaries
+from .cases import SUMMARY
 from .errors import InputError
 from .io import write_csv
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
 COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max")
+PART = re.compile(r"\d+-of-\d+-[0-9a-f]{16}\.csv")
 REMEMBERED = 20  # failed ids
 
 
@@ -63,19 +68,28 @@ def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], tabl
     """
     i, n = shard
     if n == 1:
-        table.write(output / "summary.csv")
+        table.write(output / SUMMARY)
         return
     table.write(_part(output, i, n, key))
     with Table(len(ids)) as whole:
         for k in range(n):
             if not _read_part(_part(output, k, n, key), ids[k::n], whole, k, n):
                 return
-        whole.write(output / "summary.csv")
+        whole.write(output / SUMMARY)
 
 
-def forget_part(output: Path, shard: tuple[int, int], key: str) -> None:
-    """Remove what an earlier run of a shard left, so that the others do not take it for that of the run that begins."""
-    _part(output, *shard, key).unlink(missing_ok=True)
+def forget_parts(output: Path, shard: tuple[int, int] | None, key: str) -> None:
+    """Remove what an earlier run of a shard left, so that the others do not take it for that of the run that begins.
+
+    A whole run, `shard` None, removes the parts of all.
+    """
+    folder, own = output / "shards", _part(output, *shard, key).name if shard else None
+    clear_temporaries(folder, lambda name: own in (None, name))
+    for path in [folder / own] if own else [path for path in folder.glob("*.csv") if PART.fullmatch(path.name)]:
+        path.unlink(missing_ok=True)
+    if not own:
+        with suppress(OSError):  # not there, or somebody keeps other things in it
+            folder.rmdir()
 
 
 def _part(output: Path, i: int, n: int, key: str) -> Path:
@@ -90,7 +104,7 @@ def _read_part(path: Path, ids: Sequence[str], whole: Table, first: int, step: i
     except OSError:
         return False
     if [row.get("id") for row in found] != list(ids):
-        (path.parent.parent / "summary.csv").unlink(missing_ok=True)
+        (path.parent.parent / SUMMARY).unlink(missing_ok=True)
         raise InputError(
             f"shard {first + 1}/{step} worked on other cases than this shard knows of: the inputs changed between their starts. "
             "Run all shards again with --skip-existing; there is no summary until then"
