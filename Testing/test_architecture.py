@@ -11,7 +11,19 @@ ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "ZSADCLIPLib"
 FILES = sorted(ENGINE.rglob("*.py"))
 LEVELS = [
-    ["errors", "progress", "suffixes", "folders", "volume", "atomic", "lock", "privacy", "documents", "version"],
+    [
+        "errors",
+        "progress",
+        "suffixes",
+        "folders",
+        "volume",
+        "atomic",
+        "lock",
+        "privacy",
+        "documents",
+        "outputs",
+        "version",
+    ],
     [
         "io",
         "itk_io",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import re
 
 import pytest
@@ -23,6 +25,9 @@ def tree(tmp_path):
         return tmp_path
 
     return make
+
+
+DONE = json.dumps(dict.fromkeys(("id", "settings", "inputs", "files", "summary", "seal"), ""))  # keys of a case's JSON
 
 
 def ids(cases):
@@ -62,22 +67,37 @@ def test_a_name_with_brackets_is_a_name_if_it_exists(tree):
     assert ids(expand_inputs([root / "scan[1].nii"])) == ["scan_1_"]
 
 
-def test_results_are_not_taken_for_input(tree):
+@pytest.mark.parametrize("text", [DONE, DONE.replace('"seal"', '"sea1"'), "no JSON any more"])
+def test_results_are_not_taken_for_input(tree, text):
     root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json", "y_mask.nii.gz")
+    (root / "x.json").write_text(text)
     assert ids(expand_inputs([root])) == ["x", "y_mask"]
 
 
+def test_sidecars_make_no_results(tree):
+    root = tree("x.nii.gz", "x_mask.nii.gz", "x.json")
+    (root / "x.json").write_text('{"RepetitionTime": 2.0, "EchoTime": 0.03}')
+    assert ids(expand_inputs([root])) == ["x", "x_mask"]
+
+
 def test_half_written_results_are_not_taken_for_input(tree):
-    """A run that was killed between the map and the JSON, its output within its input."""
-    names = ("x.nii", "z.nii", "out/x_anomaly.nii.gz", "out/x_mask.nii.gz", "out/y_anomaly.nii", "out/z_mask.nii")
-    root = tree(*names)
-    assert ids(expand_inputs([root], output=root / "out")) == ["x", "z", "y_anomaly", "z_mask"]
-    assert len(expand_inputs([root])) == len(expand_inputs([root], output=root)) == len(names)
+    """A run that was killed between the map and the JSON, whatever the folder."""
+    root = tree("x.nii", "out/x_anomaly.nii.gz", "out/x_mask.nii.gz", "out/.x.unfinished", "out/y_anomaly.nii")
+    assert ids(expand_inputs([root])) == ["x", "y_anomaly"]
 
 
-def test_a_mask_without_a_map_is_the_users(tree):
-    root = tree("x.nii", "x_mask.nii.gz")
-    assert ids(expand_inputs([root], output=root)) == ["x", "x_mask"]
+def test_a_series_is_one_beside_its_own_half_written_results(tree):
+    root = tree("s/0001.dcm", "s/dicom-1_anomaly.nii.gz", "s/.dicom-1.unfinished")
+    assert [case.image for case in expand_inputs([root])] == [root / "s"]
+
+
+def test_results_that_a_shell_names_are_left_out_of_their_own_folder(tree):
+    root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json")
+    (root / "x.json").write_text(DONE)
+    named, said = sorted(root.glob("*.nii.gz")), []
+    assert ids(expand_inputs(named, output=root, report=said.append)) == ["x"]
+    assert "2 files named as input" in said[0]["text"]
+    assert ids(expand_inputs(named, output=root / "other")) == ["x", "x_anomaly", "x_mask"]
 
 
 def test_links_to_folders_are_followed_once(tree):
@@ -106,6 +126,7 @@ def test_dicom_files_beside_volumes_are_said(tree):
 
 def test_globs_leave_results_out(tree):
     root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json")
+    (root / "x.json").write_text(DONE)
     assert ids(expand_inputs([f"{root}/*"])) == ["x"]
     assert ids(expand_inputs([root / "x_mask.nii.gz"])) == ["x_mask"]
 
@@ -194,6 +215,22 @@ def test_bad_manifests(tree, text, words):
         expand_inputs([root / "cases.csv"])
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+def test_a_manifest_names_files_and_folders_only(tree):
+    root = tree("a.nii")
+    os.mkfifo(root / "pipe.nii")
+    for name in ("pipe.nii", "/dev/zero"):
+        (root / "cases.csv").write_text(f"id,image\na,a.nii\nz,{name}\n")
+        with pytest.raises(InputError, match=r"does not exist: (pipe\.nii|zero) \(line 3\)"):
+            expand_inputs([root / "cases.csv"])
+
+
+def test_the_id_of_a_manifest_is_kept_for_a_folder_of_that_name(tree):
+    root = tree("ser1/0001.dcm", "empty/notes.txt")
+    (root / "cases.csv").write_text("id,image\nser1,ser1\nempty,empty\n")
+    assert ids(expand_inputs([root / "cases.csv"])) == ["ser1", "empty"]
+
+
 def test_a_manifest_that_is_not_text(tree):
     root = tree()
     (root / "cases.csv").write_bytes(b"\xff\xfe\x00id")
@@ -207,5 +244,5 @@ def test_missing_inputs_are_named(tree):
         expand_inputs([root / "a.nii", root / "gone.nii", root / "empty"])
     with pytest.raises(InputError, match=r"table\.xlsx is not a volume"):
         expand_inputs([root / "table.xlsx"])
-    with pytest.raises(InputError, match="no input"):
+    with pytest.raises(InputError, match="no input is given"):
         expand_inputs([])

@@ -5,8 +5,10 @@ import csv
 import errno
 import json
 import os
+import re
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +18,11 @@ import psutil
 import pytest
 from small_models import VIT
 
+from ZSADCLIPLib import cluster
 from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
+from ZSADCLIPLib.executor import Execution
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.lock import folder_lock, is_held
 from ZSADCLIPLib.progress import Cancelled
@@ -406,19 +410,39 @@ def test_a_case_that_was_given_up_elsewhere_writes_nothing_into_the_next_run(dat
 
 def test_a_result_never_takes_the_place_of_an_input(data, tmp_path):
     content = (data / "in" / "c0.nii").read_bytes()
-    for name in ("x.nii", "X_mask.nii.gz"):
+    for name in ("x.nii", "x_mask.nii.gz"):
         (tmp_path / name).write_bytes(content)
     for inputs, changes, word in (
-        ([tmp_path], {}, "X_mask.nii.gz"),
-        ([tmp_path / "x.nii"], {"brain_mask": str(tmp_path / "X_mask.nii.gz")}, "X_mask.nii.gz"),
+        ([tmp_path], {}, "x_mask.nii.gz"),
+        ([tmp_path / "x.nii"], {"brain_mask": str(tmp_path / "x_mask.nii.gz")}, "x_mask.nii.gz"),
     ):
         with pytest.raises(UsageError, match=word):
             detect(data, tmp_path, *inputs, **changes).run()
     (tmp_path / "summary.csv").write_text("id,image\none,x.nii\n")
     with pytest.raises(UsageError, match=r"place of summary\.csv, which is read; choose another output folder"):
         detect(data, tmp_path, tmp_path / "summary.csv").run()
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["X_mask.nii.gz", "summary.csv", "x.nii"]
-    assert detect(data, tmp_path, tmp_path / "x.nii").run()["failed"] == 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["summary.csv", "x.nii", "x_mask.nii.gz"]
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.png", "a_mask.nii", "a_anomaly.nii.gz", "summary.csv"])
+def test_a_result_never_takes_the_place_of_a_file_that_no_run_wrote(data, tmp_path, name):
+    (tmp_path / "a.nii").write_bytes((data / "in" / "c0.nii").read_bytes())
+    (tmp_path / name).write_text('{"RepetitionTime": 2.0}')
+    with pytest.raises(UsageError, match=rf"place of {re.escape(name)}, which is no result of an earlier run; move it"):
+        detect(data, tmp_path, tmp_path / "a.nii").run()
+    assert (tmp_path / name).read_text() == '{"RepetitionTime": 2.0}' and len(list(tmp_path.iterdir())) == 2
+    (tmp_path / name).rename(tmp_path / f"other.{name}")
+    for _ in range(2):
+        assert detect(data, tmp_path, tmp_path / "a.nii").run()["failed"] == 0
+
+
+def test_a_linked_input_is_not_replaced(data, tmp_path):
+    out = tmp_path / "out"
+    (tmp_path / "in").mkdir()
+    write_volume(out / "a_mask.nii.gz", Volume(np.ones((8, 8, 2), np.int16), np.eye(4)))
+    (tmp_path / "in" / "a.nii.gz").symlink_to(out / "a_mask.nii.gz")
+    with pytest.raises(UsageError, match=r"place of a_mask\.nii\.gz, which is read"):
+        detect(data, out, tmp_path / "in").run()
 
 
 def test_an_output_inside_the_input_is_begun_again_after_a_kill(data, tmp_path):
@@ -426,7 +450,8 @@ def test_an_output_inside_the_input_is_begun_again_after_a_kill(data, tmp_path):
     job = detect(data, tmp_path / "results", tmp_path, skip_existing=True)
     assert job.run()["cases"] == 1
     before = bytes_of(tmp_path / "results", ("summary.csv",))
-    job.paths("a")["json"].unlink()
+    job.paths("a")["json"].rename(tmp_path / "results" / ".a.unfinished")
+    (tmp_path / "results" / ".a.unfinished").write_bytes(b"")
     assert job.run() == {"cases": 1, "failed": 0, "skipped": 0, "output": str(tmp_path / "results")}
     assert bytes_of(tmp_path / "results", ("summary.csv",)) == before
 
@@ -517,3 +542,136 @@ def test_weights_whose_share_comes_back_are_waited_for(data, tmp_path):
         calls.clear()
         with pytest.raises(WeightsError):
             replace(job, patience=0.0).one(state, item, lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory):
+    """A scheduler and a worker that were started in another folder; gives the scheduler's file."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAULTS.parents[1]), *filter(None, sys.path)])}
+    common = ["--scheduler-file", str(folder / "s.json"), "--no-dashboard"]
+    commands = (
+        ["dask_scheduler", *common, "--port", "0", "--host", "127.0.0.1"],
+        ["dask_worker", *common, "--nthreads", "1"],
+    )
+    processes = []
+    for command in commands:
+        run = [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        processes.append(subprocess.Popen(run, cwd=folder, env=environment, **quiet))
+        assert wait_until((folder / "s.json").exists, 60)
+    yield str(folder / "s.json")
+    for process in processes:
+        for child in [*psutil.Process(process.pid).children(recursive=True), process]:
+            child.kill()
+        process.wait()
+
+
+def test_relative_paths_are_those_of_the_client(data, tmp_path, scheduler, monkeypatch):
+    monkeypatch.chdir(data)
+    name = os.path.relpath(tmp_path / "out", data)
+    job = detect(data, name, "in", backbone="tiny.json", executor="dask", scheduler=scheduler)
+    assert job.run()["failed"] == 0
+    assert bytes_of(tmp_path / "out") == bytes_of(data / "here")
+
+
+def test_a_kept_model_follows_the_device(data, tmp_path, scheduler):
+    run = {"executor": "dask", "scheduler": scheduler}
+    assert detect(data, tmp_path / "a", **run).run()["failed"] == 0
+    with pytest.raises(ZSADCLIPError, match="nowhere"):
+        detect(data, tmp_path / "b", **run | {"device": "nowhere"}).run()
+
+
+def test_errors_that_end_a_dask_run_are_said_without_a_traceback(data, tmp_path, scheduler):
+    command = [
+        sys.executable,
+        "-m",
+        "ZSADCLIPLib",
+        "detect",
+        str(data / "in"),
+        "-o",
+        str(tmp_path),
+        "--executor",
+        "dask",
+    ]
+    command += ["--scheduler", scheduler, "--checkpoint", "nothere.safetensors"]
+    run = subprocess.run(command, cwd=FAULTS.parents[1], capture_output=True, text=True)
+    assert run.returncode == 1 and "nothere.safetensors" in run.stderr
+    assert "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
+
+
+def test_a_case_that_only_waited_beside_a_deadly_one_is_tried_alone():
+    """Dask blames every case of a worker that died."""
+    from distributed.scheduler import KilledWorker
+
+    class Future:
+        status = "error"
+
+        def exception(self):
+            return KilledWorker("x", None, 1)
+
+    class Client:
+        status = "running"
+
+        def scheduler_info(self, n_workers):
+            return {"workers": {"one": {}}}
+
+        def submit(self, work, job, item, place, **_):
+            submitted.append([item["id"]])
+            future = Future()
+            together = sum(len(each) for each in submitted) - settled()
+            if item["id"] != "poison" and together == 1:
+                future.status, future.result = "finished", lambda: {"id": item["id"], "status": "done", "error": ""}
+            future.add_done_callback = lambda then: then(future)
+            return future
+
+    submitted, rows_, run = [], {}, None
+
+    def settled():
+        return len(submitted) - 1 - len(run.futures) if run else 0
+
+    items = [{"id": name} for name in ("a", "poison", "b")]
+    run = cluster.Run(
+        Execution(), items, lambda n, row: rows_.update({items[n]["id"]: row["status"]}), lambda *_: None, Client()
+    )
+    run.run()
+    assert rows_ == {"a": "done", "poison": "failed", "b": "done"}
+
+
+def test_shards_of_another_number_wait(data, tmp_path):
+    with folder_lock(tmp_path, "1/2"):
+        with pytest.raises(OutputError, match="shards of another number are writing .*1-of-2"):
+            detect(data, tmp_path, shard="1/3").run()
+        assert detect(data, tmp_path, shard="2/2").run()["cases"] == 2
+    assert detect(data, tmp_path, shard="1/3").run()["cases"] == 2
+
+
+def test_a_summary_describes_what_is_there(data, tmp_path):
+    """Shards of other settings replaced the results; the part of one that did not run again is worth nothing."""
+    for threshold in ("checkpoint", "0.1"):
+        for n in (1, 2):
+            detect(data, tmp_path, threshold=threshold, shard=f"{n}/2").run()
+    detect(data, tmp_path, shard="1/2").run()
+    assert not (tmp_path / "summary.csv").exists()
+    detect(data, tmp_path, shard="2/2").run()
+    assert rows(tmp_path) == rows(data / "here")
+
+
+def test_no_summary_is_written_into_the_mount_point_of_a_lost_share(data, tmp_path):
+    share, away = tmp_path / "share", tmp_path / "away"
+
+    def report(event):
+        share.rename(away)
+
+    with pytest.raises(OutputError, match="connect its share, then the same command with --skip-existing"):
+        detect(data, share / "out", data / "in" / "c0.nii", patience=0.2).run(report=report)
+    assert not share.exists() and not (away / "out" / "summary.csv").exists()
+
+
+def test_a_full_folder_for_temporary_files_is_said(data, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", full)
+    with pytest.raises(OutputError, match="cannot write temporary rows to .*: No space left on device; .*TMPDIR"):
+        detect(data, tmp_path, data / "in" / "c0.nii").run()

@@ -76,6 +76,16 @@ def test_what_killed_writers_left_is_cleared_but_nothing_else(tmp_path):
     assert clear_temporaries(tmp_path / "gone", lambda name: True) == 0
 
 
+def test_a_share_that_refuses_modes_can_be_written_to(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(Path, "chmod", refuse)
+    with atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+    assert (tmp_path / "a.txt").read_text() == "x"
+
+
 def test_a_temporary_name_is_recognised_as_such(tmp_path):
     with pytest.raises(ZeroDivisionError), atomic_path(tmp_path / ("é" * 110 + ".nii.gz")) as temporary:
         assert atomic.TEMPORARY.fullmatch(temporary.name) and len(temporary.name.encode()) < 255
@@ -218,8 +228,12 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", stale)
-    with pytest.raises(InputError, match="cannot read the folder .*two: Stale file handle"):
+    with pytest.raises(InputError, match="cannot read a folder below .*: Stale file handle") as caught:
         expand_inputs(tmp_path)
+    assert "two" not in str(caught.value).replace(str(tmp_path), "")
+    for given in ({"inputs": tmp_path / "two"}, {"inputs": tmp_path, "keep_identifiers": True}):
+        with pytest.raises(InputError, match="cannot read the folder .*two: Stale file handle"):
+            expand_inputs(**given)
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")

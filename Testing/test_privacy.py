@@ -9,8 +9,10 @@ from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.cases import expand_inputs
+from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.io import read_volume
-from ZSADCLIPLib.privacy import pseudonym, redact
+from ZSADCLIPLib.itk_header import check_header
+from ZSADCLIPLib.privacy import pseudonym, redact, renamed
 
 itk = pytest.importorskip("SimpleITK")
 UID = "1.2.826.0.1.3680043.2.1125.1"
@@ -149,3 +151,25 @@ def test_errors_are_printable():
     from ZSADCLIPLib.privacy import printable
 
     assert printable("z\udcff \x1b[2J\x00 Zürich\n") == "z\\udcff \\x1b[2J\\x00 Zürich\n"
+
+
+def test_a_folder_gets_its_cases_name_and_the_rest_of_the_text_stays(tmp_path):
+    folder = tmp_path / "DOE JOHN"
+    text = f"{folder} holds 2 series; cannot read {folder}/1.dcm of DOE JOHN; DOE JOHNSON"
+    assert (
+        renamed(text, folder, "dicom-1") == "dicom-1 holds 2 series; cannot read dicom-1/1.dcm of dicom-1; DOE JOHNSON"
+    )
+    text = f"{tmp_path / '2'} holds 2 DICOM series; 26 are not 2"
+    assert renamed(text, tmp_path / "2", "dicom-2") == "dicom-2 holds 2 DICOM series; 26 are not 2"
+    (tmp_path / "link").symlink_to(tmp_path / "2")
+    assert renamed("link: bad", tmp_path / "link", "x") == "x: bad"
+
+
+def test_headers_are_not_quoted(tmp_path):
+    for name in ("../DOE_JOHN_19500101/img.raw", "DOE_JOHN_19500101.raw"):
+        (tmp_path / "a.mhd").write_text(
+            f"NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\nElementDataFile = {name}\n"
+        )
+        with pytest.raises(InputError) as caught:
+            check_header(tmp_path / "a.mhd")
+        assert "DOE" not in str(caught.value)

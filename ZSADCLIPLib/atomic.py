@@ -57,7 +57,8 @@ def put_in_place(temporary: Path, path: Path) -> None:
     """Flush a finished file to the disk, give it its name, and flush the name; raises OSError."""
     with open(temporary, "rb+") as file:
         os.fsync(file.fileno())
-    temporary.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner only
+    with suppress(OSError):  # some shares allow writing and refuse this
+        temporary.chmod(0o666 & ~_umask())  # some writers make their files readable by their owner only
     os.replace(temporary, path)
     _flush_names(path.parent)
 

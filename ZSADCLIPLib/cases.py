@@ -6,32 +6,62 @@ import csv
 import glob
 import os
 import re
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import DependencyError, InputError
 from .folders import walk
+from .outputs import Results
 from .privacy import DIGITS, pseudonym
 from .progress import Report, quiet
 from .suffixes import VOLUMES, is_dicom, split_suffix
 
 MANIFEST = ".csv"
 LONGEST_ID = 100
-RESULTS = ("_anomaly", "_mask")
-SUMMARY = "summary.csv"
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
 SHOWN = 5  # missing files named in one message
 
 
 @dataclass(frozen=True)
 class Case:
-    """One volume to work on: `id` is unique and safe as a file name; `mask` is the ground truth, if there is one."""
+    """One volume to work on.
+
+    `id` is unique and safe as a file name; `mask` is the ground truth, if there is one; `series` says that the image is a
+    folder that was found to hold DICOM files, not one that was named.
+    """
 
     id: str
     image: Path
     mask: Path | None = None
+    series: bool = False
+
+
+@dataclass
+class _Search:
+    """What goes through the search: may folders be named, where results go, and what was left out."""
+
+    keep_identifiers: bool
+    output: str | None
+    results: Results = field(default_factory=Results)
+    beside: list[Path] = field(default_factory=list)
+    left: int = 0
+
+    def is_own(self, path: Path) -> bool:
+        """True for a result in the output folder, which is no input even where a shell's glob names it."""
+        own = self.output == os.path.realpath(path.parent) and self.results.is_result(path)
+        self.left += own
+        return own
+
+    def notes(self) -> Iterator[str]:
+        """What was left out that somebody may miss."""
+        if self.beside:
+            where = _number(len(self.beside), "folder")
+            where += f" ({_listed(list(map(str, self.beside)))})" if self.keep_identifiers else ""
+            yield f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
+        if self.left:
+            yield f"{_number(self.left, 'file')} named as input, results of an earlier run in the output folder, left out"
 
 
 def expand_inputs(
@@ -43,24 +73,24 @@ def expand_inputs(
     """The cases that files, folders, globs and manifests name, in the order given and sorted within each.
 
     A folder gives the volumes in it and below it, links to folders included; a folder of DICOM files is one case, and
-    `report` is told of DICOM files beside volumes, which are left out. Results are left out, too: those next to their JSON
-    and, in the folder `output`, maps and masks of these cases whose run was killed before it wrote one. A manifest is a CSV
-    with the columns id, image and, if wanted, mask; relative paths are relative to it. A volume named twice is one case.
-    Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a digest of their folder's name, then by a number, and the id
-    of a DICOM series is a digest of its SeriesInstanceUID. With `keep_identifiers` the names of the folders themselves are
-    used. Raises InputError naming what is missing or cannot be a case.
+    `report` is told of DICOM files beside volumes, which are left out. So are results, finished or not, but for those that
+    are named themselves and are not in the folder `output`. A manifest is a CSV with the columns id, image and, if wanted,
+    mask; relative paths are relative to it. A volume named twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are
+    told apart by a digest of their folder's name, then by a number, and the id of a DICOM series is a digest of its
+    SeriesInstanceUID. With `keep_identifiers` the names of the folders themselves are used. Raises InputError naming what is
+    missing or cannot be a case.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
     cases: dict[tuple, Case] = {}
     missing: list[str] = []
-    beside: list[Path] = []
+    search = _Search(keep_identifiers, os.path.realpath(output) if output is not None else None)
     for given in inputs:
         path = Path(given).expanduser()
         if "\0" in str(path):
             raise InputError(f"{str(path)!r} cannot be the name of a file")
-        found = list(_expand(path, beside))
-        if not found:
+        left, found = search.left, list(_expand(path, search))
+        if not found and search.left == left:
             missing.append(f"{given} ({'holds no volume' if path.exists() else 'not found'})")
         for case in found:
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
@@ -70,22 +100,16 @@ def expand_inputs(
             "DICOM series, globs, or a manifest .csv"
         )
     if not cases:
-        raise InputError("no input given; name a volume, a folder, a glob or a manifest .csv")
-    if beside:
-        where = f"{len(beside)} folder{'s' if len(beside) > 1 else ''}"
-        where += f" ({_listed(list(map(str, beside)))})" if keep_identifiers else ""
-        text = (
-            f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
-        )
+        what = "only results of an earlier run are" if search.left else "no input is"
+        raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv")
+    for text in search.notes():
         report({"event": "note", "text": text})
-    named = _unique(list(cases.values()), keep_identifiers)
-    half = _half_written(named, Path(output)) if output is not None else set()
-    return _unique([case for case in cases.values() if case.image not in half], keep_identifiers) if half else named
+    return _unique(list(cases.values()), keep_identifiers)
 
 
-def _expand(path: Path, beside: list[Path]) -> Iterable[Case]:
+def _expand(path: Path, search: _Search) -> Iterable[Case]:
     if path.is_dir():
-        return _in_folder(path, beside)
+        return _in_folder(path, search)
     if path.is_file():
         suffix = split_suffix(path)[1]
         if suffix == MANIFEST:
@@ -95,48 +119,29 @@ def _expand(path: Path, beside: list[Path]) -> Iterable[Case]:
                 f"{path} is not a volume: expected a name that ends with one of {', '.join(VOLUMES)}; "
                 "for DICOM give the folder of the series"
             )
-        return [_case(path)]
+        return [] if search.is_own(path) else [_case(path)]
     if glob.has_magic(str(path)):
         hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))
         # A glob such as data/* also meets notes and tables, which nobody meant.
-        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in VOLUMES and not _is_result(hit)))
-        return [case for hit in meant for case in _expand(hit, beside)]
+        is_result = search.results.is_result
+        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in VOLUMES and not is_result(hit)))
+        return [case for hit in meant for case in _expand(hit, search)]
     return []
 
 
-def _in_folder(folder: Path, beside: list[Path]) -> Iterable[Case]:
-    for place, names in walk(folder):
+def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
+    for place, names in walk(folder, search.keep_identifiers):
         files = [place / name for name in names if not name.startswith(".")]
-        volumes = [file for file in files if split_suffix(file)[1] in VOLUMES and not _is_result(file)]
+        volumes = [file for file in files if split_suffix(file)[1] in VOLUMES and not search.results.is_result(file)]
         if volumes:
             yield from map(_case, volumes)
             # Tables and pictures beside many volumes need not be opened to know that they are not DICOM.
             files = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
         if any(file.is_file() and is_dicom(file) for file in files):
             if volumes:
-                beside.append(place)
+                search.beside.append(place)
             else:
-                yield Case(place.resolve().name, place)  # the name is replaced by `_unique`
-
-
-def _half_written(cases: list[Case], output: Path) -> set[Path]:
-    """Maps and masks of other cases in the output folder. A map is written first, so a mask without one is the user's."""
-    here, places = os.path.realpath(output), {}
-
-    def is_here(path: Path) -> bool:
-        if path.parent not in places:
-            places[path.parent] = os.path.realpath(path.parent) == here
-        return places[path.parent]
-
-    stems = defaultdict(set)
-    for case in cases:
-        if is_here(case.image):
-            stems[split_suffix(case.image)[0]].add(case.image)
-    found: set[Path] = set()
-    for case in cases if stems else ():
-        if maps := stems.get(case.id + RESULTS[0]):
-            found |= maps | stems.get(case.id + RESULTS[1], set())
-    return found
+                yield Case(place.resolve().name, place, series=True)  # the name is replaced by `_unique`
 
 
 def _in_manifest(path: Path) -> list[Case]:
@@ -188,7 +193,7 @@ def _expanded(name: str) -> Path:
 
 def _exists(path: Path) -> bool:
     try:
-        return path.exists()
+        return path.is_file() or path.is_dir()  # a device or a pipe would be read for ever
     except (OSError, ValueError):  # too long, or not a name at all
         return False
 
@@ -199,7 +204,7 @@ def _case(path: Path) -> Case:
 
 def _unique(cases: list[Case], keep_identifiers: bool) -> list[Case]:
     """The cases with safe ids of which no two are equal, also where file names ignore case."""
-    ids = [_safe(case.id if keep_identifiers or not _is_series(case) else _series_id(case.image)) for case in cases]
+    ids = [_safe(case.id if keep_identifiers or not case.series else _series_id(case.image)) for case in cases]
     count = Counter(id.casefold() for id in ids)
     ids = [
         _told_apart(id, case.image.resolve().parent.name, keep_identifiers) if count[id.casefold()] > 1 else id
@@ -243,14 +248,11 @@ def _told_apart(id: str, folder: str, keep_identifiers: bool) -> str:
     return f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(folder, '')}"
 
 
-def _is_series(case: Case) -> bool:
-    """True for a folder that was found; one that a manifest names has an id that somebody chose."""
-    return case.image.is_dir() and case.id == case.image.resolve().name
-
-
 def _series_id(folder: Path) -> str:
     """A digest of the SeriesInstanceUID, or of the first file where there is none to read."""
-    file = next(file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file))
+    file = next((file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)), None)
+    if file is None:
+        raise InputError("the files of a DICOM folder went away while folders were searched; run again")
     try:
         from .itk_io import series_uid
 
@@ -266,10 +268,8 @@ def _safe(text: str) -> str:
     return f"_{name}" if name.split(".")[0].upper() in DEVICES else name
 
 
-def _is_result(path: Path) -> bool:
-    """True for a map or mask that lies beside the JSON of its case, so that results are never taken for input."""
-    stem = split_suffix(path)[0]
-    return any(stem.endswith(end) and path.with_name(stem.removesuffix(end) + ".json").is_file() for end in RESULTS)
+def _number(count: int, what: str) -> str:
+    return f"{count} {what}{'s' if count > 1 else ''}"
 
 
 def _listed(names: list[str]) -> str:

@@ -17,14 +17,16 @@ from dataclasses import replace
 from pathlib import Path
 
 from .errors import DependencyError, UsageError, ZSADCLIPError
-from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, set_threads
+from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, fatal, raise_fatal, set_threads
+from .privacy import printable, redact
 from .progress import Cancelled, Progress
 
 GPU = "GPU"
 HEARTBEAT = 0.5
 CONNECT_SECONDS = 30
 _ONE = threading.Lock()
-_LOADED: dict[str, object] = {}
+_LOADED: dict[tuple, object] = {}
+MACHINE = ("device", "threads", "batch_size", "weights_dir")  # what a loaded model depends on besides the job's key
 
 
 class _TimeOut(Cancelled):
@@ -51,6 +53,8 @@ class Run:
         self.futures: dict[int, object] = {}
         self.waiting = iter(range(len(items)))
         self.again: list[int] = []
+        self.suspects: list[int] = []
+        self.alone: int | None = None
         self.done, self.lost_since = 0, None
 
     def run(self) -> None:
@@ -71,13 +75,15 @@ class Run:
             return
         workers = self.client.scheduler_info(n_workers=-1)["workers"]
         needs = {GPU: 1} if any(GPU in worker.get("resources", {}) for worker in workers.values()) else {}
-        while len(self.futures) < 2 * max(1, len(workers)):
+        while self.alone is None and len(self.futures) < 2 * max(1, len(workers)):
             n = self.again.pop() if self.again else next(self.waiting, None)
+            if n is None and self.suspects and not self.futures:
+                n = self.alone = self.suspects.pop()
             if n is None:
                 return
-            future = self.client.submit(
-                _work, self.job, self.items[n], pure=False, resources=needs, key=f"{self.job.kind}-{n}-{time.time_ns()}"
-            )
+            key = f"{self.job.kind}-{n}-{time.time_ns()}"
+            arguments = (self.job, self.items[n], os.getcwd())
+            future = self.client.submit(_work, *arguments, pure=False, resources=needs, key=key)
             self.futures[n] = future
             future.add_done_callback(lambda future, n=n: self.inbox.put((n, future)))
 
@@ -87,22 +93,29 @@ class Run:
         del self.futures[n]
         if future.status == "finished":
             row = future.result()
+            if "fatal" in row:
+                raise_fatal(row["fatal"])
         elif future.status == "error":
             row = self._explain(n, future.exception())
         else:
-            self.again.append(n)  # the scheduler went away with it
-            return
-        self.done += 1
-        self.settle(n, row)
+            row = None  # the scheduler went away with it
+            self.again.append(n)
+        self.alone = None
+        if row is not None:
+            self.done += 1
+            self.settle(n, row)
 
-    def _explain(self, n: int, error: BaseException) -> dict:
+    def _explain(self, n: int, error: BaseException) -> dict | None:
+        """The row of a failed case; None for one that has to be tried again."""
         from distributed.scheduler import KilledWorker
 
-        if isinstance(error, ZSADCLIPError):
-            raise error
         if isinstance(error, KilledWorker):
+            if self.alone != n:
+                # A case that only waited beside one that kills its worker looks the same: at the end each runs alone.
+                self.suspects.append(n)
+                return None
             return failed(self.items[n], f"WorkerDied: {DIED}")
-        return failed(self.items[n], f"Unexpected: {type(error).__name__}: {error}")
+        return failed(self.items[n], printable(redact(f"Unexpected: {type(error).__name__}: {error}")))
 
     def _check_scheduler(self) -> None:
         if self.client.status == "running":
@@ -116,26 +129,30 @@ class Run:
             )
 
 
-def _work(job: Execution, item: dict) -> dict:
-    """One item on a worker, whose model is loaded once and kept while the job stays the same."""
-    with _ONE:
+def _work(job: Execution, item: dict, place: str) -> dict:
+    """One item on a worker, whose model is loaded once and kept while the job stays the same; {"fatal"} ends the run.
+
+    Relative paths are those of the client, which was in the folder `place`.
+    """
+    with _ONE, _working_in(place):
         deadline, limit = None, job.limit(item)
+        loaded = (job.key, *(getattr(job, name, None) for name in MACHINE))
 
         def state():
             nonlocal deadline
-            if job.key not in _LOADED:
+            if loaded not in _LOADED:
                 _LOADED.clear()
                 set_threads(job.threads)
-                _LOADED[job.key] = job.load(0)
+                _LOADED[loaded] = job.load(0)
             deadline = time.monotonic() + limit if limit else None
-            return _LOADED[job.key]
+            return _LOADED[loaded]
 
         def progress(fraction: float, text: str) -> None:
             if deadline is not None and time.monotonic() > deadline:
                 raise _TimeOut
 
         # A case that hangs inside a library cannot be asked to stop: its process ends, and the nanny starts another.
-        spare = 60.0 if job.key in _LOADED else 60.0 + LOAD_SECONDS
+        spare = 60.0 if loaded in _LOADED else 60.0 + LOAD_SECONDS
         last = threading.Timer(2 * limit + spare, os._exit, (1,)) if limit else None
         if last:
             last.start()
@@ -143,9 +160,22 @@ def _work(job: Execution, item: dict) -> dict:
             return job.one(state, item, progress)
         except _TimeOut:
             return failed(item, f"TimeOut: {LATE.format(limit)}")
+        except Exception as error:  # raised here, Dask would print where it came from
+            return {"fatal": fatal(error)}
         finally:
             if last:
                 last.cancel()
+
+
+@contextmanager
+def _working_in(place: str) -> Iterator[None]:
+    before = os.getcwd()
+    with suppress(OSError):  # not on this machine: absolute paths still work
+        os.chdir(place)
+    try:
+        yield
+    finally:
+        os.chdir(before)
 
 
 @contextmanager

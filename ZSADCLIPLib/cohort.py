@@ -14,7 +14,7 @@ from .dataset import Record, find_records, read_case
 from .errors import InputError
 from .io import write_json, write_volume
 from .itk_header import header_and_data
-from .privacy import pseudonym
+from .privacy import folders_below, pseudonym, redact
 from .progress import Progress, silent
 from .settings import Profile
 from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
@@ -81,7 +81,7 @@ class FileHashes:
                         digest.update(block)
                 self._known[name] = entry = [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
         except OSError as error:
-            raise InputError(f"cannot read {path}: {error}") from error
+            raise InputError(f"cannot read {path.name}: {error.strerror}; is its share connected?") from error
         return entry[2]
 
     def save(self) -> None:
@@ -98,7 +98,8 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
     rule = profile.data.label_rule
     records = find_records(data, profile.data.channel, rule, problems)
     if not records:
-        raise InputError(f"{data} holds no usable case: {problems[0] if problems else 'it is empty'}")
+        why = redact(problems[0], folders_below(data)) if problems else "it is empty"
+        raise InputError(f"{data} holds no usable case: {why}")
     if profile.split.file:
         split = read_split(profile.split.file)
     elif any(record.split for record in records):

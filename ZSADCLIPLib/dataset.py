@@ -173,7 +173,7 @@ def _read_manifest(path: Path, rule: str) -> list[Record]:
             if cell.get("split", "") not in ("", "train", "test"):
                 raise InputError(f"{where} has the split {cell['split']!r}; expected train, test or nothing")
             files = [path.parent / Path(cell[k]).expanduser() if cell.get(k) else None for k in ("image", "mask")]
-            missing = [str(file) for file in files if file is not None and not file.exists()]
+            missing = [file.name for file in files if file is not None and not (file.is_file() or file.is_dir())]
             if missing:
                 raise InputError(f"{where} names what does not exist: {', '.join(missing)}; check the paths")
             records[cell["id"]] = Record(

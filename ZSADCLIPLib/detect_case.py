@@ -8,17 +8,19 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .atomic import is_intact, seal
-from .cases import SUMMARY, Case
+from .cases import Case
 from .documents import parse_json
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
 from .itk_header import volume_hash
-from .lock import is_held
-from .privacy import printable, redact, redact_all
+from .lock import holder, is_held
+from .outputs import SUMMARY, claim
+from .privacy import printable, redact, redact_all, renamed
 from .progress import Cancelled, Progress, part
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
@@ -34,6 +36,7 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
     """
     case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None)
     if job.skip_existing and (row := stored(job, case, item["settings"])) is not None:
+        claim(job.output, case.id).unlink(missing_ok=True)  # of a run that was killed between the last two steps
         return {**row, "kept": True}
     began, pause, detector = time.monotonic(), 0.5, None
 
@@ -47,8 +50,11 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
         except Cancelled:
             raise
         except Exception as error:
-            given_up = not held() and is_held(job.output, shard=job.shard)
-            if not given_up and is_lost(error, case.image, held) and time.monotonic() - began < job.patience:
+            if (
+                not _is_given_up(job, item)
+                and is_lost(error, case.image, held)
+                and time.monotonic() - began < job.patience
+            ):
                 progress(0.0, "waiting for a share that is gone")
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
@@ -63,11 +69,16 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
             return {**row, "unwritable": True} if isinstance(error, OutputError) else row
 
 
+def _is_given_up(job, item: dict) -> bool:
+    """True when another run holds the output folder by now."""
+    return bool(item.get("run")) and holder(job.output, job.shard) not in ("", item["run"])
+
+
 def _discreet(job, case: Case, text: str) -> str:
     if not job.keep_identifiers:
         # A series is called by its id, also where a link leads to its folder.
-        for secret in (case.image.resolve().name, case.image.name) if case.image.is_dir() else ("",):
-            text = redact(text, (case.image, case.mask, job.brain_mask, job.output), secret, case.id)
+        text = renamed(text, case.image, case.id) if case.image.is_dir() else text
+        text = redact(text, (case.image, case.mask, job.brain_mask, job.output))
     return printable(text)
 
 
@@ -110,7 +121,7 @@ def _seal_of(data: dict) -> str:
 
 
 def _detect(job, detector, case: Case, settings: str, progress: Progress, held: Callable[[], bool]) -> dict:
-    from .io import plain, read_mask, read_volume, write_json, write_volume
+    from .io import read_mask, read_volume
 
     _check_held(job, held)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
@@ -134,30 +145,58 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress, held: 
         row |= _against(found, truth)
     progress(0.92, "writing")
     _check_held(job, held)
-    # From here on the old result is not complete any more, nor is a summary of earlier runs true.
-    for path in (Path(job.output, SUMMARY), paths["json"]):
-        try:
+    with _begun(job, case, paths):
+        _write(job, detector, case, found, truth, {"settings": settings, "inputs": inputs, "summary": row}, held)
+    progress(1.0, "done")
+    return row
+
+
+@contextmanager
+def _begun(job, case: Case, paths: dict[str, Path]) -> Iterator[None]:
+    """While results are written a claim says so; the old result is not complete any more, nor a summary of earlier runs true.
+
+    The claim stays when the block fails after the first of the files.
+    """
+    mark = claim(job.output, case.id)
+    try:
+        mark.touch()
+        for path in (Path(job.output, SUMMARY), paths["json"]):
             path.unlink(missing_ok=True)
-        except OSError as error:
-            raise OutputError(f"cannot replace {path.name}: {error.strerror}; check the folder") from error
+    except OSError as error:
+        raise OutputError(f"cannot replace results of {case.id}: {error.strerror}; check the folder") from error
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if not any(path.exists() for path in paths.values()):
+                mark.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # the JSON says as much
+        mark.unlink(missing_ok=True)
+
+
+def _write(job, detector, case: Case, found, truth, facts: dict, held: Callable[[], bool]) -> None:
+    """Write the files of a case, the JSON last: its presence says that the case is complete."""
+    from .io import plain, write_json, write_volume
+
+    paths = job.paths(case.id)
     write_volume(paths["map"], found.map, "float32")
+    _check_held(job, held)
     write_volume(paths["mask"], found.mask, "uint8")
+    _check_held(job, held)
     if "png" in paths:
         from .adapters import METHODS
         from .pictures import montage_of
 
         title = f"{case.id}: {METHODS[job.method].label} on {detector.backbone.name}"
         montage_of(paths["png"], found, truth, title=title)
-    files = seal(path for key, path in paths.items() if key != "json")
-    # The JSON comes last: its presence says that the case is complete.
-    data = {"id": case.id, "settings": settings, "inputs": inputs, "files": files, "summary": row}
+    data = {"id": case.id, **facts, "files": seal(path for key, path in paths.items() if key != "json")}
     told = found.to_dict()
     if not job.keep_identifiers:  # a file of prompts, say, is told by its name alone
         told["provenance"] = redact_all(told["provenance"])
     data = plain(data | told)
+    _check_held(job, held)
     write_json(paths["json"], data | {"seal": _seal_of(data)})
-    progress(1.0, "done")
-    return row
 
 
 def _check_held(job, held: Callable[[], bool]) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,11 @@ from typing import ClassVar
 
 from . import detect_case
 from .atomic import clear_temporaries, content_hash
-from .cases import SUMMARY
 from .errors import OutputError, UsageError, WeightsError
 from .executor import EXECUTION_FIELDS, Execution, execute
 from .itk_header import volume_hash
-from .lock import folder_lock
+from .lock import folder_lock, is_held
+from .outputs import SUMMARY, check_free, is_of
 from .progress import Progress, Report, quiet, silent
 from .version import data_version
 
@@ -33,7 +33,6 @@ NOT_SETTINGS = {
     "keep_identifiers",
 }
 UNWRITABLE = 3  # cases in a row that cannot be written end a run
-ENDINGS = ("_anomaly.nii.gz", "_anomaly.nii", "_mask.nii.gz", "_mask.nii", ".json", ".png")  # of a case's files
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ class Detect(Execution):
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
-        self._spare_inputs(cases)
+        check_free(self.output, (case.id for case in cases), self._read(cases))
         first, step = self.part()
         mine = cases[first::step]
         if self.dry_run:
@@ -114,7 +113,7 @@ class Detect(Execution):
 
         def is_ours(name: str) -> bool:
             # Another shard may be writing the summary.
-            return _is_of(name, ids) or (name == SUMMARY and not self.shard)
+            return is_of(name, ids) or (name == SUMMARY and not self.shard)
 
         with folder_lock(self.output, self.shard) as token, Table(len(mine)) as table:
             clear_temporaries(self.output, is_ours)
@@ -123,23 +122,27 @@ class Detect(Execution):
                 execute(self, [self._item(case, token) for case in mine], self._settler(table, report), progress)
             finally:
                 clear_temporaries(self.output, is_ours)
+            self._await(token)
             write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
             result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
 
-    def _spare_inputs(self, cases: list) -> None:
-        """Raise UsageError when a result would take the place of a file that the run reads."""
-        ids = {case.id.casefold() for case in cases}  # some file systems ignore case
-        here, places = os.path.realpath(self.output), {}
+    def _read(self, cases: list) -> Iterator[Path]:
+        """Every file and folder that the run reads."""
         named = [*self.inputs, self.brain_mask, self.checkpoint, self.prompts, *self.reference]
-        for path in (*map(Path, filter(None, named)), *(p for c in cases for p in (c.image, c.mask) if p)):
-            if path.parent not in places:
-                places[path.parent] = os.path.realpath(path.parent) == here
-            name = path.name.casefold()
-            if places[path.parent] and path.is_file() and (_is_of(name, ids) or name == SUMMARY):
-                raise UsageError(
-                    f"a result would take the place of {path.name}, which is read; choose another output folder"
+        yield from map(Path, filter(None, named))
+        yield from (path for case in cases for path in (case.image, case.mask) if path)
+
+    def _await(self, token: str) -> None:
+        """Wait `patience` seconds for the share of the output; raises OutputError when it does not come back."""
+        end = time.monotonic() + self.patience
+        while not is_held(self.output, token, self.shard):
+            if time.monotonic() > end:
+                raise OutputError(
+                    f"the output folder {self.output} is gone; connect its share, then the same command with --skip-existing "
+                    "writes the summary"
                 )
+            time.sleep(0.5)
 
     def load(self, slot: int):
         """The detector, for `executor.execute`."""
@@ -271,11 +274,6 @@ class Detect(Execution):
             for name, path in locate(self.backbone, self.weights_dir).items()
             if not files[name][1]
         }
-
-
-def _is_of(name: str, ids: set[str]) -> bool:
-    """True for the name of a result of one of the cases, compressed or not."""
-    return any(name.endswith(end) and name.removesuffix(end) in ids for end in ENDINGS)
 
 
 def _by_content(value: object) -> object:

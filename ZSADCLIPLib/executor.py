@@ -15,9 +15,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
-from .errors import UsageError
+from . import errors
+from .errors import UsageError, ZSADCLIPError
 from .progress import Progress, part
 
 Settle = Callable[[int, dict], None]
@@ -112,6 +113,18 @@ def _run_here(job: Execution, items: Sequence[dict], settle: Settle, progress: P
 def failed(item: dict, error: str) -> dict:
     """The row of an item that could not be finished."""
     return {"id": item["id"], "status": "failed", "error": error}
+
+
+def fatal(error: Exception) -> dict[str, str]:
+    """What a process says of an error that ends the run: its kind, a name in `errors`, and its message."""
+    if isinstance(error, ZSADCLIPError):
+        return {"kind": type(error).__name__, "message": str(error)}
+    return {"kind": "ZSADCLIPError", "message": f"unexpected {type(error).__name__}: {error}"}
+
+
+def raise_fatal(told: dict[str, str]) -> NoReturn:
+    """Raise what another process said with `fatal`."""
+    raise getattr(errors, told["kind"], ZSADCLIPError)(told["message"])
 
 
 def set_threads(number: int) -> None:

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from .errors import InputError
 
 
-def refuse(error: OSError) -> None:
-    """Raise InputError for a folder that cannot be listed: what it holds would be missing without a word."""
-    raise InputError(f"cannot read the folder {error.filename}: {error.strerror}; is its share connected?") from error
-
-
 def walk(
-    folder: str | os.PathLike, onerror: Callable[[OSError], None] | None = refuse
+    folder: str | os.PathLike, keep_identifiers: bool = False, lenient: bool = False
 ) -> Iterator[tuple[Path, list[str]]]:
     """The folders at and below `folder`, hidden ones aside, each once and with its sorted file names.
 
-    `onerror` is told of a folder that cannot be listed; None passes over it.
+    Raises InputError where one cannot be listed, as what it holds would be missing without a word; `lenient` passes over it.
+    The error names a folder below only with `keep_identifiers`.
     """
+
+    def refuse(error: OSError) -> None:
+        named = keep_identifiers or os.fspath(error.filename) == os.fspath(folder)
+        which = f"the folder {error.filename}" if named else f"a folder below {folder}"
+        raise InputError(f"cannot read {which}: {error.strerror}; is its share connected?") from error
+
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=onerror, followlinks=True):
+    for place, folders, names in os.walk(folder, onerror=None if lenient else refuse, followlinks=True):
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()

@@ -228,7 +228,7 @@ def _beside(path: Path, name: str) -> Path:
         or name.upper().startswith("LIST")
         or "\\" in name
     ):
-        raise InputError(f"{path} points to {name[:80]!r}; expected the name of one data file in the same folder")
+        raise InputError(f"{path} does not name one data file in the same folder; save it again as a single file")
     if not data.is_file():
-        raise InputError(f"{path} has its data in {name}, which is not there; copy both files")
+        raise InputError(f"the data file that {path} names is not in its folder; copy both files")
     return data

@@ -23,7 +23,8 @@ NAME = ".zsadclip.lock"
 def folder_lock(folder: str | os.PathLike, shard: str | None = None) -> Iterator[str]:
     """Hold `folder` for one run, or with `shard` "I/N" for one of its shards; the folder is made.
 
-    Gives a token for `is_held`. Shards of one output run side by side, but not beside a whole run. Raises OutputError when
+    Gives a token for `is_held`. Shards of one output run side by side, but not beside a whole run or shards of another number,
+    which have the same cases. Raises OutputError when
     another run holds it, or when the folder cannot be written to.
     """
     folder = Path(folder)
@@ -32,10 +33,11 @@ def folder_lock(folder: str | os.PathLike, shard: str | None = None) -> Iterator
     except OSError as error:
         raise OutputError(f"cannot make the folder {folder}: {error.strerror}; choose another one") from error
     with ExitStack() as stack:
-        tokens = [stack.enter_context(_held(_own(folder, shard), shared=False))]
+        token = stack.enter_context(_held(_own(folder, shard), shared=False))
         if shard:
+            _check_others(folder, shard.rpartition("/")[2])
             stack.enter_context(_held(folder / NAME, shared=True))
-        yield tokens[0]
+        yield token
 
 
 def is_held(folder: str | os.PathLike, token: str = "", shard: str | None = None) -> bool:
@@ -44,16 +46,37 @@ def is_held(folder: str | os.PathLike, token: str = "", shard: str | None = None
     A worker of a run that was given up elsewhere may live on: by the token it knows that the folder is another's now. A
     shard is known by its own file, since the shared one may go early where locks do not reach other machines.
     """
-    own = _own(Path(folder), shard)
+    if not token:
+        return _own(Path(folder), shard).is_file()
+    # One that is there and says nothing yet is being written, by us as far as anybody can know.
+    return holder(folder, shard) in (token, "")
+
+
+def holder(folder: str | os.PathLike, shard: str | None = None) -> str | None:
+    """The token of the run or shard that holds `folder`, "" where it says none, None where nobody does."""
     try:
-        return token in own.read_text("utf-8") if token else own.is_file()
+        return _own(Path(folder), shard).read_text("utf-8").partition("\n")[2]
     except (OSError, ValueError):
-        return False
+        return None
 
 
 def _own(folder: Path, shard: str | None) -> Path:
     """The file that one run or one shard alone holds."""
     return folder / (f".zsadclip-{shard.replace('/', '-of-')}.lock" if shard else NAME)
+
+
+def _check_others(folder: Path, number: str) -> None:
+    for path in folder.glob(".zsadclip-*-of-*.lock"):
+        if path.stem.rpartition("-")[2] == number:
+            continue
+        with suppress(OSError):  # one that ended meanwhile
+            handle = os.open(path, os.O_RDWR)
+            locked = _lock(handle, shared=False)
+            os.close(handle)
+            if locked is False:
+                raise OutputError(
+                    f"shards of another number are writing to {folder} ({path.name}); wait for them, or choose another folder"
+                )
 
 
 @contextmanager
@@ -67,11 +90,9 @@ def _held(path: Path, shared: bool) -> Iterator[str]:
             ) from error
         locks = _lock_soon(handle, shared)
         if locks is False:
-            holder = os.read(handle, 200).decode(errors="replace").partition("\n")[0] or "unknown"
+            who = os.read(handle, 200).decode(errors="replace").partition("\n")[0] or "unknown"
             os.close(handle)
-            raise OutputError(
-                f"another run ({holder}) is writing to {path.parent}; wait for it, or choose another folder"
-            )
+            raise OutputError(f"another run ({who}) is writing to {path.parent}; wait for it, or choose another folder")
         if _is_still(path, handle):
             break
         os.close(handle)  # its holder ended and removed it between our opening and locking
@@ -81,6 +102,7 @@ def _held(path: Path, shared: bool) -> Iterator[str]:
             os.ftruncate(handle, 0)
             secret = uuid.uuid4().hex
             os.write(handle, f"process {os.getpid()} on {socket.gethostname()}\n{secret}".encode())
+            os.fsync(handle)  # other machines read it, too
             token = secret if locks else ""
         yield token
     finally:

@@ -18,8 +18,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from . import errors
-from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed
+from .errors import ZSADCLIPError
+from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, raise_fatal
 from .progress import Progress
 
 STILLBORN = 3
@@ -118,8 +118,7 @@ class Pool:
         if message is None:
             self._bury(worker)
         elif "fatal" in message:
-            kind = getattr(errors, message["fatal"]["kind"], errors.ZSADCLIPError)
-            raise kind(message["fatal"]["message"])
+            raise_fatal(message["fatal"])
         elif "row" in message and worker.item is not None:
             item, worker.item = worker.item, None
             self._finish(item, message["row"])
@@ -138,7 +137,7 @@ class Pool:
             return
         self.stillborn += not worker.loaded
         if self.stillborn >= STILLBORN:
-            raise errors.ZSADCLIPError(
+            raise ZSADCLIPError(
                 f"worker processes end before the model is loaded (exit code {code}); there may be too little memory for "
                 f"{self.number} of them: use fewer --workers"
             )

@@ -12,9 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from .atomic import clear_temporaries
-from .cases import SUMMARY
-from .errors import InputError
+from .errors import InputError, OutputError
 from .io import write_csv
+from .outputs import SUMMARY
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
 COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max")
@@ -27,15 +27,22 @@ class Table:
 
     def __init__(self, length: int):
         self._at = array("q", [-1]) * length
-        self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        try:
+            self._file = tempfile.TemporaryFile()  # noqa: SIM115
+        except OSError as error:
+            raise _no_space(error) from error
         self.columns: set[str] = set()
         self.failed = self.kept = 0
         self.failed_ids: list[str] = []
 
     def put(self, n: int, row: dict) -> None:
         """Store the row of case `n`."""
-        self._at[n] = self._file.seek(0, 2)
-        self._file.write(json.dumps(row).encode() + b"\n")
+        try:
+            self._at[n] = self._file.seek(0, 2)
+            self._file.write(json.dumps(row).encode() + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise _no_space(error) from error
         self.columns |= set(row)
         if row["status"] == "failed":
             self.failed += 1
@@ -79,17 +86,32 @@ def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], tabl
 
 
 def forget_parts(output: Path, shard: tuple[int, int] | None, key: str) -> None:
-    """Remove what an earlier run of a shard left, so that the others do not take it for that of the run that begins.
+    """Remove what an earlier run of a shard left, and what shards of other settings or another number did.
 
-    A whole run, `shard` None, removes the parts of all.
+    Otherwise it would be taken for that of the run that begins, or describe results which that run replaces. A whole run,
+    `shard` None, removes the parts of all. Raises OutputError when one cannot be removed.
     """
-    folder, own = output / "shards", _part(output, *shard, key).name if shard else None
-    clear_temporaries(folder, lambda name: own in (None, name))
-    for path in [folder / own] if own else [path for path in folder.glob("*.csv") if PART.fullmatch(path.name)]:
-        path.unlink(missing_ok=True)
-    if not own:
+    folder, own = output / "shards", _part(output, *shard, key).name if shard else ""
+    ours = re.compile(rf"\d+-of-{shard[1]}-{key}\.csv") if shard else None
+    clear_temporaries(folder, lambda name: name == own if shard else True)
+    for path in folder.glob("*.csv"):
+        if PART.fullmatch(path.name) and (path.name == own or not ours or not ours.fullmatch(path.name)):
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                raise OutputError(
+                    f"cannot remove {path.name} of an earlier run: {error.strerror}; check the folder"
+                ) from error
+    if not shard:
         with suppress(OSError):  # not there, or somebody keeps other things in it
             folder.rmdir()
+
+
+def _no_space(error: OSError) -> OutputError:
+    return OutputError(
+        f"cannot write temporary rows to {tempfile.gettempdir()}: {error.strerror}; free some space, or set TMPDIR to another "
+        "folder; finished cases are kept"
+    )
 
 
 def _part(output: Path, i: int, n: int, key: str) -> Path:

@@ -11,8 +11,7 @@ import threading
 import time
 from functools import cache
 
-from .errors import ZSADCLIPError
-from .executor import load_before_listening, set_threads
+from .executor import fatal, load_before_listening, set_threads
 from .jobs import job_from_dict
 from .progress import Cancelled
 
@@ -75,10 +74,7 @@ def main() -> int:
     except Cancelled:
         return 0
     except Exception as error:
-        kind = type(error).__name__
-        if not isinstance(error, ZSADCLIPError):
-            kind, error = "ZSADCLIPError", f"unexpected {kind}: {error}"
-        emit({"fatal": {"kind": kind, "message": str(error)}})
+        emit({"fatal": fatal(error)})
         return 1
 
 

@@ -1,0 +1,113 @@
+"""The files of an output folder by their names: which are results, and which somebody else's that no result may replace."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from .documents import parse_json
+from .errors import UsageError
+from .suffixes import VOLUMES, split_suffix
+
+VOLUME_RESULTS = ("_anomaly", "_mask")
+ENDINGS = (*(end + suffix for end in VOLUME_RESULTS for suffix in (".nii.gz", ".nii")), ".json", ".png")
+SUMMARY = "summary.csv"
+SUMMARY_START = "id,status,"
+KEYS = {"id", "settings", "inputs", "files", "summary", "seal"}  # of a case's JSON, besides what was found
+LARGEST_JSON = 1 << 26  # bytes
+
+
+def claim(folder: str | os.PathLike, case_id: str) -> Path:
+    """The empty file that is there from before the first result of a case until its JSON, which comes last."""
+    return Path(folder, f".{case_id}.unfinished")
+
+
+def is_of(name: str, ids: Collection[str]) -> bool:
+    """True for the name of a result of one of the cases, compressed or not."""
+    return any(name.endswith(end) and name.removesuffix(end) in ids for end in ENDINGS)
+
+
+class Results:
+    """Tells results from other files, looking once at the JSON of a case."""
+
+    def __init__(self):
+        self._known: dict[Path, bool] = {}
+
+    def is_result(self, path: Path) -> bool:
+        """True for a map or mask of a case that is finished, as its JSON says, or was begun and not finished."""
+        stem, suffix = split_suffix(path)
+        ends = [end for end in VOLUME_RESULTS if stem.endswith(end)] if suffix in VOLUMES else []
+        return any(self.has(path.parent, stem.removesuffix(end)) for end in ends)
+
+    def has(self, folder: Path, case_id: str) -> bool:
+        """True where a run finished or began the case."""
+        json = folder / f"{case_id}.json"
+        if json not in self._known:
+            # Once more, as another run may have finished the case between the first two looks.
+            begun = claim(folder, case_id)
+            self._known[json] = _is_written_here(json) or begun.is_file() or _is_written_here(json)
+        return self._known[json]
+
+
+def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Path]) -> None:
+    """Raise UsageError when a result would take the place of a file that the run reads or that no run wrote."""
+    folder = Path(folder)
+    known, results, here = {id.casefold(): id for id in ids}, Results(), os.path.realpath(folder)
+    places: dict[str, bool] = {}
+
+    def taken(name: str) -> str | None:
+        """The case whose result has this name, "" for the summary, None for another file; also where case is ignored."""
+        if name.casefold() == SUMMARY:
+            return "" if (folder / SUMMARY).is_file() else None
+        found = (
+            (known.get(name.casefold().removesuffix(end)), end) for end in ENDINGS if name.casefold().endswith(end)
+        )
+        return next((id for id, end in found if id and (folder / f"{id}{end}").is_file()), None)
+
+    def is_here(path: str) -> bool:
+        place = os.path.dirname(path)
+        if place not in places:
+            places[place] = os.path.realpath(place) == here
+        return places[place]
+
+    for path in read:
+        for form in {os.path.abspath(path), os.path.realpath(path)}:  # a link to a file of the folder counts, too
+            name = os.path.basename(form)
+            if is_here(form) and taken(name) is not None:
+                raise UsageError(
+                    f"a result would take the place of {name}, which is read; choose another output folder"
+                )
+    try:
+        names = [entry.name for entry in os.scandir(folder)]
+    except OSError:
+        return
+    for name in names:
+        case = taken(name)
+        if case is not None and not (results.has(folder, case) if case else _starts_as_summary(folder / SUMMARY)):
+            raise UsageError(
+                f"a result would take the place of {name}, which is no result of an earlier run; move it away, or choose another "
+                "output folder"
+            )
+
+
+def _is_written_here(json: Path) -> bool:
+    """True for the JSON of a case, also a damaged one: most of its keys, or no JSON any more and a map beside it."""
+    try:
+        if json.stat().st_size > LARGEST_JSON:
+            return False
+        data = parse_json(json.read_bytes())
+    except OSError:
+        return False
+    except ValueError:
+        maps = [end for end in ENDINGS if end.startswith("_anomaly")]
+        return any(json.with_name(json.stem + end).is_file() for end in maps)
+    return isinstance(data, dict) and len(KEYS & data.keys()) > len(KEYS) // 2
+
+
+def _starts_as_summary(path: Path) -> bool:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(len(SUMMARY_START)) in (SUMMARY_START, "")
+    except (OSError, ValueError):
+        return False
