@@ -147,7 +147,7 @@ def one(tmp_path, monkeypatch):
         item = {"id": "a", "image": str(tmp_path / "in" / "DOE" / "a.nii"), "mask": None, "settings": job.key}
         if not lock:
             return detect_case.one(job, lambda: detector, item, lambda *_: None)
-        with folder_lock(job.output):
+        with folder_lock(job.output) as item["run"]:
             return detect_case.one(job, lambda: detector, item, lambda *_: None)
 
     run.job, run.folder = job, tmp_path
@@ -157,6 +157,25 @@ def one(tmp_path, monkeypatch):
 def test_a_share_that_comes_back_is_waited_for(one):
     detector = Recorder(OSError(errno.ESTALE, "Stale file handle"), 3)
     assert one(detector)["error"] == "Unexpected: ZeroDivisionError: got here" and detector.calls == 4
+
+
+def test_an_output_that_comes_back_is_waited_for(one, monkeypatch):
+    out, away, naps = Path(one.job.output), one.folder / "away", []
+
+    def sleep(seconds):
+        naps.append(seconds)
+        if len(naps) == 3:
+            away.rename(out)
+
+    class Mover(Recorder):
+        def detect(self, *_):
+            if not self.calls:
+                out.rename(away)
+            return super().detect()
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    detector = Mover(ValueError("the share went away meanwhile"), 1)
+    assert one(detector)["error"] == "Unexpected: ZeroDivisionError: got here" and len(naps) == 3
 
 
 def test_a_share_that_stays_away_is_given_up(one, monkeypatch):

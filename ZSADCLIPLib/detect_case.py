@@ -36,7 +36,8 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
     """
     case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None)
     if job.skip_existing and (row := stored(job, case, item["settings"])) is not None:
-        claim(job.output, case.id).unlink(missing_ok=True)  # of a run that was killed between the last two steps
+        with suppress(OSError):
+            claim(job.output, case.id).unlink(missing_ok=True)  # of a run that was killed between the last two steps
         return {**row, "kept": True}
     began, pause, detector = time.monotonic(), 0.5, None
 
@@ -70,8 +71,8 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
 
 
 def _is_given_up(job, item: dict) -> bool:
-    """True when another run holds the output folder by now."""
-    return bool(item.get("run")) and holder(job.output, job.shard) not in ("", item["run"])
+    """True when another run holds the output folder by now; not when its share is gone, which may come back."""
+    return bool(item.get("run")) and holder(job.output, job.shard) not in (None, "", item["run"])
 
 
 def _discreet(job, case: Case, text: str) -> str:

@@ -24,8 +24,7 @@ def folder_lock(folder: str | os.PathLike, shard: str | None = None) -> Iterator
     """Hold `folder` for one run, or with `shard` "I/N" for one of its shards; the folder is made.
 
     Gives a token for `is_held`. Shards of one output run side by side, but not beside a whole run or shards of another number,
-    which have the same cases. Raises OutputError when
-    another run holds it, or when the folder cannot be written to.
+    which have the same cases. Raises OutputError when another run holds it, or when the folder cannot be written to.
     """
     folder = Path(folder)
     try:
