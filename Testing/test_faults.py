@@ -178,6 +178,25 @@ def test_an_output_that_comes_back_is_waited_for(one, monkeypatch):
     assert one(detector)["error"] == "Unexpected: ZeroDivisionError: got here" and len(naps) == 3
 
 
+def test_a_lock_that_nobody_else_may_read_is_held(tmp_path, monkeypatch):
+    """As on a CIFS share, whose locks hold up every other reader."""
+    with folder_lock(tmp_path) as token:
+        monkeypatch.setattr(
+            Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError(errno.EACCES, "no"))
+        )
+        assert is_held(tmp_path, token)
+
+
+def test_a_claim_stays_while_results_of_other_settings_are_there(tmp_path):
+    job = Detect(("x",), str(tmp_path), compress=False)
+    (tmp_path / "a_mask.nii.gz").write_text("x")
+    for left in (1, 0):
+        with pytest.raises(OutputError), detect_case._begun(job, Case("a", tmp_path / "a.nii")):
+            raise OutputError("full")
+        assert (tmp_path / ".a.unfinished").exists() == left
+        (tmp_path / "a_mask.nii.gz").unlink(missing_ok=True)
+
+
 def test_a_share_that_stays_away_is_given_up(one, monkeypatch):
     ticks = iter(range(0, 1000, 2))
     monkeypatch.setattr(time, "monotonic", lambda: next(ticks))

@@ -19,9 +19,10 @@ from .errors import OutputError, ZSADCLIPError
 from .executor import failed
 from .itk_header import volume_hash
 from .lock import holder, is_held
-from .outputs import SUMMARY, claim
+from .outputs import ENDINGS, SUMMARY, claim
 from .privacy import printable, redact, redact_all, renamed
 from .progress import Cancelled, Progress, part
+from .suffixes import VOLUMES, split_suffix
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
@@ -78,7 +79,7 @@ def _is_given_up(job, item: dict) -> bool:
 def _discreet(job, case: Case, text: str) -> str:
     if not job.keep_identifiers:
         # A series is called by its id, also where a link leads to its folder.
-        text = renamed(text, case.image, case.id) if case.image.is_dir() else text
+        text = renamed(text, case.image, case.id) if split_suffix(case.image)[1] not in VOLUMES else text
         text = redact(text, (case.image, case.mask, job.brain_mask, job.output))
     return printable(text)
 
@@ -131,7 +132,6 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress, held: 
     truth = read_mask(case.mask, volume).array > 0 if case.mask else None
     brain = read_mask(job.brain_mask, volume).array > 0 if job.brain_mask else None
     found = detector.detect(volume, brain, part(progress, 0.02, 0.9))
-    paths = job.paths(case.id)
     row = {
         "id": case.id,
         "status": "done",
@@ -146,14 +146,14 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress, held: 
         row |= _against(found, truth)
     progress(0.92, "writing")
     _check_held(job, held)
-    with _begun(job, case, paths):
+    with _begun(job, case):
         _write(job, detector, case, found, truth, {"settings": settings, "inputs": inputs, "summary": row}, held)
     progress(1.0, "done")
     return row
 
 
 @contextmanager
-def _begun(job, case: Case, paths: dict[str, Path]) -> Iterator[None]:
+def _begun(job, case: Case) -> Iterator[None]:
     """While results are written a claim says so; the old result is not complete any more, nor a summary of earlier runs true.
 
     The claim stays when the block fails after the first of the files.
@@ -161,15 +161,16 @@ def _begun(job, case: Case, paths: dict[str, Path]) -> Iterator[None]:
     mark = claim(job.output, case.id)
     try:
         mark.touch()
-        for path in (Path(job.output, SUMMARY), paths["json"]):
-            path.unlink(missing_ok=True)
+        job.paths(case.id)["json"].unlink(missing_ok=True)
+        with suppress(PermissionError):  # open in another program; its writer says so at the end
+            Path(job.output, SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot replace results of {case.id}: {error.strerror}; check the folder") from error
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            if not any(path.exists() for path in paths.values()):
+            if not any(Path(job.output, case.id + end).exists() for end in ENDINGS):  # of other settings, too
                 mark.unlink(missing_ok=True)
         raise
     with suppress(OSError):  # the JSON says as much

@@ -101,9 +101,9 @@ class Detect(Execution):
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
-        check_free(self.output, (case.id for case in cases), self._read(cases))
         first, step = self.part()
         mine = cases[first::step]
+        check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
         if self.dry_run:
             for case in mine:
                 image = case.id if case.image.is_dir() and not self.keep_identifiers else case.image.name

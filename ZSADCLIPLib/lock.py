@@ -55,6 +55,8 @@ def holder(folder: str | os.PathLike, shard: str | None = None) -> str | None:
     """The token of the run or shard that holds `folder`, "" where it says none, None where nobody does."""
     try:
         return _own(Path(folder), shard).read_text("utf-8").partition("\n")[2]
+    except PermissionError:
+        return ""  # there and locked: some shares (CIFS) let nobody else read what one process holds
     except (OSError, ValueError):
         return None
 
@@ -70,7 +72,8 @@ def _check_others(folder: Path, number: str) -> None:
             continue
         with suppress(OSError):  # one that ended meanwhile
             handle = os.open(path, os.O_RDWR)
-            locked = _lock(handle, shared=False)
+            # A shared lock, as several may look at the file of one that was killed; Windows has none that would do.
+            locked = _lock(handle, shared=os.name != "nt")
             os.close(handle)
             if locked is False:
                 raise OutputError(
@@ -89,7 +92,7 @@ def _held(path: Path, shared: bool) -> Iterator[str]:
             ) from error
         locks = _lock_soon(handle, shared)
         if locks is False:
-            who = os.read(handle, 200).decode(errors="replace").partition("\n")[0] or "unknown"
+            who = _text(handle).partition("\n")[0] or "unknown"
             os.close(handle)
             raise OutputError(f"another run ({who}) is writing to {path.parent}; wait for it, or choose another folder")
         if _is_still(path, handle):
@@ -110,6 +113,13 @@ def _held(path: Path, shared: bool) -> Iterator[str]:
             if locks and (not shared or _lock(handle, shared=False)):
                 path.unlink(missing_ok=True)
         os.close(handle)
+
+
+def _text(handle: int) -> str:
+    try:
+        return os.read(handle, 200).decode(errors="replace")
+    except OSError:  # locked against reading, too
+        return ""
 
 
 def _lock_soon(handle: int, shared: bool) -> bool | None:

@@ -50,8 +50,11 @@ class Results:
         return self._known[json]
 
 
-def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Path]) -> None:
-    """Raise UsageError when a result would take the place of a file that the run reads or that no run wrote."""
+def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Path], mine: Collection[str]) -> None:
+    """Raise UsageError when a result would take the place of a file that the run reads or that no run wrote.
+
+    The latter is looked at for the cases `mine` of a shard, so that shards do not read each other's.
+    """
     folder = Path(folder)
     known, results, here = {id.casefold(): id for id in ids}, Results(), os.path.realpath(folder)
     places: dict[str, bool] = {}
@@ -84,7 +87,9 @@ def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Pat
         return
     for name in names:
         case = taken(name)
-        if case is not None and not (results.has(folder, case) if case else _starts_as_summary(folder / SUMMARY)):
+        if case is None or (case and case not in mine):
+            continue
+        if not (results.has(folder, case) if case else _starts_as_summary(folder / SUMMARY)):
             raise UsageError(
                 f"a result would take the place of {name}, which is no result of an earlier run; move it away, or choose another "
                 "output folder"
