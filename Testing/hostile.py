@@ -168,9 +168,9 @@ def reader(path: Path) -> Callable[[], object]:
 
         return lambda: read_cluster(path)
     if suffix == ".csv":
-        from ZSADCLIPLib.dataset import read_manifest
+        from ZSADCLIPLib.dataset import find_records
 
-        return lambda: (io.expand_inputs(path), read_manifest(path))
+        return lambda: (io.expand_inputs(path), find_records(path))
     if suffix in (".safetensors", ".pth", ".pt"):
         from small_models import backbone
 

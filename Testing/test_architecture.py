@@ -21,6 +21,7 @@ LEVELS = [
         "lock",
         "privacy",
         "documents",
+        "manifest",
         "outputs",
         "version",
     ],

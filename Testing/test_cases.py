@@ -202,10 +202,10 @@ def test_one_image_may_have_two_masks(tree):
         ("", "columns"),
         ("name,file\na,b\n", r"\['name', 'file'\]"),
         ("id,image\na,\n", "line 2"),
-        ("id,image\na,a.nii\na,b.nii\n", "more than once: a"),
+        ("id,image\na,a.nii\na,b.nii\n", r"more than once: a \(lines 2, 3\)"),
         ("id,image\na,a.nii\nb,gone.nii\n", r"gone\.nii \(line 3\)"),
         ("id,image,mask\na,a.nii,gone.nii\n", r"gone\.nii \(line 2\)"),
-        ("id,image\n", "holds no volume"),
+        ("id,image\n", "no line below its header"),
     ],
 )
 def test_bad_manifests(tree, text, words):

@@ -8,7 +8,7 @@ import pytest
 from conftest import affine
 
 from ZSADCLIPLib.cases import safe_ids
-from ZSADCLIPLib.dataset import find_records, match_name, read_case, read_manifest
+from ZSADCLIPLib.dataset import find_records, match_name, read_case
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.labels import LABEL_RULES, label_rule
@@ -136,10 +136,10 @@ def test_a_manifest_covers_everything_else(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,mask\n", "expected at least id and image"),
+        ("id,mask\n", "expected id, image"),
         ("id,image\n,x-t2w.nii.gz\n", "line 2 .* lacks its id"),
-        ("id,image\na,gone.nii\n", "line 2 .* does not exist"),
-        ("id,image\na,x-t2w.nii.gz\na,x-t2w.nii.gz\n", "a second time"),
+        ("id,image\na,gone.nii\n", r"does not exist: gone\.nii \(line 2\)"),
+        ("id,image\na,x-t2w.nii.gz\na,x-t2w.nii.gz\n", r"more than once: a \(lines 2, 3\)"),
         ("id,image,split\na,x-t2w.nii.gz,val\n", "expected train, test or nothing"),
         ("id,image\n", "no line below its header"),
     ],
@@ -148,7 +148,7 @@ def test_bad_manifests_are_explained(tmp_path, text, message):
     put(tmp_path, "x")
     (tmp_path / "set.csv").write_text(text)
     with pytest.raises(InputError, match=message):
-        read_manifest(tmp_path / "set.csv")
+        find_records(tmp_path / "set.csv")
 
 
 def test_ids_of_a_manifest_cannot_leave_the_folder_of_a_run(tmp_path):
@@ -173,7 +173,7 @@ def test_ids_made_to_collide_are_refused(tmp_path):
     named = ("a b", "a/b", safe_ids(["a b", "a/b"])[0])
     (tmp_path / "set.csv").write_text("id,image\n" + "".join(f"{name},x-t2w.nii.gz\n" for name in named))
     with pytest.raises(InputError, match="cannot be told apart"):
-        read_manifest(tmp_path / "set.csv")
+        find_records(tmp_path / "set.csv")
 
 
 def test_a_mask_on_another_grid_is_refused(tmp_path):
@@ -220,7 +220,7 @@ def test_one_subject_in_two_splits_is_an_error(tmp_path):
         "id,subject,image,split\nvisit1,p,x-t2w.nii.gz,train\nvisit2,p,x-t2w.nii.gz,test\n"
     )
     with pytest.raises(InputError, match="in train and test"):
-        split_of(read_manifest(tmp_path / "set.csv"))
+        split_of(find_records(tmp_path / "set.csv"))
 
 
 def test_visits_of_a_subject_go_to_the_same_side(tmp_path):

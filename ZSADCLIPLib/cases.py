@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import os
 import re
@@ -11,17 +10,16 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .errors import DependencyError, InputError
+from .errors import DependencyError, InputError, listed
 from .folders import walk
+from .manifest import SUFFIXES, read_manifest
 from .outputs import Results
 from .privacy import DIGITS, pseudonym
 from .progress import Report, quiet
 from .suffixes import VOLUMES, is_dicom, split_suffix
 
-MANIFEST = ".csv"
 LONGEST_ID = 100
 DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
-SHOWN = 5  # missing files named in one message
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class _Search:
         """What was left out that somebody may miss."""
         if self.beside:
             where = _number(len(self.beside), "folder")
-            where += f" ({_listed(list(map(str, self.beside)))})" if self.keep_identifiers else ""
+            where += f" ({listed(list(map(str, self.beside)))})" if self.keep_identifiers else ""
             yield f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
         if self.left:
             yield f"{_number(self.left, 'file')} named as input, results of an earlier run in the output folder, left out"
@@ -74,11 +72,10 @@ def expand_inputs(
 
     A folder gives the volumes in it and below it, links to folders included; a folder of DICOM files is one case, and
     `report` is told of DICOM files beside volumes, which are left out. So are results, finished or not, but for those that
-    are named themselves and are not in the folder `output`. A manifest is a CSV with the columns id, image and, if wanted,
-    mask; relative paths are relative to it. A volume named twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are
-    told apart by a digest of their folder's name, then by a number, and the id of a DICOM series is a digest of its
-    SeriesInstanceUID. With `keep_identifiers` the names of the folders themselves are used. Raises InputError naming what is
-    missing or cannot be a case.
+    are named themselves and are not in the folder `output`. Manifests are read by `manifest.read_manifest`. A volume named
+    twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a digest of their folder's name, then by a
+    number, and the id of a DICOM series is a digest of its SeriesInstanceUID. With `keep_identifiers` the names of the folders
+    themselves are used. Raises InputError naming what is missing or cannot be a case.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
@@ -96,12 +93,12 @@ def expand_inputs(
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
     if missing:
         raise InputError(
-            f"nothing to work on in {_listed(missing)}; expected volumes ({', '.join(VOLUMES)}), folders of them or of one "
-            "DICOM series, globs, or a manifest .csv"
+            f"nothing to work on in {listed(missing)}; expected volumes ({', '.join(VOLUMES)}), folders of them or of one "
+            "DICOM series, globs, or a manifest .csv or .tsv"
         )
     if not cases:
         what = "only results of an earlier run are" if search.left else "no input is"
-        raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv")
+        raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv or .tsv")
     for text in search.notes():
         report({"event": "note", "text": text})
     return _unique(list(cases.values()), keep_identifiers)
@@ -112,8 +109,8 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
         return _in_folder(path, search)
     if path.is_file():
         suffix = split_suffix(path)[1]
-        if suffix == MANIFEST:
-            return _in_manifest(path)
+        if suffix in SUFFIXES:
+            return [Case(entry.id, entry.image, entry.mask) for entry in read_manifest(path)]
         if suffix not in VOLUMES:
             raise InputError(
                 f"{path} is not a volume: expected a name that ends with one of {', '.join(VOLUMES)}; "
@@ -142,60 +139,6 @@ def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
                 search.beside.append(place)
             else:
                 yield Case(place.resolve().name, place, series=True)  # the name is replaced by `_unique`
-
-
-def _in_manifest(path: Path) -> list[Case]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read the manifest {path}: {error}; save it as a CSV in UTF-8") from error
-    lines = text.splitlines()
-    delimiter = max(",;\t", key=(lines[0] if lines else "").count)
-    rows = csv.DictReader(lines, delimiter=delimiter, skipinitialspace=True)
-    try:
-        return _manifest_cases(path, rows)
-    except csv.Error as error:
-        raise InputError(f"line {rows.line_num} of the manifest {path} is no CSV: {error}") from error
-
-
-def _manifest_cases(path: Path, rows: csv.DictReader) -> list[Case]:
-    columns = [name.strip().lower() for name in rows.fieldnames or []]
-    if not {"id", "image"} <= set(columns):
-        raise InputError(f"the manifest {path} has the columns {columns}; expected id, image and, if wanted, mask")
-    rows.fieldnames = columns
-    cases, missing = [], []
-    for row in rows:
-        cell = {name: (row.get(name) or "").strip() for name in ("id", "image", "mask")}
-        if not any(cell.values()):
-            continue
-        if not cell["id"] or not cell["image"]:
-            raise InputError(f"line {rows.line_num} of the manifest {path} lacks its id or image; fill both in")
-        image = path.parent / _expanded(cell["image"])
-        mask = path.parent / _expanded(cell["mask"]) if cell["mask"] else None
-        missing += [
-            f"{file.name} (line {rows.line_num})" for file in (image, mask) if file is not None and not _exists(file)
-        ]
-        cases.append(Case(cell["id"], image, mask))
-    if missing:
-        raise InputError(f"the manifest {path} names what does not exist: {_listed(missing)}; check the paths")
-    twice = [id for id, count in Counter(case.id for case in cases).items() if count > 1]
-    if twice:
-        raise InputError(f"the manifest {path} uses an id more than once: {_listed(twice)}; give each line its own")
-    return cases
-
-
-def _expanded(name: str) -> Path:
-    try:
-        return Path(name).expanduser()
-    except RuntimeError:  # "~nobody"
-        return Path(name)
-
-
-def _exists(path: Path) -> bool:
-    try:
-        return path.is_file() or path.is_dir()  # a device or a pipe would be read for ever
-    except (OSError, ValueError):  # too long, or not a name at all
-        return False
 
 
 def _case(path: Path) -> Case:
@@ -238,7 +181,7 @@ def safe_ids(names: Sequence[str]) -> list[str]:
     count = Counter(map(str.casefold, ids))
     twice = [name for id, name in zip(ids, names, strict=True) if count[id.casefold()] > 1]
     if twice:
-        raise InputError(f"the ids {_listed(twice)} cannot be told apart as file names; give each case another one")
+        raise InputError(f"the ids {listed(twice)} cannot be told apart as file names; give each case another one")
     return ids
 
 
@@ -270,8 +213,3 @@ def _safe(text: str) -> str:
 
 def _number(count: int, what: str) -> str:
     return f"{count} {what}{'s' if count > 1 else ''}"
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import re
 from collections import defaultdict
@@ -17,6 +16,7 @@ from .folders import walk
 from .intensity import brain_mask
 from .io import read_mask, read_volume
 from .labels import label_rule
+from .manifest import read_manifest, where
 from .suffixes import NIFTI, split_suffix
 from .volume import Volume
 
@@ -58,12 +58,13 @@ def find_records(
     """The labelled cases of a folder (searched below at any depth) or of a manifest CSV, sorted by id.
 
     `rule` "auto" takes the year from the path (a 20xx in a folder's name), else the 2024 rule, which reads 2023 masks
-    alike; manifests default to "nonzero". With `problems` given, cases that cannot be used are described there and left
-    out; otherwise they raise InputError.
+    alike. Manifests are read by `manifest.read_manifest`: a line's own rule comes first, `rule` "auto" means "nonzero", a case
+    without a subject is its own, and ids become file names as in `cases.safe_ids`. With `problems` given, cases of a folder
+    that cannot be used are described there and left out; otherwise they raise InputError.
     """
     path = Path(source).expanduser()
     if path.is_file():
-        return read_manifest(path, "nonzero" if rule == "auto" else rule)
+        return _from_manifest(path, "nonzero" if rule == "auto" else rule)
     if not path.is_dir():
         raise InputError(f"there is no folder or manifest {path}; check the name")
     if channel not in (*CHANNELS, "image"):
@@ -85,7 +86,8 @@ def find_records(
             wrong.append(str(error))
     if not found:
         raise InputError(
-            f"{path} holds no case: expected names such as BraTS-MET-00002-000-t2w.nii.gz, at any depth, or a manifest .csv"
+            f"{path} holds no case: expected names such as BraTS-MET-00002-000-t2w.nii.gz, at any depth, or a manifest .csv "
+            "or .tsv"
         )
     if wrong and problems is None:
         raise InputError(wrong[0] + (f" (and {len(wrong) - 1} more cases)" if len(wrong) > 1 else ""))
@@ -141,53 +143,25 @@ def _year(root: Path, image: Path, facts: dict) -> str:
     return "2024"
 
 
-def read_manifest(path: str | os.PathLike, rule: str = "nonzero") -> list[Record]:
-    """Records of a CSV with the columns id, image and, if wanted, subject, mask, split, site, rule; sorted by id.
-
-    Relative paths are relative to the CSV; `subject` defaults to the id, `rule` to the argument. Ids become file names as
-    in `cases.safe_ids`. Raises InputError naming the line for missing cells, files that do not exist, ids used twice, and
-    splits other than train and test.
-    """
-    try:
-        return _read_manifest(Path(path), rule)
-    except (OSError, ValueError, RuntimeError, csv.Error) as error:
-        raise InputError(f"cannot read the manifest {path}: {error}; save it as a CSV in UTF-8") from error
-
-
-def _read_manifest(path: Path, rule: str) -> list[Record]:
-    with open(path, encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file, skipinitialspace=True)
-        reader.fieldnames = [(name or "").strip().lower() for name in reader.fieldnames or []]
-        if not {"id", "image"} <= set(reader.fieldnames):
-            raise InputError(f"the manifest {path} has the columns {reader.fieldnames}; expected at least id and image")
-        records: dict[str, Record] = {}
-        for row in reader:
-            cell = {key: (value or "").strip() for key, value in row.items() if isinstance(value, (str, type(None)))}
-            where = f"line {reader.line_num} of the manifest {path}"
-            if not any(cell.values()):
-                continue
-            if not cell["id"] or not cell["image"]:
-                raise InputError(f"{where} lacks its id or image; fill both in")
-            if cell["id"] in records:
-                raise InputError(f"{where} uses the id {cell['id']!r} a second time; give each line its own")
-            if cell.get("split", "") not in ("", "train", "test"):
-                raise InputError(f"{where} has the split {cell['split']!r}; expected train, test or nothing")
-            files = [path.parent / Path(cell[k]).expanduser() if cell.get(k) else None for k in ("image", "mask")]
-            missing = [file.name for file in files if file is not None and not (file.is_file() or file.is_dir())]
-            if missing:
-                raise InputError(f"{where} names what does not exist: {', '.join(missing)}; check the paths")
-            records[cell["id"]] = Record(
-                id=cell["id"],
-                subject=cell.get("subject") or cell["id"],
-                image=files[0],
-                mask=files[1],
-                split=cell.get("split") or None,
-                site=cell.get("site", ""),
-                rule=cell.get("rule") or rule,
+def _from_manifest(path: Path, rule: str) -> list[Record]:
+    records = []
+    for entry in read_manifest(path):
+        if entry.split not in ("", "train", "test"):
+            raise InputError(
+                f"{where(path, entry.line)} has the split {entry.split!r}; expected train, test or nothing"
             )
-    if not records:
-        raise InputError(f"the manifest {path} has no line below its header; expected one case a line")
-    return _named_safely(list(records.values()))
+        records.append(
+            Record(
+                id=entry.id,
+                subject=entry.subject or entry.id,
+                image=entry.image,
+                mask=entry.mask,
+                split=entry.split or None,
+                site=entry.site,
+                rule=entry.rule or rule,
+            )
+        )
+    return _named_safely(records)
 
 
 def _named_safely(records: list[Record]) -> list[Record]:

@@ -2,6 +2,7 @@
 
 import os
 import traceback
+from collections.abc import Sequence
 
 
 class ZSADCLIPError(Exception):
@@ -33,3 +34,9 @@ def describe(error: Exception) -> str:
     if os.environ.get("ZSADCLIP_TRACEBACK") == "1":
         traceback.print_exception(error)
     return f"{type(error).__name__}: {error}".removesuffix(": ")
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """The first names for a message, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
