@@ -43,7 +43,7 @@ LEVELS = [
     + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
     + ["labels", "splits", "results", "rowfiles"]
     + ["scaling", "settings", "profiles", "augment", "material", "cohort"],
-    ["typeset", "tables", "training_table", "casetable", "comparison", "bins", "decomposition", "figures"]
+    ["typeset", "sections", "tables", "training_table", "casetable", "comparison", "bins", "decomposition", "figures"]
     + ["evidence", "predicates", "claims", "report"],
     ["backbones"],
     ["adapters"],

@@ -7,8 +7,12 @@ from xml.etree import ElementTree
 import pytest
 from run_fixtures import row_of, write_run
 
+from ZSADCLIPLib import figures, report
 from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.figures.drawing import Drawing, canvas
 from ZSADCLIPLib.report import write_outputs
+from ZSADCLIPLib.sections import Section
+from ZSADCLIPLib.typeset import Table
 
 EVIL = "<script>alert('x')</script> $\\frac & \"quoted\"_|"
 
@@ -53,6 +57,49 @@ def test_a_report_loads_nothing_from_outside(out):
 def test_every_picture_has_words(out):
     alts = parsed(out).alts
     assert len(alts) == len(list((out / "figures").glob("*.png"))) and all(len(alt) > 30 for alt in alts)
+
+
+def sections(folder) -> dict[str, str]:
+    """The page's text below each heading, in order."""
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    return dict(re.findall(r'<section id="s\d+"><h2>(.*?)</h2>(.*?)</section>', page, re.S))
+
+
+def test_every_figure_and_table_is_shown_once(out):
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert sorted(re.findall(r'<figure id="(.*?)">', page)) == sorted(p.stem for p in (out / "figures").glob("*.svg"))
+    files = [*(out / "tables").glob("*.md"), out / "runtime.md"]
+    assert page.count("<caption>") == len(files) + 1  # the claims, whose file is claims.yaml
+    assert list(sections(out)) == [*Section, "Run"]
+
+
+def toy(section):
+    """A figure and a table that a newcomer writes."""
+    name = section or "nowhere"
+
+    def draw(numbers):
+        figure, axes = canvas(2, 2)
+        axes[0][0].plot([0, 1], [1, 0])
+        return Drawing(
+            f"toy-{name}", f"Toy figure of {name}", "Caption.", "A line.", figure, [{"x": 0}], section=section
+        )
+
+    def make(numbers):
+        return Table(f"toys-{name}", f"Toy table of {name}", ("Row", "Value"), (("a", 1.5),), section=section)
+
+    return draw, make
+
+
+def test_a_new_figure_and_table_need_no_place_in_the_page(tmp_path, monkeypatch):
+    toys = [toy(section) for section in ("", "Own heading", Section.LESIONS)]
+    monkeypatch.setattr(figures, "FIGURES", {f"toy{n}": draw for n, (draw, _) in enumerate(toys)})
+    monkeypatch.setattr(report, "TABLES", (*(make for _, make in toys), *report.TABLES))
+    write_outputs(write_run(tmp_path, [row_of("vand-industrial")], range(2)))
+    found = sections(tmp_path)
+    assert list(found)[-3:] == ["Own heading", "Run", report.UNPLACED]
+    for heading, name in ((report.UNPLACED, "nowhere"), ("Own heading", "Own heading"), ("Lesions", "Lesions")):
+        assert f'<figure id="toy-{name}">' in found[heading] and f"<caption>Toy table of {name}" in found[heading]
+    assert sum(body.count("toy-") for body in found.values()) == 3
 
 
 def test_names_from_files_cannot_inject(out):

@@ -10,6 +10,7 @@ import numpy as np
 
 from .metrics import METRICS, scores, undefined_reason
 from .results import EXTRA_METRICS, Result
+from .sections import Section
 from .statistics import compare
 from .tables import RANKING, Numbers, said
 from .thresholds import parse_rule
@@ -79,6 +80,8 @@ def volumes_table(numbers: Numbers) -> Table:
         rows,
         ("All metrics of every volume, region and threshold rule, with reasons where undefined: tables/cases.csv.",),
         digits=2,
+        section=Section.ACCURACY,
+        folded=True,
     )
 
 
@@ -107,6 +110,8 @@ def differences_table(numbers: Numbers) -> Table:
             f"Wilcoxon signed-rank test (Pratt), adjusted by Holm over all {len(pairs)} comparisons.",
         ),
         labels=2,
+        section=Section.ACCURACY,
+        folded=True,
     )
 
 

@@ -14,6 +14,7 @@ from math import isfinite
 from . import predicates
 from .evidence import Evidence, NotTestable
 from .predicates import Finding
+from .sections import Section
 from .tables import Numbers, said
 from .typeset import Table
 
@@ -153,6 +154,8 @@ def claims_table(numbers: Numbers, verdicts: list[Verdict]) -> Table:
             f"{said(numbers.run.choices()[0])} Up to {Evidence(numbers).subjects} test subjects. "
             "Predicates and limits are our reading of the paper's prose. A verdict speaks of this run's data only.",
         ),
+        section=Section.CLAIMS,
+        prose=True,
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from .errors import InputError
 from .results import METRIC_LABELS, PAPER_METRICS
 from .rows import ROWS
+from .sections import Section
 from .tables import Numbers, said
 from .typeset import Interval, MeanSd, Table
 
@@ -83,6 +84,7 @@ def comparison_table(numbers: Numbers, paper: PaperTable) -> Table:
             "these unless the same volumes were used. Interval: bootstrap of this run's mean only.",
         ),
         labels=2,
+        section=Section.TABLE_1,
     )
 
 

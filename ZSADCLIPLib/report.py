@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
@@ -15,11 +16,19 @@ from .figures import Drawing, draw_all, save, style
 from .io import write_csv, write_text
 from .page import document
 from .results import read_run
+from .sections import Section
 from .tables import Numbers, long_records, missing_rows, results_tables, said
 from .training_table import runtime_table, training_table
 from .typeset import Table
 
 SYNTHETIC = ("mini", "ci")
+RUN, UNPLACED = "Run", "Further figures and tables"
+TABLES: tuple[Callable[[Numbers], Table], ...] = (
+    differences_table,
+    volumes_table,
+    lambda numbers: training_table(numbers.run),
+)
+"""The tables of a run beside `results_tables`, in the order of the page."""
 CSS = """
 :root { color-scheme: light dark }
 body { max-width: 72rem; overflow-wrap: anywhere }
@@ -29,8 +38,8 @@ nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem } a { color: #0b5cad }
 table { font-size: .86rem; min-width: max-content } caption { text-align: left; font-weight: 600; padding-bottom: .4rem;
   position: sticky; left: 0; max-width: min(90vw, 68rem); white-space: normal }
 thead th { border-bottom: 2px solid #888; vertical-align: bottom } tbody tr:nth-child(even) { background: #8881 }
-th[scope=row], th:first-child { text-align: left } .words table { min-width: 54rem; width: 100% }
-.words td, .words th { text-align: left; vertical-align: top; white-space: normal }
+th[scope=row], th:first-child { text-align: left } .prose table { min-width: 54rem; width: 100% }
+.prose td, .prose th { text-align: left; vertical-align: top; white-space: normal }
 .notes { font-size: .85rem; opacity: .85 } .notes p { margin: .2rem 0 }
 details { margin: .8rem 0; border: 1px solid #8886; border-radius: 6px; padding: .4rem .8rem } summary { cursor: pointer }
 figure { margin: 1.5rem 0 } figure img { background: #fff; padding: 6px; border-radius: 6px; margin: 0; width: 100%;
@@ -50,7 +59,7 @@ def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dic
     paper = read_paper_table(paper_table) if paper_table else None
     numbers = Numbers(read_run(out))
     verdicts = judge(numbers)
-    tables = [*results_tables(numbers), volumes_table(numbers), differences_table(numbers), training_table(numbers.run)]
+    tables = [*results_tables(numbers), *(make(numbers) for make in TABLES)]
     tables += [comparison_table(numbers, paper)] if paper else []
     times, claims = runtime_table(numbers.run), claims_table(numbers, verdicts)
     for table in tables:
@@ -62,7 +71,7 @@ def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dic
     with style():
         drawings = draw_all(numbers)
         pictures = {drawing.name: save(drawing, out / "figures") for drawing in drawings}
-    write_text(out / "report.html", _page(numbers, tables, times, claims, drawings, pictures))
+    write_text(out / "report.html", _page(numbers, [*tables, times, claims], drawings, pictures))
     return {
         "report": out / "report.html",
         "claims": out / "claims.yaml",
@@ -72,41 +81,27 @@ def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dic
     }
 
 
-def _page(numbers: Numbers, tables: list[Table], times: Table, claims: Table, drawings, pictures) -> str:
-    region = numbers.run.choices()[0].region
-    others = [choice.region for choice in numbers.run.choices()[1:]]
-    named = {table.name: table for table in tables}
-    shown = {drawing.name: _figure(drawing, pictures[drawing.name]) for drawing in drawings}
-
-    def table(name: str, folded: bool = False) -> str:
-        return _table(named.pop(name), folded) if name in named else ""
-
-    def figures(*starts: str) -> str:
-        return "".join(shown.pop(name) for name in list(shown) if name.startswith(starts))
-
-    sections = {
-        "Table 1": table(f"table1-{region}")
-        + table("comparison")
-        + "".join(table(f"table1-{other}") for other in others)
-        + "".join(table(f"details-{r}", True) for r in (region, *others)),
-        "Accuracy": figures("fig1", "ranking") + table("differences", True) + table("volumes", True),
-        "Thresholds": figures("thresholds") + "".join(table(f"rules-{r}", True) for r in (region, *others)),
-        "Slices and volumes": figures("fig2", "gap"),
-        "Along the brain": figures("fig3", "appendix-b"),
-        "Lesions": figures("froc") + table("lesions"),
-        "Pooled": "".join(table(f"pooled-{r}", True) for r in (region, *others)),
-        "Pictures": figures("qualitative"),
-        "Claims of the paper": f'<div class="words">{typeset.html(claims)}</div>',
-        "Training": table("table2-training") + _table(times) + figures("learning"),
-        "Run": _details(
-            "Settings of the run", f"<pre>{escape(json.dumps(numbers.run.info, indent=1, sort_keys=True))}</pre>"
-        ),
-    }
+def _page(numbers: Numbers, tables: list[Table], drawings: list[Drawing], pictures: dict[str, dict[str, Path]]) -> str:
+    sections = _sections(tables, drawings, pictures)
+    settings = escape(json.dumps(numbers.run.info, indent=1, sort_keys=True))
+    sections[RUN] += _details("Settings of the run", f"<pre>{settings}</pre>")
     sections = {title: body for title, body in sections.items() if body}
     links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, title in enumerate(sections))
     body = "".join(f'<section id="s{i}"><h2>{escape(t)}</h2>{b}</section>' for i, (t, b) in enumerate(sections.items()))
     title = f"ZSADCLIP benchmark: {numbers.run.info.get('profile') or 'results'}"
     return document(title, f"{_introduction(numbers)}<nav>{links}</nav>{body}", CSS)
+
+
+def _sections(tables: list[Table], drawings: list[Drawing], pictures: dict[str, dict[str, Path]]) -> dict[str, str]:
+    """What stands under each heading: open tables, figures, folded tables; all that names no heading under the last."""
+    parts = [(table.section, typeset.html(table)) for table in tables if not table.folded]
+    parts += [(drawing.section, _figure(drawing, pictures[drawing.name])) for drawing in drawings]
+    parts += [(table.section, _details(table.title, typeset.html(table))) for table in tables if table.folded]
+    others = (section for section, _ in parts if section)
+    bodies = dict.fromkeys([*Section, *others, RUN, UNPLACED], "")
+    for section, html in parts:
+        bodies[section or UNPLACED] += html
+    return bodies
 
 
 def _introduction(numbers: Numbers) -> str:
@@ -129,10 +124,6 @@ def _introduction(numbers: Numbers) -> str:
         notes.append(f"{len(run.info['problems'])} cases of the data set could not be used; they are listed under Run.")
     notes += missing_rows(run)
     return "".join(f"<p>{escape(note)}</p>" for note in notes)
-
-
-def _table(table: Table, folded: bool = False) -> str:
-    return _details(table.title, typeset.html(table)) if folded else typeset.html(table)
 
 
 def _details(title: str, body: str) -> str:

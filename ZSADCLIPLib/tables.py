@@ -13,6 +13,7 @@ from math import nan
 from .bins import BINS, Axis
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
 from .rows import ALL_ROWS, METHOD_LABELS, ROWS, SETUP_LABELS
+from .sections import Section
 from .statistics import Summary, summarize
 from .thresholds import parse_rule
 from .typeset import Interval, MeanSd, MedianIqr, Table, plain
@@ -107,6 +108,7 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
         tuple(rows),
         (_UNDEFINED, _RANKING_NOTES[choice.aggregate], *few_shot(numbers.run), *missing_rows(numbers.run)),
         labels=2,
+        section=Section.TABLE_1,
     )
 
 
@@ -124,6 +126,8 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
         tuple(rows),
         (_UNDEFINED, _INTERVAL_NOTE, _RANKING_NOTES[choice.aggregate]),
         labels=3,
+        section=Section.TABLE_1,
+        folded=True,
     )
 
 
@@ -142,6 +146,8 @@ def rules_table(numbers: Numbers, primary: Choice) -> Table:
         tuple(rows),
         ("Oracle rules saw the truth of the test volumes. They are upper bounds, not results.", _UNDEFINED),
         labels=3,
+        section=Section.THRESHOLDS,
+        folded=True,
     )
 
 
@@ -167,6 +173,8 @@ def pooled_table(numbers: Numbers, choice: Choice) -> Table:
         tuple(rows),
         ("Pooled AUROC, F1-max and AP come from histograms; two numbers are bounds on the exact value.",),
         labels=2,
+        section=Section.POOLED,
+        folded=True,
     )
 
 
@@ -193,6 +201,7 @@ def lesion_table(numbers: Numbers, choice: Choice) -> Table:
             f"{SLICE_LABELS[choice.slices]}, then over volumes. AP needs no threshold.",
         ),
         labels=2,
+        section=Section.LESIONS,
     )
 
 

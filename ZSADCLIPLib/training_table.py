@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .results import Run
+from .sections import Section
 from .typeset import Table
 
 _SETTINGS = {
@@ -43,6 +44,7 @@ def training_table(run: Run) -> Table:
             "CLIP's own weights are frozen. A dash: the row trains nothing itself. Slices seen: epochs times slices. Seed: of "
             "the order of the slices; all else in the rows' manifests.",
         ),
+        section=Section.TRAINING,
     )
 
 
@@ -60,6 +62,7 @@ def runtime_table(run: Run) -> Table:
         rows,
         ("Measured on the machine of the run; the only table that differs between two runs of the same settings.",),
         digits=1,
+        section=Section.TRAINING,
     )
 
 

@@ -68,7 +68,8 @@ Cell = str | int | float | MeanSd | MedianIqr | Interval | None
 class Table:
     """`name` is the file's stem, `heads` the column heads, `rows` cells under them, `notes` stand below the table.
 
-    None and NaN print as a dash and are empty in the CSV. The first `labels` columns name the row.
+    None and NaN print as a dash and are empty in the CSV. The first `labels` columns name the row. In the report the table
+    stands under the heading `section`, closed when it is `folded`; `prose` cells hold sentences.
     """
 
     name: str
@@ -78,6 +79,9 @@ class Table:
     notes: tuple[str, ...] = ()
     labels: int = 1
     digits: int = 3
+    section: str = ""
+    folded: bool = False
+    prose: bool = False
 
     def texts(self) -> list[list[str]]:
         """Every cell as printed."""
@@ -134,8 +138,9 @@ def html(table: Table) -> str:
         )
         body += f"<tr>{cells}</tr>\n"
     notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
+    kind = "scroll prose" if table.prose else "scroll"
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
+        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
         f"<caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
         f'<div class="notes">{notes}</div>\n'
     )

@@ -7,6 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..rows import METHOD_LABELS, SETUP_LABELS
+from ..sections import Section
 from ..tables import Numbers, said
 from .drawing import SETUP_COLOURS, Drawing, canvas
 
@@ -53,6 +54,7 @@ def dice_boxes(numbers: Numbers) -> Drawing:
         f"{best.row.label}.",
         figure,
         data,
+        section=Section.ACCURACY,
     )
 
 

@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator
 from ..bins import Axis, slice_bins
 from ..results import Result
 from ..rows import METHOD_LABELS
+from ..sections import Section
 from ..tables import SLICE_LABELS, Numbers, said
 from .drawing import (
     BLUE,
@@ -114,6 +115,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         f"Lines of mean 2D Dice over the distance from the brain's centre. Peaks: {', '.join(peaks) or 'none'}.",
         figure,
         data,
+        section=Section.DISTANCE,
     )
 
 
@@ -188,6 +190,7 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
         "Lesion area and in-plane position of lesions over the distance from the brain's centre.",
         figure,
         data,
+        section=Section.DISTANCE,
     )
 
 

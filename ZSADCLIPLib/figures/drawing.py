@@ -62,7 +62,7 @@ class Drawing:
     """A figure with what a reader needs beside it.
 
     `caption` names threshold rule and n; `alt` says in words what the picture shows; `data` are the plotted numbers;
-    `raster` pictures are embedded as PNG.
+    `raster` pictures are embedded as PNG; `section` is the heading in the report.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Drawing:
     figure: Figure
     data: list[dict]
     raster: bool = False
+    section: str = ""
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import numpy as np
 from ..lesions import FROC_RATES
 from ..results import Result
 from ..rows import METHOD_LABELS
+from ..sections import Section
 from ..tables import Numbers
 from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, say_nothing, setup_legend
 
@@ -65,6 +66,7 @@ def froc_curves(numbers: Numbers) -> Drawing | None:
         "Step curves of lesion sensitivity against false findings per volume, a panel a model and a line a setup.",
         figure,
         data,
+        section=Section.LESIONS,
     )
 
 

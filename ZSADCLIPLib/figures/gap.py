@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..decomposition import GAP_TERMS, LOSS_TERMS, TERM_LABELS, Gap, column, gaps
+from ..sections import Section
 from ..tables import Numbers, said
 from .drawing import BLUE, VERMILION, YELLOW, Drawing, canvas
 
@@ -68,6 +69,7 @@ def gap_bars(numbers: Numbers) -> Drawing:
         f"Stacked bars of the gap between 2D and 3D Dice for each row. {words}",
         figure,
         data,
+        section=Section.SLICES,
     )
 
 

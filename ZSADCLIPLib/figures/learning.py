@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..rows import METHOD_LABELS
+from ..sections import Section
 from ..tables import Numbers
 from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, setup_legend
 
@@ -45,4 +46,5 @@ def learning_curves(numbers: Numbers) -> Drawing | None:
         f"Training loss over epochs. First and last epoch: {'; '.join(ends)}.",
         figure,
         data,
+        section=Section.TRAINING,
     )

@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from ..results import Result
+from ..sections import Section
 from ..tables import Numbers, said
 from .drawing import Drawing, canvas
 
@@ -91,6 +92,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
         figure,
         data,
         raster=True,
+        section=Section.PICTURES,
     )
 
 

@@ -9,6 +9,7 @@ from matplotlib.lines import Line2D
 
 from ..metrics import REGIONS
 from ..rows import METHOD_LABELS, SETUP_LABELS
+from ..sections import Section
 from ..statistics import kendall
 from ..tables import REGION_LABELS, Numbers, rule_label
 from ..thresholds import parse_rule
@@ -65,6 +66,7 @@ def thresholds(numbers: Numbers) -> Drawing:
         "Dot plot of mean 3D Dice of each row under each threshold rule with 95 % intervals.",
         figure,
         sorted(data, key=lambda d: [r.row.id for r in results].index(d["row"])),
+        section=Section.THRESHOLDS,
     )
 
 
@@ -124,6 +126,7 @@ def ranking(numbers: Numbers) -> Drawing:
         "Scatter plots of mean AUROC and mean AP against mean 3D Dice over all voxels and over brain voxels.",
         figure,
         data,
+        section=Section.ACCURACY,
     )
 
 

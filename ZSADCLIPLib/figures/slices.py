@@ -8,6 +8,7 @@ from matplotlib.patches import Patch
 
 from ..results import Result
 from ..rows import METHOD_LABELS, SETUP_LABELS
+from ..sections import Section
 from ..tables import SLICE_LABELS, Numbers, said
 from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
 
@@ -53,6 +54,7 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
         f"Panels of models by setups; in {below} of {compared} test volumes the 3D Dice lies below the mean 2D Dice.",
         figure,
         data,
+        section=Section.SLICES,
     )
 
 
