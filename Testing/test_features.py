@@ -1,8 +1,9 @@
-"""Frozen features on disk: what does not fit is refused before it is computed."""
+"""Frozen features: what they are keyed by, and that what does not fit the disk is refused before it is computed."""
 
 import errno
 import os
 import shutil
+from dataclasses import dataclass, fields, replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,9 +11,102 @@ import pytest
 import torch
 from small_models import backbone
 
+from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.adapters.vand import VAND, VANDConfig
 from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.features import FeatureCache
+from ZSADCLIPLib.train import Schedule, SliceSet, fit
+
+KEYS = {
+    "vand": {"layers", "reference_layers", "pos_embed"},
+    "anomalyclip": {"layers", "vv_blocks", "pos_embed"},
+    "adaclip": {"layers", "kind", "pos_embed"},
+    "anovl": {"vv_blocks", "score_views", "pos_embed"},
+}
+PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
+OTHER = {
+    "layers": (1, 2),
+    "reference_layers": (1,),
+    "vv_blocks": 1,
+    "score_views": "identity",
+    "kind": "S",
+    "object_name": "liver",
+    "prompts": PROMPTS,
+    "depth": 2,
+    "deep_depth": 2,
+    "upsample": "centres",
+    "branch": "L",
+    "optimizer": "persistent",
+    "dice": "rows",
+}
+"""A value of each field that is not its default; numbers and switches are changed by rule."""
+
+
+def other_value(field):
+    if field.name == "pos_embed":
+        return "bilinear" if field.default != "bilinear" else "bicubic"
+    if field.name in OTHER:
+        return OTHER[field.name]
+    return not field.default if isinstance(field.default, bool) else field.default + 1
+
+
+def config_fields(method):
+    return fields(METHODS[method].load().Config)
+
+
+CHANGES = [(method, field) for method in METHODS for field in config_fields(method)]
+
+
+def source(method):
+    return f"{method}:random" if METHODS[method].trainable else method
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_is_declared_irrelevant_to_features_exists(method):
+    names = {field.name for field in config_fields(method)}
+    assert METHODS[method].load().not_in_features <= names
+    assert set(load_adapter(source(method), backbone()).feature_settings()) == KEYS[method]
+
+
+@pytest.mark.parametrize(("method", "field"), CHANGES, ids=lambda value: getattr(value, "name", value))
+def test_a_changed_setting_has_features_of_its_own_unless_they_are_the_same(method, field):
+    model, change = backbone(), {field.name: other_value(field)}
+    plain, changed = (load_adapter(source(method), model, settings) for settings in ({}, change))
+    assert plain.config != changed.config
+    if field.name in KEYS[method]:
+        assert plain.feature_settings() != changed.feature_settings()
+        return
+    assert plain.feature_settings() == changed.feature_settings()
+    rng = np.random.default_rng(0)
+    images = model.preprocess(torch.from_numpy(rng.integers(0, 255, (2, 64, 64)).astype(np.uint8)))
+    expected, found = plain.features(model, images), changed.features(model, images)
+    assert expected.keys() == found.keys() and all(torch.equal(expected[key], found[key]) for key in expected)
+
+
+@dataclass(frozen=True)
+class SharpenedConfig(VANDConfig):
+    gain: float = 1.0
+
+
+class Sharpened(VAND):
+    """A method whose config has a field that none of the others knows."""
+
+    Config = SharpenedConfig
+
+    def features(self, backbone, images):
+        return {key: value * self.config.gain for key, value in super().features(backbone, images).items()}
+
+
+def test_a_new_field_is_part_of_the_key(tmp_path):
+    rng = np.random.default_rng(0)
+    data = SliceSet(rng.integers(0, 255, (4, 64, 64)).astype(np.uint8), rng.random((4, 64, 64)) > 0.9)
+    first = Sharpened(SharpenedConfig(), backbone())
+    again, other = (Sharpened(replace(first.config, **change), backbone()) for change in ({"epochs": 9}, {"gain": 2.0}))
+    assert first.feature_settings() == again.feature_settings() != other.feature_settings()
+    for count, adapter in ((1, first), (1, again), (2, other)):
+        fit(adapter, backbone(), data, Schedule(1, 2, cache="disk"), features=tmp_path / "features")
+        assert len(list((tmp_path / "features").glob("*/complete.json"))) == count
 
 
 def fill(folder):

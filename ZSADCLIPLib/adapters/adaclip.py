@@ -70,6 +70,11 @@ class AdaCLIP(Adapter):
 
     method = "adaclip"
     Config = AdaCLIPConfig
+    # The prompted pass, which most of these belong to, is no part of the features.
+    not_in_features = frozenset(
+        ("object_name", "prompts", "depth", "length", "branch", "clusters", "seed")
+        + ("sigma", "upsample", "dice", "learning_rate", "epochs", "batch_size")
+    )
 
     def __init__(self, config: AdaCLIPConfig, backbone: Backbone):
         if config.branch not in ("VL", "V", "L") or config.kind not in ("S", "D", "SD"):

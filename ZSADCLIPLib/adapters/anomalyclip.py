@@ -52,6 +52,10 @@ class AnomalyCLIP(Adapter):
 
     method = "anomalyclip"
     Config = AnomalyCLIPConfig
+    not_in_features = frozenset(
+        ("object_name", "prompts", "context", "deep_depth", "deep_length", "half_prompts", "temperature")
+        + ("sigma", "upsample", "dice", "learning_rate", "epochs", "batch_size")
+    )
 
     def __init__(self, config: AnomalyCLIPConfig, backbone: Backbone):
         depth, width = backbone.vision.depth, backbone.text.width

@@ -55,6 +55,7 @@ class AnoVL(Adapter):
     method = "anovl"
     trainable = False
     Config = AnoVLConfig
+    not_in_features = frozenset(("object_name", "prompts", "steps", "optimizer", "seed", "upsample"))
 
     def __init__(self, config: AnoVLConfig, backbone: Backbone):
         if config.score_views not in ("all", "identity") or config.optimizer not in ("fresh", "persistent"):

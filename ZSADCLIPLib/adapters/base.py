@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,6 @@ from ..errors import UsageError
 from .losses import DICE_OVER
 from .prompts import PromptSet, load_prompts
 
-FEATURE_FIELDS = ("layers", "reference_layers", "vv_blocks", "pos_embed", "score_views", "kind")
 Features = dict[str, Tensor]
 """What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
 
@@ -30,11 +30,13 @@ class Adapter(nn.Module, ABC):
     """Base of the four methods.
 
     `config` is the method's frozen dataclass, completed for the backbone (layers, widths). `state_dict()` is the
-    checkpoint. Subclasses give `features`, `predict` and, when they train, `objective`.
+    checkpoint. Subclasses give `features`, `predict` and, when they train, `objective`. `not_in_features` names the config
+    fields that `features` does not depend on; a field that is not named there gives caches of their own.
     """
 
     method = ""
     trainable = True
+    not_in_features: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, config, backbone: Backbone):
         super().__init__()
@@ -71,8 +73,12 @@ class Adapter(nn.Module, ABC):
         return 0.0, 1.0
 
     def feature_settings(self) -> dict:
-        """The config fields that `features` depends on, beside backbone and images; adapters that agree may share them."""
-        return {name: getattr(self.config, name) for name in FEATURE_FIELDS if hasattr(self.config, name)}
+        """What `features` depends on beside backbone and images: all config fields but those in `not_in_features`.
+
+        Adapters of one method that agree in them may share features.
+        """
+        names = [field.name for field in fields(self.config) if field.name not in self.not_in_features]
+        return {name: getattr(self.config, name) for name in names}
 
     def describe(self) -> dict:
         """Config and prompts, JSON-able, stored with every result and checkpoint."""

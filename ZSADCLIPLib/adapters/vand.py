@@ -46,6 +46,9 @@ class VAND(Adapter):
 
     method = "vand"
     Config = VANDConfig
+    not_in_features = frozenset(
+        ("object_name", "prompts", "temperature", "upsample", "dice", "learning_rate", "epochs", "batch_size")
+    )
 
     def __init__(self, config: VANDConfig, backbone: Backbone):
         layers = tuple(sorted(set(config.layers))) or quarters(backbone)
