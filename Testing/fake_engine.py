@@ -55,12 +55,13 @@ def write(job, behaviour):
     from ZSADCLIPLib.intensity import brain_mask
     from ZSADCLIPLib.io import read_mask, read_volume, write_volume
     from ZSADCLIPLib.slicing import slice_volume
+    from ZSADCLIPLib.thresholds import reaches
 
     volume = read_volume(job["inputs"][0])
     brain = read_mask(job["brain_mask"], volume).array > 0 if job["brain_mask"] else brain_mask(volume)
     score = volume.with_array((volume.array / max(float(volume.array.max()), 1.0)).astype(np.float32))
     cut = 0.6 if job["threshold"] == "checkpoint" else float(job["threshold"])
-    mask = remove_small((score.array >= cut) & brain, volume.spacing, job["min_size_mm3"])
+    mask = remove_small(reaches(score.array, cut) & brain, volume.spacing, job["min_size_mm3"])
     stack = slice_volume(score, job["plane"])
     output = Path(job["output"])
     output.mkdir(parents=True, exist_ok=True)

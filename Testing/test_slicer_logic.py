@@ -102,6 +102,45 @@ def test_threshold_and_minimum_size_move_everything(result):
     assert not segmentation.edited(result.segmentation, result.input)
 
 
+def test_a_threshold_between_two_scores_cuts_as_detection_and_benchmark_do(logic):
+    """700 of 1000 gives a float32 score a little below 0.7, which NumPy and VTK would round the threshold to."""
+    import slicer
+    import vtk
+    from vtk.util.numpy_support import vtk_to_numpy
+    from ZSADCLIPSlicer import findingstable, segmentation
+
+    from ZSADCLIPLib.evaluate import evaluate_case
+
+    node = head()
+    image = slicer.util.arrayFromVolume(node)
+    image[image == 800] = 700
+    result = logic.process(node, command=fake(), threshold="0.7")
+    scores = slicer.util.arrayFromVolume(result.map)
+    assert (float(scores[image == 700].max()), result.threshold) == (float(np.float32(0.7)), 0.7)
+    expected = image > 700
+    assert not np.array_equal(scores >= result.threshold, expected)
+    case = evaluate_case(scores, expected, np.ones(scores.shape, bool), {"fixed:0.7": 0.7})["rules"]["fixed:0.7"]["all"]
+    assert (case["tp"], case["fp"], case["fn"]) == (expected.sum(), 0, 0)
+
+    written = segmentation.read(result.segmentation, node)
+    result.dragThreshold(0.5)
+    result.dragThreshold(0.7)
+    dragged = segmentation.read(result.segmentation, node)
+    result.setThreshold(0.7)
+    for found in (written, dragged, segmentation.read(result.segmentation, node)):
+        assert np.array_equal(found > 0, expected)
+    rows = findingstable.rowsOf(result.findings)
+    assert len(rows) == 1 and rows[0]["Volume"] == pytest.approx(expected.sum() * 8)
+    shown, display = vtk.vtkImageThreshold(), result.map.GetDisplayNode()
+    shown.SetInputData(result.map.GetImageData())
+    shown.ThresholdBetween(display.GetLowerThreshold(), display.GetUpperThreshold())
+    shown.ReplaceInOn()
+    shown.SetInValue(1)
+    shown.SetOutValue(0)
+    shown.Update()
+    assert np.array_equal(vtk_to_numpy(shown.GetOutput().GetPointData().GetScalars()) > 0, expected.ravel())
+
+
 def test_dragging_gives_the_same_segmentation_as_setting(result):
     from ZSADCLIPSlicer import segmentation
 

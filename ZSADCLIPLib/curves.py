@@ -19,17 +19,6 @@ _CHUNK = 1 << 18
 _BUCKETS = 1 << 18
 
 
-def reaches(scores: np.ndarray, threshold: float | np.ndarray) -> np.ndarray:
-    """`scores >= threshold` as in float64, boolean of the shape both broadcast to.
-
-    NumPy would round the threshold to a float32 map's precision, perhaps below itself; rounded up, the same scores pass
-    as in a `sketch.ScoreSketch` cut at its edge.
-    """
-    exact = np.asarray(threshold, np.float64)
-    cut = exact.astype(scores.dtype)
-    return scores >= np.where(cut < exact, np.nextafter(cut, cut.dtype.type(np.inf)), cut)
-
-
 @dataclass(frozen=True)
 class Curve:
     """Ranking quality of scores against binary truth; undefined values are NaN.

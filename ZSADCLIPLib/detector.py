@@ -16,6 +16,7 @@ from .findings import Finding, find, remove_small
 from .intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 from .progress import Progress, silent
 from .slicing import Fit, SliceStack, slice_volume
+from .thresholds import reaches
 from .volume import Volume
 
 DEFAULT_SIZE = 240
@@ -60,7 +61,7 @@ class Detection:
     """What was found in one volume.
 
     map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal.
-    mask           uint8 0/1: map >= threshold inside the brain, small parts removed.
+    mask           uint8 0/1: map at or above the threshold inside the brain, small parts removed.
     slice_scores   image-level score of every slice (N,); volume_score is their largest.
     threshold      raw map value; threshold_rule says where it came from.
     display        {"lo", "hi"}: raw values drawn as the ends of the colour scale (linear between, clipped outside).
@@ -210,7 +211,7 @@ class Detector:
             array[~brain] = array.min()
         result = volume.with_array(array)
         threshold, rule = self._cut(array, brain)
-        mask = remove_small((array >= threshold) & brain, volume.spacing, self.min_size_mm3)
+        mask = remove_small(reaches(array, threshold) & brain, volume.spacing, self.min_size_mm3)
         findings = find(result, mask, stack, brain=brain)
         low, high = self.adapter.display_range(self.backbone)
         return Detection(

@@ -10,13 +10,13 @@ from dataclasses import asdict
 
 import numpy as np
 
-from .curves import curve, labelled_chunks, reaches
+from .curves import curve, labelled_chunks
 from .errors import InputError
 from .findings import components, remove_small
 from .lesions import froc_case, lesionwise_dice, match_lesions
 from .metrics import MORE_REGIONS, Confusion
 from .sketch import ScoreSketch
-from .thresholds import parse_rule, volume_threshold
+from .thresholds import parse_rule, reaches, volume_threshold
 
 
 def slice_distances(brain: np.ndarray) -> np.ndarray:

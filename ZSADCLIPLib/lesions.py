@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate, ndimage
 
-from .curves import CurveAccumulator, labelled_chunks, reaches
+from .curves import CurveAccumulator, labelled_chunks
 from .errors import InputError, UsageError
 from .findings import bounds, components, remove_small
+from .thresholds import reaches
 
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per volume, the points of LUNA16's competition metric and 0.5
 BRATS_SMALLEST_MM3 = 2.0  # BraTS-MET 2023 scores no lesion of this size or smaller
@@ -124,7 +125,7 @@ def froc(cases: list[FrocCase], rates: tuple[float, ...] = FROC_RATES) -> dict[f
     for rate in rates:
         exceeded = np.flatnonzero(mean_false > rate)
         usable = exceeded[0] if exceeded.size else mean_false.size
-        result[rate] = float((peaks >= cases[0].levels[usable - 1]).mean()) if usable else float("nan")
+        result[rate] = float(reaches(peaks, cases[0].levels[usable - 1]).mean()) if usable else float("nan")
     return result
 
 

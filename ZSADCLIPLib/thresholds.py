@@ -31,6 +31,30 @@ _KINDS = {
 }
 
 
+def reaches(scores: np.ndarray, threshold: float | np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Which scores are at or above a threshold, boolean of the shape both broadcast to, written to `out` if given.
+
+    The one meaning of it in detection, benchmark and Slicer: a score counts when it is not below the threshold as real
+    numbers. Maps are float32 and thresholds float64; NumPy's `scores >= threshold` rounds the threshold to the map's type,
+    so that a score a little below it would count, here and not in the counts of a `sketch.ScoreSketch`.
+    NaN reaches nothing and is reached by nothing.
+    """
+    return np.greater_equal(scores, lowest_reaching(threshold, scores.dtype), out=out)
+
+
+def lowest_reaching(threshold: float | np.ndarray, dtype: np.dtype | type) -> np.ndarray:
+    """The lowest number of type `dtype` that is at or above a threshold, of the threshold's shape; inf when none is.
+
+    Scores of the type can be compared with it as they are. Whole numbers are compared in float64.
+    """
+    exact = np.asarray(threshold, np.float64)
+    if np.dtype(dtype).kind != "f":
+        return exact
+    with np.errstate(over="ignore"):
+        cut = exact.astype(dtype)
+        return np.where(cut < exact, np.nextafter(cut, cut.dtype.type(np.inf)), cut)
+
+
 @dataclass(frozen=True)
 class Rule:
     """A threshold rule: `name` as written, `source` fixed, train, test or volume, `oracle` when it saw the test truth."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import slicer
 import vtk
 from slicer.i18n import tr as _
+
+from ZSADCLIPLib.thresholds import lowest_reaching
 
 from .colors import colorNode
 
@@ -30,11 +33,11 @@ def setColors(mapNode, name: str) -> None:
 
 
 def setThreshold(mapNode, threshold: float) -> None:
-    """Make scores below `threshold` transparent."""
+    """Make scores below `threshold` transparent, as `reaches` has it: VTK would round it to the map's float32."""
     display = mapNode.GetDisplayNode()
     with slicer.util.NodeModify(display):
         display.AutoThresholdOff()
-        display.SetThreshold(threshold, 3.0e38)
+        display.SetThreshold(float(lowest_reaching(threshold, np.float32)), 3.0e38)
         display.ApplyThresholdOn()
 
 

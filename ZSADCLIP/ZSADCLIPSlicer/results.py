@@ -14,6 +14,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from ZSADCLIPLib.thresholds import reaches
 from ZSADCLIPLib.volume import Volume
 
 from . import display, findingstable, profile, segmentation
@@ -158,9 +159,7 @@ class Result:
                 segmentation.show3D(self.segmentation, False)
                 self._cache["surface"] = True
             inside = self.inside
-            segmentation.writeLive(
-                self.segmentation, self.input, lambda out: np.greater_equal(inside, value, out=out.view(bool))
-            )
+            segmentation.writeLive(self.segmentation, self.input, lambda out: reaches(inside, value, out.view(bool)))
 
     def setThreshold(self, value: float, minimumSize: float | None = None) -> None:
         """Cut at a raw score: overlay, segmentation, findings and profile follow."""
@@ -192,7 +191,7 @@ class Result:
         volume = self.volume
         wanted = (self.threshold, self.minimumSize, volume.affine.tobytes(), self._state)
         if self._cache.get("partsFor") != wanted:
-            mask = self.threshold <= self.inside.T
+            mask = reaches(self.inside.T, self.threshold)
             self._cache["parts"] = components(mask), find(volume, mask, self.stack, self.minimumSize, self.brain)
             self._cache["partsFor"] = wanted
         return self._cache["parts"]

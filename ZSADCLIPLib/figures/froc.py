@@ -9,6 +9,7 @@ from ..results import Result
 from ..rows import METHOD_LABELS
 from ..sections import Section
 from ..tables import Numbers
+from ..thresholds import reaches
 from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, say_nothing, setup_legend
 
 LOWEST = 0.1  # the left end of the logarithmic axis; fewer false findings are drawn here
@@ -78,6 +79,6 @@ def curve_points(result: Result) -> tuple[np.ndarray, np.ndarray]:
     cases = [case["froc"] for case in result.files.cases]
     false = np.mean([case["false_positives"] for case in cases], axis=0)
     peaks = np.array([-np.inf if p is None else p for case in cases for p in case["peaks"]])
-    found = np.array([(peaks >= level).mean() if peaks.size else np.nan for level in cases[0]["levels"]])
+    found = np.array([reaches(peaks, level).mean() if peaks.size else np.nan for level in cases[0]["levels"]])
     end = int(np.argmax(false)) + 1
     return np.maximum.accumulate(false[:end]), found[:end]

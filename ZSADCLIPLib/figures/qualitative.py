@@ -8,6 +8,7 @@ from matplotlib.lines import Line2D
 from ..results import Result
 from ..sections import Section
 from ..tables import Numbers, said
+from ..thresholds import reaches
 from .drawing import Drawing, canvas
 
 TRUTH, CUT = "#76ff03", "#00e5ff"  # as in the pictures of single detections
@@ -53,7 +54,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
         axis.imshow(shade, cmap="inferno", alpha=0.75 * shade, vmin=0, vmax=1, interpolation="nearest")
         outline(axis, panel["truth"], TRUTH, "solid")
         if threshold is not None:
-            outline(axis, (panel["scores"] >= threshold) & panel["brain"], CUT, (0, (3, 1.5)))
+            outline(axis, reaches(panel["scores"], threshold) & panel["brain"], CUT, (0, (3, 1.5)))
         dice = (
             float(result.values("dice", choice)[result.files.cases.index(found)])
             if choice.rule in result.rules
