@@ -9,7 +9,7 @@ from .errors import UsageError
 from .settings import AUGMENTATIONS
 
 DEGREES, ZOOM = 15.0, 0.1
-MOSAIC_RATE = 0.2  # the authors' aug_rate (vand.md 9)
+MOSAIC_RATE = 0.2  # the authors' aug_rate (docs/methods/vand.md, "Training")
 
 
 def augmented(

@@ -16,7 +16,7 @@ from .rows import Row
 from .settings import Model, Profile, slice_rule
 from .sources import published
 
-SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023 (paper.md 1); shares are typical
+SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023; shares are typical
 EFFICIENCY = 0.35  # of the measured matrix speed, which whole models reach
 CAUSAL_WORDS, BERT_WORDS = 5, 16  # tokens a sentence costs on average, of the methods' own prompts
 BACKWARD = 2.0  # a backward pass against its forward pass

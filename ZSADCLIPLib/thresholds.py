@@ -188,7 +188,7 @@ def froc_levels(
 
 
 def pooled_threshold(detector, volumes) -> float:
-    """The raw map value with the best F1 pooled over training volumes: rule f1max-pooled-train (paper.md, section 4).
+    """The raw map value with the best F1 pooled over training volumes: rule f1max-pooled-train.
 
     `volumes` is a re-iterable of (Volume, truth bool (I, J, K), brain bool (I, J, K)); only brain voxels count, as only
     they can enter a mask.

@@ -1,7 +1,7 @@
 """AdaCLIP (Cao et al., arXiv 2407.15795): static and image-dependent prompts in both towers, batched over images.
 
-Specification: adaclip.md. The authors' code takes one image at a time; here image b has its own text prompts, so a batch
-gives the mean of the single losses and gradients.
+Step by step in docs/methods/adaclip.md. The authors' code takes one image at a time; here image b has its own text prompts,
+so a batch gives the mean of the single losses and gradients.
 """
 
 from __future__ import annotations
@@ -194,5 +194,5 @@ class AdaCLIP(Adapter):
         return {"total": pixel + image, "pixel": pixel, "image": image}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """AdamW(1e-2, betas 0.5 and 0.999, weight decay 0.01) (adaclip.md 1)."""
+        """AdamW(1e-2, betas 0.5 and 0.999, weight decay 0.01) (docs/methods/adaclip.md, "Training")."""
         return torch.optim.AdamW(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999), weight_decay=0.01)

@@ -1,4 +1,7 @@
-"""AnoVL's test-time adaptation: a linear text adapter fitted to one image in a few steps (anovl.md, section 7)."""
+"""AnoVL's test-time adaptation: a linear text adapter fitted to one image in a few steps.
+
+Step by step in docs/methods/anovl.md, "Test-time adaptation".
+"""
 
 from __future__ import annotations
 
@@ -26,7 +29,7 @@ class Draws:
 def seeded_draws(seed: int, steps: int, shape, sentences: int, device) -> Callable[[int], Draws]:
     """Draws that are the same for every image: U(-1/sqrt C, 1/sqrt C) for the layer, N(0, 0.055^2) for the noise.
 
-    One start for all slices keeps them comparable; the start moves a map more than the adaptation does.
+    One start for all slices keeps them comparable: another one can move a map as much as the adaptation does.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens, dim = shape

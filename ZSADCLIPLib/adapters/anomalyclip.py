@@ -1,6 +1,6 @@
 """AnomalyCLIP (Zhou et al., arXiv 2310.18961): learned, object-agnostic text prompts over V-V attention features.
 
-Specification: anomalyclip.md.
+Step by step in docs/methods/anomalyclip.md.
 """
 
 from __future__ import annotations
@@ -163,5 +163,5 @@ class AnomalyCLIP(Adapter):
         return {"total": 4 * pixel + image, "pixel": 4 * pixel, "image": image}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam(1e-3, betas 0.5 and 0.999) (anomalyclip.md 1)."""
+        """Adam(1e-3, betas 0.5 and 0.999) (docs/methods/anomalyclip.md, "Training")."""
         return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))

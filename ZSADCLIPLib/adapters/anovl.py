@@ -1,7 +1,7 @@
 """AnoVL (Deng et al., arXiv 2308.15939): training-free V-V features against many prompts, with test-time adaptation.
 
-Specification: anovl.md. Probabilities are taken at temperature 1 and lie near 0.5; only their order and small differences
-mean something.
+Step by step in docs/methods/anovl.md. Probabilities are taken at temperature 1 and lie near 0.5; only their order and small
+differences mean something.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def focal(abnormal: Tensor, target: Tensor) -> Tensor:
     """Focal loss, gamma 2, alpha 1, of probabilities (any shape) against a 0/1 target; mean over all pixels.
 
     p_t = sum_c onehot_c p_c + 1e-5 with the one-hot clamped to [1e-5, 1 - 1e-5], as in the authors' codes
-    (vand.md 8, anomalyclip.md 6).
+    (docs/methods/README.md, "Losses").
     """
     # With a 0/1 target, sum_c onehot_c p_c is an affine function of the probability of the true class.
     true = torch.lerp(1 - abnormal, abnormal, target)

@@ -61,7 +61,7 @@ def upsample(grids: Tensor, size: int, mode: str, patch: float = 0.0) -> Tensor:
 
     `mode`: "corners" (align_corners=True; VAND, AdaCLIP, AnoVL), "half-pixel" (align_corners=False; AnomalyCLIP) or
     "centres", which draws cell i at the middle of its patch of `patch` pixels, also where the image is not a multiple of
-    the patch size (paper.md, row 5).
+    the patch size (docs/methods/README.md, "Enlarging maps").
     """
     return _both_axes(_upsample_matrix(grids.shape[-1], size, mode, patch, grids.device), grids)
 

@@ -1,4 +1,7 @@
-"""AdaCLIP's hybrid semantic fusion: the most abnormal patches, clustered, stand beside the class token (adaclip.md 4.6)."""
+"""AdaCLIP's hybrid semantic fusion: the most abnormal patches, clustered, stand beside the class token.
+
+Step by step in docs/methods/adaclip.md, "Slice score".
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,7 @@ def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
 def common_grid(layers: list[Tensor]) -> list[Tensor]:
     """Bring the stages of a ResNet, (B, L_j) or (B, L_j, C), to the grid of the third: finer ones averaged, coarser enlarged.
 
-    Clustering needs the same patches on all layers, and 60 x 60 stage-1 tokens would dominate it (pmcclip.md 5).
+    Clustering needs the same patches on all layers, and 60 x 60 stage-1 tokens would dominate it.
     """
     side = to_grid(layers[min(2, len(layers) - 1)]).shape[1]
     out = []

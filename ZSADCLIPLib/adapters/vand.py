@@ -1,6 +1,6 @@
 """VAND / APRIL-GAN (Chen et al., arXiv 2305.17382): linear layers take tapped tokens into the text space.
 
-Specification: vand.md. The map is the sum over layers of sigmoid(upsampled 100 * cosine difference).
+Step by step in docs/methods/vand.md. The map is the sum over layers of sigmoid(upsampled 100 * cosine difference).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class VAND(Adapter):
 
     @torch.no_grad()
     def remember(self, backbone: Backbone, images: Tensor) -> None:
-        """Add normal images (k, 3, S, S) to the memory bank (vand.md 7); their tokens are compared with later ones."""
+        """Add normal images (k, 3, S, S) to the memory bank (docs/methods/vand.md, "Few-shot")."""
         taps = self._taps(backbone, images, self.config.reference_layers)
         for layer in self.config.reference_layers:
             bank = F.normalize(taps[f"tap{layer}"].flatten(0, 1), dim=-1)
@@ -132,5 +132,5 @@ class VAND(Adapter):
         return {"total": (focals + dices).sum(), "focal": focals.sum(), "dice": dices.sum()}
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Adam(1e-3, betas 0.5 and 0.999), constant rate (vand.md 9)."""
+        """Adam(1e-3, betas 0.5 and 0.999), constant rate (docs/methods/vand.md, "Training")."""
         return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))

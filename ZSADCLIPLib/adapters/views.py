@@ -1,4 +1,4 @@
-"""The 22 views of an image that AnoVL's image score averages over (anovl.md, section 5)."""
+"""The 22 views of an image that AnoVL's image score averages over (docs/methods/anovl.md, "Slice score")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PMC-CLIP (ModifiedResNet + PubMedBERT) and BiomedCLIP (timm ViT + PubMedBERT); see pmcclip.md."""
+"""PMC-CLIP (ModifiedResNet + PubMedBERT) and BiomedCLIP (timm ViT + PubMedBERT); see docs/methods/pmcclip.md."""
 
 from __future__ import annotations
 

@@ -2,7 +2,7 @@
 
 Stages run as they are. Dense tokens in the joint space come from value-value attention in the pool on a stage 4 whose
 stride is removed and whose later 3x3 convolutions are dilated, so that the grid is twice as fine without new weights
-(pmcclip.md, section 5).
+(docs/methods/pmcclip.md, "Dense tokens").
 """
 
 from __future__ import annotations

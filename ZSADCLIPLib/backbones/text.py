@@ -186,7 +186,7 @@ class BertText(TextTower):
     """A Hugging Face BERT; the class position of the last hidden state is projected into the joint space.
 
     `masked` hides padding (BiomedCLIP); PMC-CLIP attends to it, so the fixed context length is part of its numbers.
-    `pooler` reads the tanh pooler instead (the public notebook's variant). See pmcclip.md, sections 3 and 6.
+    `pooler` reads the tanh pooler instead (the public notebook's variant). See docs/methods/pmcclip.md, "Text tower".
     """
 
     def __init__(

@@ -113,8 +113,8 @@ class VisionTower:
         """Images (B, 3, S, S) -> `ImageFeatures`.
 
         `taps` and `joint` list layers from 1; `vv_from` is the first layer whose V-V attention is summed into a second
-        stream that starts as a copy of the ordinary one (anomalyclip.md 3, anovl.md 3). Prompt rows that `edit` appends
-        are cut from every output. The last block is computed only where its result is used. With `box`
+        stream that starts as a copy of the ordinary one (docs/methods/README.md, "Value-value attention"). Prompt rows
+        that `edit` appends are cut from every output. The last block is computed only where its result is used. With `box`
         only its patches are computed; the others get the tokens of the nearest ones in it (not exact, see `focus`).
         """
         for layer in {*taps, *joint}:
