@@ -133,10 +133,6 @@ def seeds(folder: Path) -> dict[str, Path]:
     itk.WriteImage(image, str(folder / "i.mha"), useCompression=False)
     with open(folder / "manifest.csv", "w", newline="") as file:
         csv.writer(file).writerows([["id", "image", "mask"], ["one", "a.nii", "a.nii"], ["two", "b.nii.gz", ""]])
-    (folder / "cluster.toml").write_text(
-        '[cluster]\nkind = "slurm"\ncores = 4\nmemory = "8GB"\nwalltime = "04:00:00"\ngpus = 1\nqueue = "gpu"\n'
-        '[cluster.options]\njob_extra_directives = ["--gres=gpu:1"]\n'
-    )
     write_json(folder / "model.json", VIT)
     job = {"job": "detect", "inputs": ["a.nii"], "output": "out", "settings": {"upsample": "centres"}, "workers": 2}
     write_json(folder / "job.json", job)
@@ -163,10 +159,6 @@ def reader(path: Path) -> Callable[[], object]:
     suffix = split_suffix(path)[1]
     if suffix in VOLUMES:
         return lambda: io.read_volume(path)
-    if suffix == ".toml":
-        from ZSADCLIPLib.batch import read_cluster
-
-        return lambda: read_cluster(path)
     if suffix == ".csv":
         from ZSADCLIPLib.dataset import find_records
 

@@ -48,7 +48,7 @@ LEVELS = [
     ["backbones"],
     ["adapters"],
     ["devices", "batches", "checkpoint", "detector", "features", "train"],
-    ["executor", "processes", "cluster", "batch", "table"],
+    ["executor", "processes", "cluster", "table"],
     ["scoring", "clocks", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"]
     + ["variations", "training_plan"],
     ["detect_job", "benchmark_job", "train_job", "weights_job"],

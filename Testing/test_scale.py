@@ -1,6 +1,5 @@
-"""The scripts around many volumes: the simulation, the lock file, cluster settings, the table on disk."""
+"""The scripts around many volumes: the simulation, the lock file, the table on disk."""
 
-import json
 import subprocess
 import sys
 from importlib.machinery import SourceFileLoader
@@ -9,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ZSADCLIPLib.batch import cluster_arguments, read_cluster
-from ZSADCLIPLib.errors import InputError, UsageError
+from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.table import Table, write_summary
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -34,53 +32,6 @@ def test_the_simulation_finds_what_limits_a_run():
     disk = s.play(costs, 1000, gpus=2, each=16, storage_mb_s=4, walltime_h=100)
     assert disk["seconds"] == pytest.approx(1000 * 2 / 4, rel=0.05) and disk["storage"] > 0.95
     assert s.play(costs, 1000, gpus=2, each=1, storage_mb_s=1e9, walltime_h=0.1)["reloads"] >= 4
-
-
-@pytest.fixture
-def toml(tmp_path):
-    def write(text='kind = "slurm"\n', options=""):
-        path = tmp_path / "c.toml"
-        path.write_text(f"[cluster]\n{text}{options}")
-        return path
-
-    return write
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
-@pytest.mark.parametrize(("kind", "word"), [("slurm", "#SBATCH"), ("pbs", "#PBS"), ("sge", "#$"), ("lsf", "#BSUB")])
-def test_every_batch_system_gets_a_job_script(kind, word, toml):
-    jobqueue = pytest.importorskip("dask_jobqueue")
-    path = toml(f'kind = "{kind}"\nqueue = "gpu"\ngpus = 1\nwalltime = "01:00:00"\nmemory = "8GB"\n')
-    arguments = cluster_arguments(read_cluster(path), 4, path)
-    names = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster", "lsf": "LSFCluster"}
-    job = getattr(jobqueue, names[kind]).job_cls
-    text = job(scheduler="tcp://127.0.0.1:1", name="x", **arguments).job_script()
-    assert word in text and "--resources GPU=1" in text and "--lifetime 3000s" in text
-    assert "export OMP_NUM_THREADS=4" in text and "gpu" in text
-
-
-@pytest.mark.skipif(sys.version_info < (3, 11), reason="TOML needs Python 3.11")
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ('kind = "condor"\n', "slurm, pbs, sge, lsf"),
-        ('kind = "slurm"\ncolour = 1\n', "no setting 'colour'"),
-        ('kind = "slurm"\ncores = 0\n', "cores = 0"),
-        ('kind = "slurm"\nmemory = 8\n', "memory = 8"),
-        ('kind = "slurm"\nwalltime = "5"\n', "HH:MM:SS"),
-        ('kind = "slurm"\nwalltime = "00:05:00"\n', "not longer than the margin"),
-        ("kind = slurm\n", "cannot be read"),
-    ],
-)
-def test_wrong_cluster_settings_are_named(text, words, toml):
-    with pytest.raises(UsageError, match=words):
-        read_cluster(toml(text))
-
-
-def test_cluster_settings_may_be_json(tmp_path):
-    path = tmp_path / "c.json"
-    path.write_text(json.dumps({"cluster": {"kind": "sge", "jobs": 3}}))
-    assert read_cluster(path)["jobs"] == 3
 
 
 def test_the_table_keeps_the_order_of_cases_and_no_rows_in_memory(tmp_path):

@@ -113,7 +113,6 @@ def add_execution(p: argparse.ArgumentParser) -> None:
         help="every N-th case (benchmark: method) from the I-th on, I from 1 to N, for job arrays",
     )
     g.add_argument("--scheduler", metavar="ADDRESS|FILE", help="running Dask scheduler, or its scheduler file")
-    g.add_argument("--cluster", metavar="FILE.toml", help="settings of a batch system: slurm, pbs, sge or lsf")
 
 
 def _parse_settings(pairs: list[str]) -> dict:

@@ -1,4 +1,4 @@
-"""Cases on a Dask cluster: a running scheduler, a batch system, or worker processes of this machine.
+"""Cases on a Dask cluster: a running scheduler, or worker processes of this machine.
 
 Workers keep one model a process, take one case at a time, write the results themselves to the shared output folder and
 return small rows. At most two cases a worker are with the scheduler at any time, so its memory does not grow either.
@@ -192,11 +192,7 @@ def _client(job: Execution, scratch: str) -> Iterator:
     }
     with dask.config.set(settings):
         cluster = None
-        if job.cluster:
-            from .batch import start_cluster
-
-            cluster = start_cluster(job.cluster, job.workers, threads)
-        elif not job.scheduler:
+        if not job.scheduler:
             number = max(1, job.workers)
             cluster = LocalCluster(
                 n_workers=number,

@@ -41,7 +41,6 @@ class Execution:
     patience    seconds to wait for a network share that is gone.
     shard       "I/N" works on every N-th case, beginning with the I-th, for job arrays.
     scheduler   address of a running Dask scheduler, or its scheduler file.
-    cluster     TOML (or JSON) file with the settings of a batch system, see docs/scaling.md.
     """
 
     executor: str = "local"
@@ -52,7 +51,6 @@ class Execution:
     patience: float = 60.0
     shard: str | None = None
     scheduler: str | None = None
-    cluster: str | None = None
 
     kind: ClassVar[str] = ""
 
@@ -65,10 +63,8 @@ class Execution:
                 raise UsageError(f"{name} {getattr(self, name)}: expected 0 or more")
         if self.time_out is not None and not self.time_out > 0:
             raise UsageError(f"time-out {self.time_out} s: expected more than 0")
-        if self.executor == "local" and (self.scheduler or self.cluster):
-            raise UsageError("a scheduler or a cluster belongs to --executor dask")
-        if self.scheduler and self.cluster:
-            raise UsageError("give a running scheduler or the settings of a cluster, not both")
+        if self.executor == "local" and self.scheduler:
+            raise UsageError("a scheduler belongs to --executor dask")
         self.part()
 
     def limit(self, item: dict) -> float | None:
