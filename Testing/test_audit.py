@@ -157,7 +157,7 @@ def test_ignored_labels_are_no_errors(planted, tmp_path, capsys):
 
 
 def test_cancelling_and_empty_folders(planted, tmp_path):
-    def stop(fraction, text):
+    def stop(fraction, text, *count):
         if fraction > 0.3:
             raise Cancelled
 

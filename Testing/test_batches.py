@@ -66,7 +66,7 @@ def collect(backbone, score, batch=3):
     def keep(rows, results):
         out.update(zip(rows.tolist(), results[0], strict=True))
 
-    size = run_batches(backbone, SLICES, np.arange(7), batch, score, keep, lambda f, t: texts.append(t))
+    size = run_batches(backbone, SLICES, np.arange(7), batch, score, keep, lambda f, t, *count: texts.append(t))
     return out, texts, size
 
 

@@ -145,7 +145,7 @@ def test_no_step_begins_where_the_output_is_gone(tmp_path):
     assert found["slices"] == f"OutputError: the output folder {out} is gone; is its share still connected?"
     assert not out.exists()
 
-    def comes_back(fraction, text):
+    def comes_back(fraction, text, *count):
         if "waiting" in text:
             out.mkdir()
             (out / NAME).touch()
@@ -171,7 +171,7 @@ def test_a_step_that_fails_while_the_output_goes_is_tried_again(whole, tmp_path,
     monkeypatch.setattr(row_tasks, "work", work, raising=False)
     monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
     job = Steps(home=str(tmp_path))
-    job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest), lambda f, t: lock.touch())
+    job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest), lambda f, t, *count: lock.touch())
     assert found == {"a": ("", {})} and len(tries) == 2
 
 

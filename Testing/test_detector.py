@@ -85,7 +85,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(brain, monkeypatch):
         return score(b, images)
 
     monkeypatch.setattr(d.adapter, "score", scarce)
-    found = d.detect(brain, progress=lambda f, t: texts.append(t))
+    found = d.detect(brain, progress=lambda f, t, *count: texts.append(t))
     assert d.batch_size == 2 and any("batches of 4" in t for t in texts)
     assert np.abs(found.map.array - detector().detect(brain).map.array).max() < 1e-5
 
@@ -152,7 +152,7 @@ def test_few_shot_scores_are_scaled_over_the_volume(brain):
 def test_cancelling_stops_within_a_batch(brain):
     calls = itertools.count()
 
-    def progress(fraction, text):
+    def progress(fraction, text, *count):
         if next(calls) == 2:
             raise Cancelled("enough")
 

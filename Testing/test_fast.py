@@ -85,7 +85,7 @@ def test_each_run_of_slices_has_its_own_box(rng):
     array[30:66, 20:50, :9] = rng.uniform(50, 200, (36, 30, 9))
     array[40:56, 40:50, 9:17] = rng.uniform(50, 200, (16, 10, 8))
     volume, fractions = Volume(array, np.eye(4), "small"), []
-    found = detector(fast=True).detect(volume, progress=lambda f, t: fractions.append((f, t)))
+    found = detector(fast=True).detect(volume, progress=lambda f, t, *count: fractions.append((f, t)))
     boxes = found.provenance["fast"]["boxes"]
     assert len(boxes) == 3 and boxes[0] == boxes[1] != boxes[2]
     assert fractions == sorted(fractions) and fractions[-1] == (1.0, "slice 18 of 18")

@@ -151,7 +151,7 @@ def test_features_are_computed_in_halved_batches_when_memory_runs_out(limit, mon
         return compute(rows)
 
     monkeypatch.setattr(short, "_compute", scarce)
-    short.fill(4, lambda fraction, text: told.append(text))
+    short.fill(4, lambda fraction, text, *count: told.append(text))
     assert told.count("out of memory: going on with batches of 2") == 1
     rows = np.arange(7)
     for key, value in plain(rows).items():

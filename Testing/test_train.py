@@ -65,7 +65,7 @@ def test_half_precision_cache_is_close_and_half_the_size(data):
 def test_a_resumed_training_equals_an_uninterrupted_one(method, data, tmp_path):
     whole, rows = trained(method, data, epochs=4, folder=tmp_path / "whole")
 
-    def stop_after_two(fraction, text):
+    def stop_after_two(fraction, text, *count):
         if "epoch 2 of" in text:
             raise KeyboardInterrupt
 
@@ -82,7 +82,7 @@ def test_a_damaged_checkpoint_begins_again_and_says_so(damage, data, tmp_path):
     whole, _ = trained("vand", data, folder=tmp_path)
     last, said = tmp_path / "last.pt", []
     last.write_bytes(damage(last.read_bytes()))
-    again, rows = trained("vand", data, folder=tmp_path, progress=lambda f, text: said.append(text))
+    again, rows = trained("vand", data, folder=tmp_path, progress=lambda f, text, *count: said.append(text))
     assert_same(whole, again, exact=True)
     assert len(rows) == 2 and "last.pt is damaged: the training begins again" in said
 
@@ -103,7 +103,7 @@ def test_augmented_training_resumes_bit_for_bit_and_differs_from_plain(augment, 
     whole, _ = trained("vand", data, epochs=3, augment=augment, seed=112)
     assert any(not torch.equal(a, b) for a, b in zip(plain.parameters(), whole.parameters(), strict=True))
 
-    def stop_after_one(fraction, text):
+    def stop_after_one(fraction, text, *count):
         if "epoch 1 of" in text:
             raise KeyboardInterrupt
 
@@ -117,7 +117,7 @@ def test_a_feature_folder_is_shared_and_announced(data, tmp_path):
     said = []
     adapter = load_adapter("vand:random", backbone())
     schedule = Schedule(1, 3, cache="disk")
-    fit(adapter, backbone(), data, schedule, tmp_path / "a", lambda f, t: said.append(t), tmp_path / "features")
+    fit(adapter, backbone(), data, schedule, tmp_path / "a", lambda f, t, *count: said.append(t), tmp_path / "features")
     assert said[0].startswith("features of 6 slices: ") and said[0].endswith("MB")
     stamps = {p: p.stat().st_mtime_ns for p in (tmp_path / "features").rglob("*")}
     again = load_adapter("vand:random", backbone())
@@ -271,7 +271,7 @@ def test_the_adapter_of_the_chosen_epoch_is_kept(select, epochs, data, tmp_path)
     assert_same(adapter, until, exact=True)
     assert all(("val_f1" in row) == (select == "best-val-f1") for row in rows)
 
-    def stop(fraction, text):
+    def stop(fraction, text, *count):
         if text.startswith(f"epoch {best + 1} "):
             raise Cancelled()
 

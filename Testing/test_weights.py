@@ -57,7 +57,7 @@ def files(folder):
 def test_download_is_verified_and_located(hub, entry, tmp_path):
     entry(f"{hub.url}/w.pt")
     told = []
-    (path,) = weights.download("test", tmp_path, lambda fraction, text: told.append(fraction))
+    (path,) = weights.download("test", tmp_path, lambda fraction, text, *count: told.append(fraction))
     assert path.read_bytes() == CONTENT and weights.locate("test", tmp_path) == {"w.pt": path}
     assert files(tmp_path) == [path] and told[-1] == 1
     row = next(r for r in weights.status(tmp_path) if r["name"] == "test")

@@ -139,7 +139,7 @@ class Bar:
         form = "{percentage:3.0f}% |{bar}| {desc} [{elapsed}<{remaining}]"
         self._bar = tqdm(total=1.0, bar_format=form, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
 
-    def __call__(self, fraction: float, text: str) -> None:
+    def __call__(self, fraction: float, text: str, done: int | None = None, total: int | None = None) -> None:
         self._bar.set_description_str(text, refresh=False)
         self._bar.update(max(0.0, fraction - self._bar.n))
         self._bar.refresh()

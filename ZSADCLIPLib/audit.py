@@ -122,11 +122,11 @@ def audit(
     cases, seen = [], {}
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     for number, record in enumerate(records):
-        progress(number / len(records), f"case {record.id} ({number + 1} of {len(records)})")
+        progress(number / len(records), f"case {record.id} ({number + 1} of {len(records)})", number, len(records))
         cases.append(_audit_case(record, root, target, tuple(ignore), seen))
         if not keep_identifiers:
             _withhold(cases[-1], record, Path(source).is_dir())
-    progress(1.0, f"{len(records)} cases")
+    progress(1.0, f"{len(records)} cases", len(records), len(records))
     usable = tuple(record for record, case in zip(records, cases, strict=True) if case.usable)
     named = str(source)
     if not keep_identifiers:

@@ -54,7 +54,7 @@ def run_batches(
     """
     done, waiting, (before, total) = 0, None, count or (0, len(rows))
     while done < len(rows):
-        progress((before + done) / total, f"slice {before + done} of {total}")
+        progress((before + done) / total, f"slice {before + done} of {total}", before + done, total)
         now = rows[done : done + batch]
         try:
             images = torch.from_numpy(slices[now])
@@ -78,5 +78,5 @@ def run_batches(
         done += len(now)
     if waiting is not None:
         keep(waiting[0], waiting[1].arrays())
-    progress((before + done) / max(total, 1), f"slice {before + done} of {total}")
+    progress((before + done) / max(total, 1), f"slice {before + done} of {total}", before + done, total)
     return batch

@@ -15,7 +15,7 @@ from .io import write_json
 from .material import record_to
 from .plan import CODE, Plan
 from .privacy import redact_all
-from .progress import Progress, Report, part, quiet, silent
+from .progress import Progress, Report, quiet, silent, sub_progress
 from .rowfiles import is_finished, reopen_if_damaged
 from .splits import write_split
 from .steps import Step, Steps
@@ -88,7 +88,7 @@ class _Execution:
     def run(self) -> dict:
         plan, rows = self.plan, self._own_rows()
         for i, spec in enumerate(rows):
-            self.progress(0.0, f"finished rows: {i + 1} of {len(rows)}")
+            self.progress(0.0, f"finished rows: {i + 1} of {len(rows)}", i + 1, len(rows))
             if is_finished(spec["folder"]) and (damaged := reopen_if_damaged(spec["folder"])):
                 self.progress(0.0, f"{spec['row']}: {', '.join(damaged[:3])} damaged, made anew")
         open_rows = [spec for spec in rows if not is_finished(spec["folder"])]
@@ -118,7 +118,7 @@ class _Execution:
         return [spec for spec in self.plan.rows if methods.index(spec["method"]) % number == position]
 
     def _stage(self, name: str, steps: list[Step], on_error: Callable[[Step, str], None], on_done=None) -> None:
-        inner = part(self.progress, self._at, self._at + STAGES[name])
+        inner = sub_progress(self.progress, self._at, self._at + STAGES[name], f"{name}: ")
         self._at += STAGES[name]
 
         def settle(step: Step, error: str, failed: dict) -> None:
@@ -127,7 +127,7 @@ class _Execution:
             elif on_done is not None:
                 on_done(step, failed)
 
-        self.steps.run_all(steps, settle, lambda fraction, text: inner(fraction, f"{name}: {text}"))
+        self.steps.run_all(steps, settle, inner)
 
     def _slices(self, trainings: list[dict], rows: list[dict]) -> None:
         missing = [spec for spec in trainings if not (Path(spec["folder"]) / "adapter.safetensors").is_file()]
@@ -169,11 +169,11 @@ class _Execution:
         return [spec for spec in rows if spec["row"] not in self.failed]
 
     def _settle(self, rows: list[dict]) -> None:
-        inner = part(self.progress, self._at, self._at + STAGES["settle"])
+        inner = sub_progress(self.progress, self._at, self._at + STAGES["settle"])
         self._at += STAGES["settle"]
         alive = self._alive(rows)
         for i, spec in enumerate(alive):
-            inner(i / len(alive), f"thresholds: {spec['row']}")
+            inner(i / len(alive), f"thresholds: {spec['row']}", i, len(alive))
             try:
                 self.steps.await_home(inner)
                 row_tasks.settle_row(spec)

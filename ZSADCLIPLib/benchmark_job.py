@@ -12,7 +12,7 @@ from .errors import InputError, UsageError
 from .executor import Execution
 from .lock import folder_lock
 from .privacy import folders_below
-from .progress import Progress, Report, part, quiet, silent
+from .progress import Progress, Report, quiet, silent, sub_progress
 
 OWN_FILES = {"run", "split", "hashes", "claims", "runtime", "report"}
 OWN_FOLDERS = ("slices", "features", "adapters", "rows", "tables", "figures")
@@ -88,13 +88,13 @@ class Benchmark(Execution):
 
         out, total, files = Path(self.output), {"rows": 0, "kept": 0, "failed": 0, "seconds": 0.0}, {}
         with folder_lock(self.output, self.shard):
-            data = self.data or self._synthetic(found[0].profile, part(progress, 0.0, 0.04))
+            data = self.data or self._synthetic(found[0].profile, sub_progress(progress, 0.0, 0.04))
             for i, variation in enumerate(found):
                 profile = variation.profile
                 if self.data is None:
                     profile = replace(profile, split=replace(profile.split, file=str(Path(data) / "split.json")))
                 job = replace(self, output=str(out / variation.label), data=data)
-                inner = part(progress, 0.04 + 0.95 * i / len(found), 0.04 + 0.95 * (i + 1) / len(found))
+                inner = sub_progress(progress, 0.04 + 0.95 * i / len(found), 0.04 + 0.95 * (i + 1) / len(found))
 
                 def say(event: dict, label: str = variation.label) -> None:
                     report({**event, "id": f"{label}/{event['id']}"} if "id" in event else event)
@@ -130,13 +130,14 @@ class Benchmark(Execution):
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
         machine = Machine(self.device, self.precision, self.weights_dir)
-        data = self.data or self._synthetic(profile, part(progress, 0.0, 0.04))
+        data = self.data or self._synthetic(profile, sub_progress(progress, 0.0, 0.04))
         if self.data is None:
             profile = replace(profile, split=replace(profile.split, file=str(Path(data) / "split.json")))
-        cohort = read_cohort(profile, data, hashes, part(progress, 0.04, 0.05))
+        cohort = read_cohort(profile, data, hashes, sub_progress(progress, 0.04, 0.05))
         plan = make_plan(profile, rows, cohort, out, machine, hashes)
         hashes.save()
-        result = run_plan(plan, Steps.like(self, self.output), part(progress, 0.05, 0.97), report, self._folders(data))
+        inner = sub_progress(progress, 0.05, 0.97)
+        result = run_plan(plan, Steps.like(self, self.output), inner, report, self._folders(data))
         files = {}
         if self.outputs and (_all_finished(plan) if self.shard else result["failed"] < result["rows"]):
             from .report import write_outputs

@@ -47,13 +47,11 @@ def run(path: str) -> int:
     load_before_listening()
     threading.Thread(target=listen, daemon=True).start()
 
-    def progress(fraction: float, text: str) -> None:
+    def progress(fraction: float, text: str, done: int | None = None, total: int | None = None) -> None:
         if cancelled.is_set():
             raise Cancelled("asked to stop")
         spent = time.monotonic() - started
         eta = spent / fraction * (1 - fraction) if fraction > 0 else None
-        numbers = [int(word) for word in text.replace(":", " ").split() if word.isdigit()]
-        done, total = numbers[-2:] if " slice " in f" {text} " and len(numbers) >= 2 else (None, None)
         emit({"event": "progress", "fraction": fraction, "text": text, "done": done, "total": total, "eta": eta})
 
     try:

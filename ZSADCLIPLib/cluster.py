@@ -62,7 +62,8 @@ class Run:
         try:
             while self.done < len(self.items):
                 self._submit()
-                self.progress(self.done / len(self.items), f"case {self.done} of {len(self.items)}")
+                done, total = self.done, len(self.items)
+                self.progress(done / total, f"case {done} of {total}", done, total)
                 with suppress(queue.Empty):
                     self._hear(*self.inbox.get(timeout=HEARTBEAT))
                 self._check_scheduler()
@@ -147,7 +148,7 @@ def _work(job: Execution, item: dict, place: str) -> dict:
             deadline = time.monotonic() + limit if limit else None
             return _LOADED[loaded]
 
-        def progress(fraction: float, text: str) -> None:
+        def progress(fraction: float, text: str, done: int | None = None, total: int | None = None) -> None:
             if deadline is not None and time.monotonic() > deadline:
                 raise _TimeOut
 

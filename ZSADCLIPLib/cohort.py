@@ -111,7 +111,7 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
     records = apply_split(records, split)
     found = {}
     for i, record in enumerate(records):
-        progress(i / len(records), f"hash of case {i + 1} of {len(records)}")
+        progress(i / len(records), f"hash of case {i + 1} of {len(records)}", i, len(records))
         paths = [path for path in (record.image, record.mask) if path is not None]
         files = [hashes(file) for path in paths for file in header_and_data(path)]
         found[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
@@ -127,7 +127,7 @@ def lesion_volumes(records: list[Record], profile: Profile, progress: Progress =
     """The lesion volume of each subject in mm3, the largest of its cases; raises InputError as `read_case`."""
     found: dict[str, float] = {}
     for i, record in enumerate(records):
-        progress(i / len(records), f"lesion volume of case {i + 1} of {len(records)}")
+        progress(i / len(records), f"lesion volume of case {i + 1} of {len(records)}", i, len(records))
         case = read_case(record, profile.data.target, profile.data.ignore)
         volume = float(case.truth.sum() * np.prod(case.image.spacing))
         found[record.subject] = max(volume, found.get(record.subject, 0.0))

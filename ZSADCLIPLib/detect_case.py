@@ -21,7 +21,7 @@ from .itk_header import volume_hash
 from .lock import holder, is_held
 from .outputs import ENDINGS, SUMMARY, claim
 from .privacy import printable, redact, redact_all, renamed
-from .progress import Cancelled, Progress, part
+from .progress import Cancelled, Progress, sub_progress
 from .suffixes import VOLUMES, split_suffix
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
@@ -131,7 +131,7 @@ def _detect(job, detector, case: Case, settings: str, progress: Progress, held: 
     _check_space(job.output, volume.array.size)
     truth = read_mask(case.mask, volume).array > 0 if case.mask else None
     brain = read_mask(job.brain_mask, volume).array > 0 if job.brain_mask else None
-    found = detector.detect(volume, brain, part(progress, 0.02, 0.9))
+    found = detector.detect(volume, brain, sub_progress(progress, 0.02, 0.9))
     row = {
         "id": case.id,
         "status": "done",

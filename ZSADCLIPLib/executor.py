@@ -19,7 +19,7 @@ from typing import ClassVar, NoReturn
 
 from . import errors
 from .errors import UsageError, ZSADCLIPError
-from .progress import Progress, part
+from .progress import Progress, sub_progress
 
 Settle = Callable[[int, dict], None]
 """Called once for every item with its position and its row, in the order of finishing."""
@@ -103,7 +103,7 @@ def _run_here(job: Execution, items: Sequence[dict], settle: Settle, progress: P
         return job.load(0)
 
     for n, item in enumerate(items):
-        settle(n, job.one(state, item, part(progress, n / len(items), (n + 1) / len(items))))
+        settle(n, job.one(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
 
 
 def failed(item: dict, error: str) -> dict:

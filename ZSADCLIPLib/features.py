@@ -74,11 +74,12 @@ class FeatureCache:
             start = 0
             while start < len(self._images):
                 rows = np.arange(start, min(start + batch_size, len(self._images)))
-                progress(start / len(self._images), f"features of slice {start} of {len(self._images)}")
+                total = len(self._images)
+                progress(start / total, f"features of slice {start} of {total}", start, total)
                 found = self._fitting(rows)
                 if found is None:
                     batch_size = len(rows) // 2
-                    progress(start / len(self._images), f"out of memory: going on with batches of {batch_size}")
+                    progress(start / total, f"out of memory: going on with batches of {batch_size}")
                     continue
                 for key, value in found.items():
                     arrays[key][rows] = value

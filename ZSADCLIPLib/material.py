@@ -80,7 +80,7 @@ def build_brain_slices(folder: str, records: list[dict], spec: dict, progress: P
 
     def pieces():
         for i, record in enumerate(map(record_from, records)):
-            progress(i / len(records), f"slices of case {i + 1} of {len(records)}")
+            progress(i / len(records), f"slices of case {i + 1} of {len(records)}", i, len(records))
             case = read_slices(record, spec["data"], spec["slices"])
             rows = chosen_slices(case, spec["rule"], spec["seed"])
             fit, size = fit_of(case, spec["slices"]["image_size"]), spec["slices"]["image_size"]
@@ -100,7 +100,7 @@ def build_industrial_slices(
 
     def pieces():
         for i in range(images):
-            progress(i / images, f"industrial image {i + 1} of {images}")
+            progress(i / images, f"industrial image {i + 1} of {images}", i, images)
             image, mask, _, _ = make_image(seed + i, defect=i % 4 > 0)
             square = [Fit(image.shape, (1.0, 1.0), size, how) for how in ("bicubic", MASKS[masks])]
             yield square[0].apply(image[None]), square[1].apply(mask[None].astype(np.uint8) * 255) > 127
@@ -158,7 +158,7 @@ def build_reference_slices(folder: str, records: list[dict], spec: dict, progres
             if not asked:
                 return
             record = cases[i]
-            progress(len(drawn) / wanted, f"reference slices of case {i + 1}")
+            progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
             case = read_slices(record, spec["data"], spec["slices"])
             free = case.brain.any(axis=(1, 2)) & ~case.truth.any(axis=(1, 2)) & ~case.ignore.any(axis=(1, 2))
             digest = hashlib.sha256(f"{spec['seed']}:{record.id}".encode()).digest()

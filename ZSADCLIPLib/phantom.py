@@ -171,7 +171,8 @@ def write_dataset(
         raise UsageError(f"{cases} cases of domain {domain!r}: expected 1 or more, brain or industrial")
     folders = []
     for number in range(seed, seed + cases):
-        progress((number - seed) / cases, f"case {number - seed} of {cases}")
+        done = number - seed
+        progress(done / cases, f"case {done} of {cases}", done, cases)
         if domain == "brain":
             name = f"BraTS-MET-{number:05d}-000"
             case = make_case(number, healthy, channels, name=name)
@@ -183,7 +184,7 @@ def write_dataset(
         for kind, volume in volumes.items():
             write_volume(folder / f"{name}-{kind}.nii.gz", volume)
         folders.append(folder)
-    progress(1.0, f"case {cases} of {cases}")
+    progress(1.0, f"case {cases} of {cases}", cases, cases)
     return folders
 
 

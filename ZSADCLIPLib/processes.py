@@ -86,7 +86,8 @@ class Pool:
                 self._hear()
                 self._kill_late()
                 running = sum(worker.fraction for worker in self.workers if worker.item is not None)
-                self.progress((self.done + running) / len(self.items), f"case {self.done} of {len(self.items)}")
+                done, total = self.done, len(self.items)
+                self.progress((done + running) / total, f"case {done} of {total}", done, total)
         finally:
             self._stop()
 

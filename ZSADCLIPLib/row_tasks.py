@@ -20,7 +20,7 @@ from .evaluate import evaluate_case, regions_of, sketch_case
 from .io import write_csv, write_json, write_volume
 from .material import read_slices, record_from, training_slices
 from .privacy import redact_all
-from .progress import Cancelled, Progress, part, silent
+from .progress import Cancelled, Progress, silent, sub_progress
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .scaling import DatasetScale
 from .sketch import ScoreSketch
@@ -98,7 +98,7 @@ def score_training_case(specs: list[dict], record: dict, progress: Progress = si
         return {"rows": 0}
     clock = Clock(todo[0]["backbone"])
     case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
-    maps = _maps(todo, case, part(progress, 0.05, 0.9))
+    maps = _maps(todo, case, sub_progress(progress, 0.05, 0.9))
 
     def sketch(spec: dict, scores: np.ndarray) -> None:
         low, high = _range(spec)
@@ -159,7 +159,7 @@ def score_case(specs: list[dict], record: dict, progress: Progress = silent) -> 
         return {"case": record["id"], "rows": {}}
     clock = Clock(todo[0]["backbone"])
     case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
-    maps, found = _maps(todo, case, part(progress, 0.05, 0.7)), {}
+    maps, found = _maps(todo, case, sub_progress(progress, 0.05, 0.7)), {}
     scored = clock.seconds / len(todo)
 
     def evaluate(spec: dict, scores: np.ndarray) -> None:

@@ -23,7 +23,7 @@ from .devices import is_out_of_memory
 from .errors import InputError, UsageError, ZSADCLIPError
 from .features import FeatureCache
 from .io import atomic_path
-from .progress import Progress, part, silent
+from .progress import Progress, silent, sub_progress
 from .settings import AUGMENTATIONS, CACHES, SELECT
 
 PRECISIONS = ("float32", "bfloat16", "float16")
@@ -146,13 +146,14 @@ def fit(
     )
     if cached and len(rows) < epochs:
         progress(0.0, f"features of {len(data)} slices: {frozen.size_bytes / 1e6:.0f} MB")
-        frozen.fill(batch_size, part(progress, 0.0, 0.3))
+        frozen.fill(batch_size, sub_progress(progress, 0.0, 0.3))
     held = _held(adapter, backbone, validation, schedule, batch_size) if len(rows) < epochs else None
     run = _Run(adapter, backbone, data, frozen, optimizer, scaler, batch_size, schedule)
     adapter.train()
     began, first = time.monotonic(), len(rows)
     for epoch in range(first, epochs):
-        row = run.epoch(schedule.seed + epoch, part(progress, *(0.3 + 0.7 * (epoch + i) / epochs for i in (0, 1))))
+        inner = sub_progress(progress, *(0.3 + 0.7 * (epoch + i) / epochs for i in (0, 1)))
+        row = run.epoch(schedule.seed + epoch, inner)
         _check_converging(adapter, row, epoch + 1)
         if held is not None:
             row = {**row, "val_f1": _pooled_f1(adapter, backbone, validation, held, batch_size)}
@@ -164,7 +165,7 @@ def fit(
             _tensorboard(folder, rows[-1])
         left = (time.monotonic() - began) / (epoch + 1 - first) * (epochs - epoch - 1)
         text = f"epoch {epoch + 1} of {epochs}: loss {row['total']:.4f}, {_clock(left)} left"
-        progress(0.3 + 0.7 * (epoch + 1) / epochs, text)
+        progress(0.3 + 0.7 * (epoch + 1) / epochs, text, epoch + 1, epochs)
     if best:
         adapter.load_state_dict(best)
     adapter.eval()
@@ -218,7 +219,7 @@ class _Run:
         rng = np.random.default_rng([seed, 1])
         losses, sizes, started = {}, [], time.monotonic()
         for start in range(0, len(order), self.batch_size):
-            progress(start / len(order), f"slice {start} of {len(order)}")
+            progress(start / len(order), f"slice {start} of {len(order)}", start, len(order))
             rows = order[start : start + self.batch_size]
             try:
                 loss = self._loss(rows, rng)

@@ -9,7 +9,7 @@ from typing import ClassVar
 from .atomic import clear_unfinished
 from .errors import InputError, UsageError, ZSADCLIPError
 from .lock import folder_lock
-from .progress import Progress, Report, part, quiet, silent
+from .progress import Progress, Report, quiet, silent, sub_progress
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ class Train:
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
-        cohort = None if self.data is None else read_cohort(profile, self.data, hashes, part(progress, 0.0, 0.02))
+        inner = sub_progress(progress, 0.0, 0.02)
+        cohort = None if self.data is None else read_cohort(profile, self.data, hashes, inner)
         spec, places, row = training_of(
             profile, self.method, cohort, out, Machine(self.device, "float32", self.weights_dir), hashes, self._start()
         )
@@ -107,15 +108,15 @@ class Train:
         build = build_industrial_slices if cohort is None else build_brain_slices
         for i, place in enumerate(places):
             shares = (0.02 + 0.08 * n / len(places) for n in (i, i + 1))
-            build(*place, progress=part(progress, *shares))
+            build(*place, progress=sub_progress(progress, *shares))
         if cohort is not None:
             write_split(out / "split.json", cohort.split)
-        trained = row_tasks.train_adapter(spec, part(progress, 0.1, 0.9))
+        trained = row_tasks.train_adapter(spec, sub_progress(progress, 0.1, 0.9))
         threshold = None
         if cohort is not None:
             held = [r for r in cohort.records if r.id in row["threshold"]["cases"]]
             for i, record in enumerate(held):
-                inner = part(progress, 0.9 + 0.08 * i / len(held), 0.9 + 0.08 * (i + 1) / len(held))
+                inner = sub_progress(progress, 0.9 + 0.08 * i / len(held), 0.9 + 0.08 * (i + 1) / len(held))
                 for why in row_tasks.score_training_case([row], record_to(record), inner).get("failed", {}).values():
                     raise ZSADCLIPError(f"no threshold from {record.id}: {why}")
             threshold = row_tasks.settle_row(row).get(profile.threshold.rule)  # a rule of the test data has none

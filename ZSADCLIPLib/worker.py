@@ -47,7 +47,7 @@ def main() -> int:
     threading.Thread(target=listen, daemon=True).start()
     last = 0.0
 
-    def progress(fraction: float, text: str) -> None:
+    def progress(fraction: float, text: str, done: int | None = None, total: int | None = None) -> None:
         nonlocal last
         if gone.is_set():
             raise Cancelled("the parent is gone")

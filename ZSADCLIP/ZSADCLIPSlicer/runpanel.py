@@ -135,9 +135,8 @@ class RunPanel:
 def progressText(event: dict) -> str:
     """One line for a progress event: slice count and time left where they are known."""
     phases = {"writing": _("writing"), "done": _("done")}  # of the engine
-    text = event["text"].removeprefix("input: ")
-    parts = [phases.get(text, text)]
-    if event.get("done") is not None and event.get("total"):
+    parts = [phases.get(event["text"], event["text"])]
+    if event.get("done") is not None and event.get("total"):  # of a single volume the engine counts only slices
         parts = [_("Slice {done} of {total}").format(done=event["done"], total=event["total"])]
     if event.get("eta") and event["fraction"] > 0.05:
         parts.append(_("about {seconds:.0f} s left").format(seconds=event["eta"]))

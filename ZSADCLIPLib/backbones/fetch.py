@@ -103,7 +103,8 @@ def _store(answer, partial: Path, start: int, progress: Progress, where: str) ->
             stream.write(block)
             done += len(block)
             name = partial.name.removesuffix(".part")
-            progress(done / max(total, done), f"{name}: {done / 1e6:.0f} of {total / 1e6:.0f} MB")
+            whole = max(total, done)  # the server need not state the length
+            progress(done / whole, f"{name}: {done / 1e6:.0f} of {whole / 1e6:.0f} MB", done, whole)
     if done < total:
         raise WeightsError(
             f"the connection ended after {done:,} of {total:,} bytes; run the same command again to go on from there, or "

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ..atomic import atomic_path
 from ..errors import WeightsError
-from ..progress import Progress, silent
+from ..progress import Progress, silent, sub_progress
 from .fetch import fetch, sha256_of
 from .registry import BACKBONES, BackboneInfo
 
@@ -75,7 +75,7 @@ def download(name: str, target: str | Path | None = None, progress: Progress = s
         if not path.is_file():
             folder.mkdir(parents=True, exist_ok=True)
             share = len(info.files)
-            fetch(url, sha, path, lambda f, text, i=i, n=share: progress((i + f) / n, text))
+            fetch(url, sha, path, sub_progress(progress, i / share, (i + 1) / share))
         paths.append(path)
     progress(1.0, f"{name} is installed")
     return paths
@@ -98,7 +98,7 @@ def adopt(
         raise WeightsError(f"{name} also needs {', '.join(lacking)}; choose all of its files at once")
     folder = Path(target or cache_dir()) / name
     for i, (filename, (_url, sha)) in enumerate(files.items()):
-        progress(i / len(files), filename)
+        progress(i / len(files), filename, i, len(files))
         verify(named[filename], sha)
         with atomic_path(folder / filename) as temporary:
             shutil.copyfile(named[filename], temporary)
