@@ -62,7 +62,8 @@ def test_the_industrial_adapter_of_a_method_is_trained_once(whole):
 def test_outputs_are_there(whole):
     out, result, _ = whole
     assert (out / "report.html").stat().st_size > 10_000
-    assert all(Path(path).exists() for path in result["files"].values())
+    files = [Path(path) for path in result["files"].values()]
+    assert {out / "report.html", out / "tables", out / "figures"} <= set(files) and all(path.exists() for path in files)
 
 
 def test_worker_processes_give_the_same_bytes(place, whole):

@@ -114,7 +114,9 @@ def test_numbers_by_hand(evidence):
 
 def test_too_few_subjects_are_not_testable(tmp_path):
     numbers = Numbers(read_run(write_designed(tmp_path, BASE, subjects=4)))
-    for verdict in judge(numbers):
+    verdicts = judge(numbers)
+    assert len(verdicts) == len(CLAIMS)
+    for verdict in verdicts:
         assert verdict.verdict == "not testable" and "4 test subjects are too few" in verdict.reason, verdict.claim.id
 
 
@@ -161,6 +163,7 @@ def test_the_yaml_is_yaml_and_says_the_same(base):
 def test_yaml_of_what_cannot_be_judged(tmp_path):
     numbers = Numbers(read_run(write_designed(tmp_path, {"vand-pmc": BASE["vand-pmc"]}, subjects=2)))
     data = yaml.safe_load(claims_yaml(numbers, judge(numbers)))
+    assert len(data["claims"]) == len(CLAIMS)
     assert all(c["verdict"] == "not testable" and c["reason"] and c["numbers"] == {} for c in data["claims"])
     assert all(c["interval_agrees"] is None for c in data["claims"])
 

@@ -40,6 +40,7 @@ def test_a_threshold_that_does_not_exist_has_no_gap():
 
 def test_it_agrees_with_the_tables(tmp_path):
     run = read_run(write_run(tmp_path, [row_of("vand-brats"), row_of("anovl-industrial")], seeds=range(3)))
+    assert len(run.results) == 2 and len(run.choices()) == 2
     for choice in run.choices():
         for result in run.results:
             found = gaps(result, choice)

@@ -1,6 +1,7 @@
 """Full disks, read-only folders, shares that go and come back, damage in the middle: a clear error, or the right go on."""
 
 import errno
+import hashlib
 import json
 import os
 import subprocess
@@ -242,13 +243,15 @@ def test_unwritable_cases_end_a_run(one):
         settle(4, dict(row))
 
 
-def test_results_of_the_same_case_do_not_depend_on_the_clock(one, monkeypatch):
+def test_an_input_is_known_by_its_content_and_not_by_the_clock(one):
     case = Case("a", one.folder / "in" / "DOE" / "a.nii")
-    assert detect_case._inputs(case) == detect_case._inputs(case)
-    os.utime(case.image, (2**31, 2**31))
-    before = detect_case._inputs(case)
-    os.utime(case.image, (0, 0))
-    assert detect_case._inputs(case) == before
+    content, found = case.image.read_bytes(), []
+    for data, stamp in ((content, 2**31), (content, 0), (content[:-1] + b"\xff", 0)):
+        case.image.write_bytes(data)
+        os.utime(case.image, (stamp, stamp))
+        found.append(detect_case._inputs(case))
+    assert found[0] == found[1] == {"image": hashlib.sha256(content).hexdigest()}
+    assert set(found[2]) == {"image"} and found[2] != found[0]
 
 
 def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):

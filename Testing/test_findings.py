@@ -61,13 +61,16 @@ def test_they_are_ready_for_json(scored):
 def test_labels_lead_to_the_components(scored):
     volume, mask = scored
     labels = components(mask)
-    for finding in find(volume, mask, slice_volume(volume)):
+    findings = find(volume, mask, slice_volume(volume))
+    assert len(findings) == 3
+    for finding in findings:
         assert (labels == finding.label).sum() == finding.voxels
 
 
 def test_physical_facts_do_not_depend_on_storage(scored):
     volume, mask = scored
     reference = find(volume, mask, slice_volume(volume))
+    assert len(reference) == 3
     for how in ORIENTATIONS:
         stored = stored_as(volume, *how)
         turned = stored_as(volume.with_array(mask), *how).array

@@ -207,6 +207,7 @@ def test_adaclip_batch_is_the_mean_of_single_losses_and_gradients(data):
         loss.backward()
         losses.append(loss.detach() * 4)
     singles = {k: p.grad.clone() for k, p in adapter.named_parameters() if p.grad is not None}
+    assert singles
     adapter.zero_grad()
     together = adapter.loss(model, images, masks, labels)["total"]
     together.backward()
@@ -220,14 +221,20 @@ def test_training_works_after_scoring(data):
     """What scoring cached must not be bound to inference mode."""
     from ZSADCLIPLib.detector import Detector
 
-    model = backbone()
+    masks, labels = torch.from_numpy(data.masks[:2]).float(), torch.from_numpy(data.labels[:2])
     for method in METHODS:
-        adapter = load_adapter(f"{method}:random", model)
-        model.cache.clear()
-        Detector(model, adapter, image_size=64).score_slices(data.images[:2])
-        adapter.train()
-        masks, labels = torch.from_numpy(data.masks[:2]).float(), torch.from_numpy(data.labels[:2])
-        adapter.loss(model, model.preprocess(torch.from_numpy(data.images[:2])), masks, labels)["total"].backward()
+        gradients = []
+        for scored in (True, False):
+            model = backbone()
+            adapter = load_adapter(f"{method}:random", model)
+            if scored:
+                Detector(model, adapter, image_size=64).score_slices(data.images[:2])
+            adapter.train()
+            adapter.loss(model, model.preprocess(torch.from_numpy(data.images[:2])), masks, labels)["total"].backward()
+            gradients.append({name: p.grad for name, p in adapter.named_parameters() if p.grad is not None})
+        assert gradients[0].keys() == gradients[1].keys() != set()
+        for name, gradient in gradients[0].items():
+            torch.testing.assert_close(gradient, gradients[1][name], atol=1e-6, rtol=1e-5)
 
 
 def test_bad_training_data_and_methods(data):
