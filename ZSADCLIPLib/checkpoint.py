@@ -91,7 +91,7 @@ def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None
     """Write an adapter (complete or not at all) with what is needed to load it again."""
     from safetensors.torch import save
 
-    from .io import atomic_path
+    from .atomic import atomic_path
 
     description = adapter.describe()
     meta = {

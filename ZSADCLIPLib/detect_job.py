@@ -91,8 +91,8 @@ class Detect(Execution):
         Raises ZSADCLIPError before any work when the settings cannot work, OutputError when results cannot be written or
         another run holds the output folder, and whatever `progress` raises.
         """
+        from .cases import expand_inputs
         from .intensity import check_mode
-        from .io import expand_inputs
         from .table import Table, forget_parts, write_summary
 
         self.check_execution()

@@ -13,22 +13,9 @@ import numpy as np
 
 from . import itk_io, nifti_io
 from .atomic import atomic_path
-from .cases import Case, expand_inputs
 from .errors import InputError, UsageError
 from .suffixes import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
 from .volume import Volume
-
-__all__ = [
-    "Case",
-    "atomic_path",
-    "expand_inputs",
-    "read_mask",
-    "read_volume",
-    "write_csv",
-    "write_json",
-    "write_text",
-    "write_volume",
-]
 
 
 def read_volume(path: str | os.PathLike) -> Volume:

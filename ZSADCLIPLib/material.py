@@ -9,10 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .atomic import atomic_path
 from .dataset import Record, read_case
 from .errors import InputError
 from .intensity import to_uint8
-from .io import atomic_path, write_json
+from .io import write_json
 from .progress import Progress, silent
 from .settings import MASKS, slice_rule
 from .slicing import Fit, SliceStack, slice_volume, stored_order

@@ -17,11 +17,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .atomic import is_intact, seal
+from .atomic import atomic_path, is_intact, seal
 from .cases import safe_ids
 from .documents import parse_json
 from .errors import InputError, UsageError
-from .io import atomic_path, write_json
+from .io import write_json
 from .sketch import ScoreSketch
 
 SCHEMA = 1

@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..io import atomic_path, write_csv
+from ..atomic import atomic_path
+from ..io import write_csv
 from ..rows import SETUP_LABELS
 from ..typeset import plain
 
