@@ -114,8 +114,9 @@ def seeds(folder: Path) -> dict[str, Path]:
     from small_models import VIT, backbone
 
     from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
-    from ZSADCLIPLib.io import write_json, write_volume
+    from ZSADCLIPLib.io import write_volume
     from ZSADCLIPLib.splits import make_split, write_split
+    from ZSADCLIPLib.text import write_json
     from ZSADCLIPLib.volume import Volume
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -16,8 +16,9 @@ from ZSADCLIPLib.atomic import atomic_path, clear_temporaries, content_hash, is_
 from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.errors import OutputError
-from ZSADCLIPLib.io import write_csv, write_json, write_text, write_volume
+from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.lock import NAME, folder_lock, is_held
+from ZSADCLIPLib.text import write_csv, write_json, write_text
 from ZSADCLIPLib.volume import Volume
 
 VOLUME = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .adapters import METHODS
-from .documents import parse_json, within
 from .errors import UsageError, WeightsError
+from .text import parse_json, within
 
 FORMAT = "zsadclip-adapter-1"
 EMBEDDED = Path(__file__).resolve().parent / "data" / "adapters"

@@ -17,8 +17,8 @@ from .atomic import unfinished
 from .backbones.base import Backbone
 from .devices import is_out_of_memory
 from .errors import OutputError
-from .io import write_json
 from .progress import Progress, silent
+from .text import write_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

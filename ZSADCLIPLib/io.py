@@ -1,11 +1,8 @@
-"""Reading and writing volumes, and files that are either complete or absent."""
+"""Reading and writing volumes of any supported format."""
 
 from __future__ import annotations
 
-import csv
-import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,31 +70,6 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
         write(temporary, volume.with_array(array))
 
 
-def write_text(path: str | os.PathLike, text: str) -> None:
-    """Write UTF-8 text with "\\n" line ends, complete or not at all."""
-    with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-
-def write_json(path: str | os.PathLike, data: object) -> None:
-    """Write indented JSON, complete or not at all; NaN and infinity, which JSON lacks, become null."""
-    write_text(path, json.dumps(plain(data), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
-
-
-def write_csv(path: str | os.PathLike, rows: Iterable[Mapping], columns: Sequence[str] | None = None) -> None:
-    """Write rows as CSV with a header, complete or not at all; columns by first appearance unless given.
-
-    With `columns` the rows are written as they come, however many there are.
-    """
-    if columns is None:
-        rows = list(rows)
-        columns = list(dict.fromkeys(key for row in rows for key in row))
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, columns, restval="", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def _read(path: Path) -> Volume:
     """Any supported file or folder, as stored: not cleaned."""
     path = path.expanduser()
@@ -133,21 +105,6 @@ def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         if not limits.min <= low <= high <= limits.max:
             raise InputError(f"values from {low} to {high} do not fit {dtype}; write another type")
     return array.astype(dtype)
-
-
-def plain(data: object) -> object:
-    """The same data in JSON's own types."""
-    if isinstance(data, Mapping):
-        return {str(key): plain(value) for key, value in data.items()}
-    if isinstance(data, (list, tuple)):
-        return [plain(value) for value in data]
-    if isinstance(data, np.ndarray):
-        return plain(data.tolist())
-    if isinstance(data, np.generic):
-        return plain(data.item())
-    if isinstance(data, float) and not np.isfinite(data):
-        return None
-    return str(data) if isinstance(data, os.PathLike) else data
 
 
 def _rows(affine: np.ndarray) -> str:

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from .benchmark_job import Benchmark
 from .detect_job import Detect
-from .documents import parse_json
 from .errors import InputError, UsageError
 from .steps import Steps
+from .text import parse_json
 from .train_job import Train
 from .weights_job import GetWeights
 

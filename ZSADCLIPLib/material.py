@@ -13,10 +13,10 @@ from .atomic import atomic_path
 from .dataset import Record, read_case
 from .errors import InputError
 from .intensity import to_uint8
-from .io import write_json
 from .progress import Progress, silent
 from .settings import MASKS, slice_rule
 from .slicing import Fit, SliceStack, slice_volume, stored_order
+from .text import write_json
 
 
 @dataclass(frozen=True, eq=False)

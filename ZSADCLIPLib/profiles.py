@@ -8,7 +8,6 @@ import typing
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 
-from .documents import parse_json
 from .errors import UsageError
 from .settings import (
     Data,
@@ -22,6 +21,7 @@ from .settings import (
     Train,
 )
 from .splits import PAPER_ADACLIP_SUBJECTS
+from .text import parse_json
 
 _MINI_BACKBONES = {"default": Model("mini"), "pmc": Model("mini-rn")}
 _BATCH_DICE = {"dice": "batch"}

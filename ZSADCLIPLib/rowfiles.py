@@ -19,10 +19,9 @@ import numpy as np
 
 from .atomic import atomic_path, is_intact, seal
 from .cases import safe_ids
-from .documents import parse_json
 from .errors import InputError, UsageError
-from .io import write_json
 from .sketch import ScoreSketch
+from .text import parse_json, write_json
 
 SCHEMA = 1
 REQUIRED = ("manifest.json", "threshold.json")

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .dataset import Record
-from .documents import parse_json
 from .errors import InputError, UsageError
-from .io import write_json
+from .text import parse_json, write_json
 
 FRACTION = 0.7
 SEED = 2024

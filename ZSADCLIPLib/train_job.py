@@ -89,12 +89,12 @@ class Train:
         from . import row_tasks
         from .checkpoint import save_adapter
         from .cohort import FileHashes, read_cohort
-        from .io import write_json
         from .material import build_brain_slices, build_industrial_slices, record_to
         from .plan import Machine
         from .privacy import redact_all
         from .scoring import layers_of, open_adapter
         from .splits import write_split
+        from .text import write_json
         from .training_plan import training_of
 
         out = Path(self.output)
@@ -139,8 +139,8 @@ class Train:
 
     def _claim(self, identity: dict) -> None:
         """Write down what the output is made of; raises UsageError when it holds a training of anything else."""
-        from .io import write_json
         from .rowfiles import read_json
+        from .text import write_json
 
         out = Path(self.output)
         known = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}

@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..documents import parse_json
 from ..errors import UsageError
+from ..text import parse_json
 
 FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 ORDERS = ("states", "templates")

@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from ..atomic import atomic_path
-from ..io import write_csv
 from ..rows import SETUP_LABELS
+from ..text import write_csv
 from ..typeset import plain
 
 DPI = 150
