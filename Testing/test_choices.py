@@ -13,8 +13,9 @@ from scipy import ndimage
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.bins import Axis
 from ZSADCLIPLib.checkpoint import read_info
-from ZSADCLIPLib.cohort import FileHashes, lesion_volumes, read_cohort
+from ZSADCLIPLib.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
+from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.evaluate import evaluate_case, sketch_case
 from ZSADCLIPLib.intensity import to_uint8

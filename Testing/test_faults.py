@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from ZSADCLIPLib import atomic, detect_case
-from ZSADCLIPLib.atomic import atomic_path, clear_temporaries, content_hash, is_intact, seal
+from ZSADCLIPLib.atomic import atomic_path, clear_temporaries
 from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.digests import content_hash, is_intact, seal
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.lock import NAME, folder_lock, is_held

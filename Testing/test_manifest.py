@@ -9,8 +9,9 @@ from small_models import VIT
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.audit import audit
 from ZSADCLIPLib.cases import Case, expand_inputs
-from ZSADCLIPLib.cohort import FileHashes, read_cohort
+from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.dataset import find_records
+from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.manifest import Entry, read_manifest
 from ZSADCLIPLib.profiles import load_profile

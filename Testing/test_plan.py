@@ -9,7 +9,8 @@ import pytest
 from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.cohort import FileHashes, read_cohort
+from ZSADCLIPLib.cohort import read_cohort
+from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.material import chosen_slices, fit_of, open_slices, read_slices
 from ZSADCLIPLib.plan import Machine, make_plan

@@ -11,9 +11,10 @@ from small_models import config
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
-from ZSADCLIPLib.cohort import FileHashes, read_cohort
+from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.detect_case import _inputs
+from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.io import read_volume, write_volume
 from ZSADCLIPLib.itk_header import header_and_data

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from .suffixes import split_suffix
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.nii\.gz|\.[^.]*|)")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
 LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
-BLOCK = 1 << 20
 ADVICE = {
     errno.ENOSPC: "free some space, or choose another folder",
     errno.EDQUOT: "your quota is used up: free some space, or choose another folder",
@@ -85,34 +83,6 @@ def clear_unfinished(place: str | os.PathLike) -> None:
     for folder, names, _ in os.walk(place):
         for name in filter(UNFINISHED.fullmatch, names):
             shutil.rmtree(Path(folder, name), ignore_errors=True)
-
-
-def seal(paths: Iterable[Path]) -> dict[str, dict]:
-    """What identifies files: {name: {"bytes": length, "sha256": 64 hex digits}}."""
-    return {path.name: {"bytes": path.stat().st_size, "sha256": content_hash(path)} for path in paths}
-
-
-def is_intact(folder: str | os.PathLike, sealed: Mapping[str, Mapping]) -> bool:
-    """True when every sealed file is in `folder` with its length and content."""
-    try:
-        return all(Path(folder, name).stat().st_size == seal["bytes"] for name, seal in sealed.items()) and all(
-            content_hash(Path(folder, name)) == seal["sha256"] for name, seal in sealed.items()
-        )
-    except (OSError, KeyError, TypeError, ValueError):
-        return False
-
-
-def content_hash(path: str | os.PathLike) -> str:
-    """SHA-256 of a file, or of the files in a folder in the order of their hashes, so that names do not matter."""
-    path, digest = Path(path), hashlib.sha256()
-    if path.is_dir():
-        for each in sorted(content_hash(file) for file in path.iterdir() if file.is_file()):
-            digest.update(each.encode())
-        return digest.hexdigest()
-    with open(path, "rb") as file:
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _flush_names(folder: Path) -> None:

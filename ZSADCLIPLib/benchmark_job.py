@@ -123,7 +123,8 @@ class Benchmark(Execution):
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
         from .benchmark import run_plan
-        from .cohort import FileHashes, read_cohort
+        from .cohort import read_cohort
+        from .digests import FileHashes
         from .plan import Machine, make_plan
         from .steps import Steps
 

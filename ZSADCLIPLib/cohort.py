@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic import content_hash
 from .dataset import Record, find_records, read_case
+from .digests import FileHashes
 from .errors import InputError
 from .io import write_volume
 from .itk_header import header_and_data
-from .privacy import folders_below, pseudonym, redact
+from .privacy import folders_below, redact
 from .progress import Progress, silent
 from .settings import Profile
 from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
@@ -51,43 +51,6 @@ class Cohort:
         """One hash of some records' ids and contents."""
         text = json.dumps(sorted((record.id, self.hashes[record.id]) for record in records))
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-class FileHashes:
-    """SHA-256 of files, remembered in a JSON file by digest of the path, size and time of change."""
-
-    def __init__(self, store: Path):
-        self._store = store
-        try:
-            known = json.loads(store.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            known = {}
-        entries = known.items() if isinstance(known, dict) else ()
-        whole = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 3}
-        self._known = {name: entry for name, entry in whole.items() if name.startswith("file-")}
-
-    def __call__(self, path: str | Path) -> str:
-        """The hash of a file, or of a DICOM folder, read anew each time; raises InputError when it cannot be read."""
-        path = Path(path).resolve()
-        try:
-            if path.is_dir():
-                return content_hash(path)
-            stat = path.stat()
-            name = pseudonym(str(path), "file")  # OUT may be passed on, and paths name people
-            entry = self._known.get(name)
-            if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-                with open(path, "rb") as file:
-                    digest = hashlib.sha256()
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-                self._known[name] = entry = [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
-        except OSError as error:
-            raise InputError(f"cannot read {path.name}: {error.strerror}; is its share connected?") from error
-        return entry[2]
-
-    def save(self) -> None:
-        """Write the remembered hashes."""
-        write_json(self._store, self._known)
 
 
 def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress: Progress = silent) -> Cohort:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .atomic import is_intact, seal
 from .cases import Case
+from .digests import is_intact, seal
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
 from .itk_header import volume_hash

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import ClassVar
 
 from . import detect_case
-from .atomic import clear_temporaries, content_hash
+from .atomic import clear_temporaries
+from .digests import content_hash, data_version
 from .errors import OutputError, UsageError, WeightsError
 from .executor import EXECUTION_FIELDS, Execution, execute
 from .itk_header import volume_hash
 from .lock import folder_lock, is_held
 from .outputs import SUMMARY, check_free, is_of
 from .progress import Progress, Report, quiet, silent
-from .version import data_version
 
 # What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
 NOT_SETTINGS = {

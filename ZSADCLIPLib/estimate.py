@@ -82,7 +82,8 @@ def _config(model: Model) -> dict:
 def counts(profile: Profile, data: str | None) -> dict:
     """Subjects and slices on each side: of the data set's files, of the embedded brains, or of BraTS-MET 2023."""
     if data is not None:
-        from .cohort import FileHashes, read_cohort
+        from .cohort import read_cohort
+        from .digests import FileHashes
 
         class Unread(FileHashes):
             def __init__(self):

@@ -11,7 +11,7 @@ import zlib
 from math import prod
 from pathlib import Path
 
-from .atomic import content_hash
+from .digests import content_hash
 from .errors import InputError
 from .nifti_io import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
 from .suffixes import split_suffix

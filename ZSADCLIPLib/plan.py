@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from .adapters.registry import METHODS
-from .cohort import Cohort, FileHashes
+from .cohort import Cohort
+from .digests import FileHashes, content_key
 from .errors import UsageError
 from .material import record_to
-from .rowfiles import content_key, row_folder
+from .rowfiles import row_folder
 from .rows import Row
 from .settings import Model, Profile
 from .sources import check_settings, model_id, published, settings_id, weights_id

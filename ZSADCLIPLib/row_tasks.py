@@ -15,6 +15,7 @@ import numpy as np
 
 from . import __version__
 from .clocks import Clock, logged_seconds, runtime_of
+from .digests import code_version
 from .errors import InputError, describe
 from .evaluate import evaluate_case, regions_of, sketch_case
 from .io import write_volume
@@ -26,7 +27,6 @@ from .scaling import DatasetScale
 from .sketch import ScoreSketch
 from .text import write_csv, write_json
 from .thresholds import froc_levels, from_sketches, parse_rule
-from .version import code_version
 
 ORIENTATIONS = {
     "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",

@@ -6,8 +6,6 @@ Every file appears complete or not at all, and done.json comes last, so that a r
 from __future__ import annotations
 
 import csv
-import hashlib
-import json
 import shutil
 import zlib
 from collections.abc import Iterable, Mapping
@@ -17,8 +15,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .atomic import atomic_path, is_intact, seal
+from .atomic import atomic_path
 from .cases import safe_ids
+from .digests import content_key, is_intact, seal
 from .errors import InputError, UsageError
 from .sketch import ScoreSketch
 from .text import parse_json, write_json
@@ -28,12 +27,6 @@ REQUIRED = ("manifest.json", "threshold.json")
 TRAINED = ("adapter.safetensors", "training.csv")
 OF_A_CASE = {"cases": ".json", "sketches": ".npz", "panels": ".npz", "maps": ".nii.gz"}
 SEALED = (*REQUIRED, *TRAINED, "threshold/*.npz", *(f"{place}/*{end}" for place, end in OF_A_CASE.items()))
-
-
-def content_key(settings: Mapping) -> str:
-    """12 hexadecimal digits that change with any setting: SHA-256 of the settings as canonical JSON."""
-    text = json.dumps(settings, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def row_folder(out: str | Path, row_id: str, settings: Mapping) -> Path:

@@ -9,9 +9,8 @@ from .adapters.prompts import load_prompts, prompt_sets
 from .adapters.registry import METHODS
 from .backbones.registry import BACKBONES
 from .backbones.weights import cache_dir, find_file, locate
-from .cohort import FileHashes
+from .digests import FileHashes, content_key
 from .errors import UsageError, WeightsError
-from .rowfiles import content_key
 from .settings import Model
 
 EMBEDDED = Path(__file__).resolve().parent / "data"

@@ -88,7 +88,8 @@ class Train:
     def _train(self, profile, progress: Progress, report: Report) -> dict:
         from . import row_tasks
         from .checkpoint import save_adapter
-        from .cohort import FileHashes, read_cohort
+        from .cohort import read_cohort
+        from .digests import FileHashes
         from .material import build_brain_slices, build_industrial_slices, record_to
         from .plan import Machine
         from .privacy import redact_all

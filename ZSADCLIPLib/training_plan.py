@@ -5,7 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from pathlib import Path
 
-from .cohort import Cohort, FileHashes
+from .cohort import Cohort
+from .digests import FileHashes
 from .plan import Machine, Maker
 from .rows import Row
 from .settings import Profile
