@@ -12,9 +12,10 @@ from safetensors import safe_open
 from sklearn.metrics import roc_auc_score
 
 from ZSADCLIPLib.backbones import load_backbone
-from ZSADCLIPLib.backbones.mini import FOLDER, initial_tokens, mini_state_dict
+from ZSADCLIPLib.backbones.mini import initial_tokens, mini_state_dict
 from ZSADCLIPLib.errors import WeightsError
 from ZSADCLIPLib.intensity import to_uint8
+from ZSADCLIPLib.packaged import DATA
 from ZSADCLIPLib.phantom import make_case
 from ZSADCLIPLib.slicing import slice_volume
 
@@ -44,7 +45,7 @@ def vectors(backbone, sentences):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_are_small_half_precision_and_say_how_they_were_made(name):
-    path = FOLDER / f"{name}.safetensors"
+    path = DATA / f"{name}.safetensors"
     assert path.stat().st_size <= 8e6
     with safe_open(path, framework="pt") as stored:
         meta = stored.metadata()

@@ -11,10 +11,10 @@ from slicer_cases import head
 from slicer_harness import clear_scene, grab, spin
 from small_models import VIT
 
-from ZSADCLIPLib.backbones.mini import FOLDER
+from ZSADCLIPLib.packaged import DATA
 
 pytest_plugins = ["slicer_fixtures"]
-EMBEDDED = (FOLDER / "mini.safetensors").is_file()
+EMBEDDED = (DATA / "mini.safetensors").is_file()
 
 
 @pytest.fixture

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from .adapters import METHODS
 from .errors import UsageError, WeightsError
+from .packaged import ADAPTERS
 from .text import parse_json, within
 
 FORMAT = "zsadclip-adapter-1"
-EMBEDDED = Path(__file__).resolve().parent / "data" / "adapters"
 MAX_HEADER = 1 << 24
 
 
@@ -70,7 +70,7 @@ def read_info(path: str | Path) -> CheckpointInfo | None:
 def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
     """The checkpoints that come with the package and those in `folder`, by name; unreadable files are left out."""
     found = []
-    for base in filter(None, (EMBEDDED, Path(folder) if folder else None)):
+    for base in filter(None, (ADAPTERS, Path(folder) if folder else None)):
         for path in sorted(base.glob("*.safetensors")):
             try:
                 info = read_info(path)
@@ -83,7 +83,7 @@ def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
 
 def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | None:
     """The embedded adapter of a method for a backbone, trained on "brain" or "industrial" data; None if there is none."""
-    path = EMBEDDED / f"{method}-{backbone}-{setup}.safetensors"
+    path = ADAPTERS / f"{method}-{backbone}-{setup}.safetensors"
     return path if path.is_file() else None
 
 

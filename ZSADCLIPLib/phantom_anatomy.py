@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 from scipy import ndimage as ndi
 
 from .errors import UsageError
+from .packaged import DATA
 
 ANATOMIES = ("colin27", "mni152")
 BOX = (168, 200, 150)  # mm: the part of the 240 x 240 x 155 grid that a brain can fill
 COARSE_MM = 4.0  # spacing of the displacement field
-_DATA = Path(__file__).parent / "data"
 _CODES = (0.2, 0.36, 0.5, 0.62, 0.78, 0.84, 0.97, 1.1)  # fluid .. grey .. white matter
 
 
@@ -25,7 +24,7 @@ def load_anatomy(name: str) -> tuple[np.ndarray, np.ndarray, float]:
     """
     if name not in ANATOMIES:
         raise UsageError(f"anatomy {name!r} is not known; use one of {', '.join(ANATOMIES)}")
-    with np.load(_DATA / f"anatomy_{name}.npz") as packed:
+    with np.load(DATA / f"anatomy_{name}.npz") as packed:
         q, step, levels = packed["q"], float(packed["step"]), float(packed["levels"])
     code = np.where(q > 0, 0.2 + 0.9 * (q.astype(np.float32) - 1) / levels, 0.3).astype(np.float32)
     return code, (q > 0).astype(np.float32), step

@@ -11,9 +11,8 @@ from .backbones.registry import BACKBONES
 from .backbones.weights import cache_dir, find_file, locate
 from .digests import FileHashes, content_key
 from .errors import UsageError, WeightsError
+from .packaged import DATA
 from .settings import Model
-
-EMBEDDED = Path(__file__).resolve().parent / "data"
 
 
 def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str:
@@ -32,7 +31,7 @@ def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str
     info = BACKBONES.get(model.name) if isinstance(model.name, str) else None
     if info is None:
         raise WeightsError(f"the backbone {model.name!r} needs weights: an open_clip tag, a file, or random:SEED")
-    files = {"": EMBEDDED / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
+    files = {"": DATA / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
     return content_key({name: hashes(path) for name, path in files.items()})
 
 

@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import UsageError
+from ..packaged import PROMPTS
 from ..text import parse_json
 
-FOLDER = Path(__file__).resolve().parent.parent / "prompts"
 ORDERS = ("states", "templates")
 
 
@@ -44,7 +44,7 @@ class PromptSet:
 
 def prompt_sets() -> dict[str, str]:
     """The embedded prompt sets: name -> label."""
-    return {path.stem: json.loads(path.read_text(encoding="utf-8"))["label"] for path in sorted(FOLDER.glob("*.json"))}
+    return {path.stem: json.loads(path.read_text(encoding="utf-8"))["label"] for path in sorted(PROMPTS.glob("*.json"))}
 
 
 def load_prompts(source: str | Path | dict | PromptSet) -> PromptSet:
@@ -56,7 +56,7 @@ def load_prompts(source: str | Path | dict | PromptSet) -> PromptSet:
         return source
     if isinstance(source, dict):
         return _checked(source, "the given prompts")
-    embedded = FOLDER / f"{source}.json"
+    embedded = PROMPTS / f"{source}.json"
     path = embedded if embedded.is_file() else Path(source)
     if not path.is_file():
         raise UsageError(f"no prompt set {str(source)!r}: give one of {', '.join(prompt_sets())}, or a JSON file")

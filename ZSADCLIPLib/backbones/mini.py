@@ -9,8 +9,8 @@ import torch
 from safetensors import safe_open
 
 from ..errors import WeightsError
+from ..packaged import DATA
 
-FOLDER = Path(__file__).resolve().parent.parent / "data"
 TOKEN_SEED, TOKEN_SCALE = 20240, 0.02
 
 
@@ -20,7 +20,7 @@ def initial_tokens(vocabulary: int, width: int) -> torch.Tensor:
     return torch.randn(vocabulary, width, generator=generator) * TOKEN_SCALE
 
 
-def mini_state_dict(name: str, folder: Path = FOLDER) -> tuple[dict, dict[str, torch.Tensor]]:
+def mini_state_dict(name: str, folder: Path = DATA) -> tuple[dict, dict[str, torch.Tensor]]:
     """(config, float32 state dict) of an embedded model; raises WeightsError when its file is not in this installation."""
     path = folder / f"{name}.safetensors"
     if not path.is_file():
