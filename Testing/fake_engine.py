@@ -51,7 +51,8 @@ def main(job_path, behaviour):
 
 
 def write(job, behaviour):
-    from ZSADCLIPLib.findings import find, remove_small
+    from ZSADCLIPLib.components import remove_small
+    from ZSADCLIPLib.findings import find
     from ZSADCLIPLib.intensity import brain_mask
     from ZSADCLIPLib.io import read_mask, read_volume, write_volume
     from ZSADCLIPLib.slicing import slice_volume

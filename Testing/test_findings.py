@@ -11,8 +11,9 @@ import pytest
 from conftest import ORIENTATIONS, affine, stored_as
 from scipy import ndimage
 
+from ZSADCLIPLib.components import components, remove_small
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.findings import components, find, remove_small
+from ZSADCLIPLib.findings import find
 from ZSADCLIPLib.slicing import slice_volume
 from ZSADCLIPLib.volume import Volume
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from ZSADCLIPLib.components import components
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.findings import components
 from ZSADCLIPLib.lesions import FrocCase, aupro, froc, froc_case, lesionwise_dice, match_lesions
 
 MM = (1.0, 1.0, 1.0)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from .components import components
 from .dataset import Record, find_records
 from .errors import ZSADCLIPError
-from .findings import components
 from .intensity import brain_mask, is_skull_stripped
 from .io import read_volume
 from .labels import label_rule

@@ -10,9 +10,10 @@ import torch
 from . import __version__
 from .backbones.focus import Box, patch_box
 from .batches import run_batches
+from .components import remove_small
 from .devices import default_batch_size
 from .errors import InputError, UsageError, ZSADCLIPError
-from .findings import Finding, find, remove_small
+from .findings import Finding, find
 from .intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 from .progress import Progress, silent
 from .slicing import Fit, SliceStack, slice_volume

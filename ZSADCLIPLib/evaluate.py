@@ -10,9 +10,9 @@ from dataclasses import asdict
 
 import numpy as np
 
+from .components import components, remove_small
 from .curves import curve, labelled_chunks
 from .errors import InputError
-from .findings import components, remove_small
 from .lesions import froc_case, lesionwise_dice, match_lesions
 from .metrics import MORE_REGIONS, Confusion
 from .sketch import ScoreSketch

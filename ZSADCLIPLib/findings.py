@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
-from .errors import InputError, UsageError
+from .components import bounds, check_size, components, large_parts
+from .errors import InputError
 from .slicing import SliceStack
 from .volume import Volume
 
 MIDLINE_MM = 2.5
-CONNECTED = np.ones((3, 3, 3), bool)  # 26 neighbours
 
 
 @dataclass(frozen=True)
@@ -37,34 +36,6 @@ class Finding:
     box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
-def components(mask: np.ndarray) -> np.ndarray:
-    """The 26-connected parts of a mask (I, J, K) as labels 1, 2, ... in int32 (I, J, K); 0 is background."""
-    return ndimage.label(mask, CONNECTED)[0]
-
-
-def remove_small(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3: float) -> np.ndarray:
-    """The mask (I, J, K) without its 26-connected parts smaller than `min_mm3`; `spacing` is in mm along I, J, K.
-
-    Raises UsageError for a negative size.
-    """
-    _check_size(min_mm3)
-    if min_mm3 == 0 or not mask.any():
-        return mask.astype(bool)
-    box, kept = bounds(mask), np.zeros(mask.shape, bool)
-    labels = components(mask[box])
-    kept[box] = _large(labels, float(np.prod(spacing)), min_mm3)[labels]
-    return kept
-
-
-def bounds(mask: np.ndarray) -> tuple[slice, ...]:
-    """The smallest block around the voxels of a mask, empty slices when there are none."""
-    spans = []
-    for axis in range(mask.ndim):
-        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        spans.append(slice(int(held[0]), int(held[-1]) + 1) if held.size else slice(0, 0))
-    return tuple(spans)
-
-
 def find(
     map: Volume,
     mask: np.ndarray,
@@ -79,7 +50,7 @@ def find(
     compares the centroid with the middle of `brain` (I, J, K), the mean of its extremes from left to right, or with RAS
     x = 0 when there is none; within 2.5 mm it is the midline. Raises InputError if a shape differs from the map's.
     """
-    _check_size(min_size_mm3)
+    check_size(min_size_mm3)
     for name, given in (("mask", mask), ("brain", brain)):
         if given is not None and given.shape != map.shape:
             raise InputError(f"the {name} of shape {given.shape} does not fit the map {map.shape}")
@@ -90,7 +61,7 @@ def find(
     corner = np.array([[span.start] for span in box])
     labels = components(mask[box])
     voxel_mm3 = float(abs(np.linalg.det(map.affine[:3, :3])))
-    labels *= _large(labels, voxel_mm3, min_size_mm3)[labels]
+    labels *= large_parts(labels, voxel_mm3, min_size_mm3)[labels]
     at = np.flatnonzero(labels)
     if at.size == 0:
         return []
@@ -128,19 +99,6 @@ def find(
             )
         )
     return found
-
-
-def _check_size(min_mm3: float) -> None:
-    if not min_mm3 >= 0:
-        raise UsageError(f"the smallest size of a finding, {min_mm3} mm3, is not 0 or more")
-
-
-def _large(labels: np.ndarray, voxel_mm3: float, min_mm3: float) -> np.ndarray:
-    """Which labels, bool by label, are parts of at least `min_mm3`; never the background."""
-    # A part of exactly the smallest size must not be lost to rounding in the spacing.
-    keep = np.bincount(labels.ravel()) * voxel_mm3 >= min_mm3 * (1 - 1e-6)
-    keep[0] = False
-    return keep
 
 
 def _ras(affine: np.ndarray, ijk: np.ndarray) -> np.ndarray:

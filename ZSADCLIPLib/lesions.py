@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate, ndimage
 
+from .components import bounds, components, remove_small
 from .curves import CurveAccumulator, labelled_chunks
 from .errors import InputError, UsageError
-from .findings import bounds, components, remove_small
 from .thresholds import reaches
 
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per volume, the points of LUNA16's competition metric and 0.5

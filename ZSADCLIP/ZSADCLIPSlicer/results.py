@@ -186,7 +186,8 @@ class Result:
 
     def _parts(self):
         """The parts over the threshold, int32 (I, J, K), and the findings among them; kept until the threshold moves."""
-        from ZSADCLIPLib.findings import components, find
+        from ZSADCLIPLib.components import components
+        from ZSADCLIPLib.findings import find
 
         volume = self.volume
         wanted = (self.threshold, self.minimumSize, volume.affine.tobytes(), self._state)
