@@ -16,7 +16,8 @@ from ZSADCLIPLib.adapters.vand import VAND, VANDConfig
 from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.features import FeatureCache
-from ZSADCLIPLib.train import Schedule, SliceSet, fit
+from ZSADCLIPLib.schedule import Schedule
+from ZSADCLIPLib.train import SliceSet, fit
 
 KEYS = {
     "vand": {"layers", "reference_layers", "pos_embed"},

@@ -10,7 +10,8 @@ from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.errors import InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.features import FeatureCache
 from ZSADCLIPLib.progress import Cancelled, silent
-from ZSADCLIPLib.train import Schedule, SliceSet, fit, selected_epoch
+from ZSADCLIPLib.schedule import Schedule, selected_epoch
+from ZSADCLIPLib.train import SliceSet, fit
 
 METHODS = ("vand", "anomalyclip", "adaclip")
 

@@ -6,7 +6,7 @@ import numpy as np
 from PIL import Image
 
 from .errors import UsageError
-from .settings import AUGMENTATIONS
+from .schedule import AUGMENTATIONS
 
 DEGREES, ZOOM = 15.0, 0.1
 MOSAIC_RATE = 0.2  # the authors' aug_rate (docs/methods/vand.md, "Training")

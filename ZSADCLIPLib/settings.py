@@ -11,15 +11,13 @@ from .labels import LABEL_RULES, TARGETS
 from .metrics import MORE_REGIONS, POLICIES, REGIONS
 from .rows import ALL_ROWS
 from .scaling import SCALES
+from .schedule import AUGMENTATIONS, CACHES, SELECT
 from .splits import FRACTION, SEED
 from .thresholds import PAPER_RULES, PRIMARY, check_rules
 
-AUGMENTATIONS = ("none", "flips", "mosaic")
 AXES = ("extent", "centre", "mm")
 MASKS = {"half": "bilinear", "nearest": "nearest"}
 """How training masks are resized: at least half of a pixel, or the nearest one; the interpolation behind it."""
-SELECT = ("last", "best-train-loss", "best-val-f1")
-CACHES = ("memory", "disk", "disk-half", "none")
 METHOD_NAMES = tuple(sorted({row.method for row in ALL_ROWS if row.backbone}))
 ROLES = (*dict.fromkeys(row.backbone for row in ALL_ROWS if row.backbone), *METHOD_NAMES)
 _LOWEST = {  # of numbers that have no upper bound

@@ -24,9 +24,7 @@ from .devices import is_out_of_memory
 from .errors import InputError, UsageError, ZSADCLIPError
 from .features import FeatureCache
 from .progress import Progress, silent, sub_progress
-from .settings import AUGMENTATIONS, CACHES, SELECT
-
-PRECISIONS = ("float32", "bfloat16", "float16")
+from .schedule import Schedule, selected_epoch
 
 
 @dataclass(frozen=True)
@@ -51,39 +49,6 @@ class SliceSet:
     def labels(self) -> np.ndarray:
         """1 where a slice shows an anomaly, int64 (N,)."""
         return self.masks.any(axis=(1, 2)).astype(np.int64)
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """How long, in what order and how: None = the method's defaults.
-
-    seed       orders the slices and draws the augmentation.
-    cache      "memory", "disk" (memory-mapped, beside the log or in `features`), "disk-half" (float16) or "none".
-    augment    see `augment`; anything but "none" computes features anew in every epoch.
-    precision  "float32", or "bfloat16" / "float16" by autocast (float16 on a GPU only).
-    select     the epoch that is kept: "last", "best-train-loss" or "best-val-f1"; the first one of equals.
-    """
-
-    epochs: int | None = None
-    batch_size: int | None = None
-    seed: int = 111
-    cache: str = "memory"
-    augment: str = "none"
-    precision: str = "float32"
-    select: str = "last"
-
-    def __post_init__(self):
-        for name, value, allowed in (
-            ("select", self.select, SELECT),
-            ("cache", self.cache, CACHES),
-            ("augmentation", self.augment, AUGMENTATIONS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise UsageError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
-        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} {value}: expected a whole number from 1")
 
 
 def fit(
@@ -170,14 +135,6 @@ def fit(
         adapter.load_state_dict(best)
     adapter.eval()
     return rows
-
-
-def selected_epoch(rows: list[dict], select: str) -> int:
-    """The epoch that is kept, from 1, of rows as `fit` returns them; the first one of equals."""
-    if select == "last":
-        return rows[-1]["epoch"]
-    key = (lambda row: row["total"]) if select == "best-train-loss" else (lambda row: -row["val_f1"])
-    return min(rows, key=key)["epoch"]
 
 
 def _arrays(*sets: SliceSet | None) -> list[np.ndarray]:

@@ -17,7 +17,8 @@ from ZSADCLIPLib.backbones import textcache
 from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.intensity import blank_slices, to_uint8
 from ZSADCLIPLib.io import write_volume
-from ZSADCLIPLib.train import Schedule, SliceSet, fit
+from ZSADCLIPLib.schedule import Schedule
+from ZSADCLIPLib.train import SliceSet, fit
 
 from . import cases, flops, machine, reference
 

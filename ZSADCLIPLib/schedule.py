@@ -1,0 +1,56 @@
+"""How a training runs: plain data that needs no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .errors import UsageError
+
+AUGMENTATIONS = ("none", "flips", "mosaic")
+
+SELECT = ("last", "best-train-loss", "best-val-f1")
+
+CACHES = ("memory", "disk", "disk-half", "none")
+
+PRECISIONS = ("float32", "bfloat16", "float16")
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long, in what order and how: None = the method's defaults.
+
+    seed       orders the slices and draws the augmentation.
+    cache      "memory", "disk" (memory-mapped, beside the log or in `features`), "disk-half" (float16) or "none".
+    augment    see `augment`; anything but "none" computes features anew in every epoch.
+    precision  "float32", or "bfloat16" / "float16" by autocast (float16 on a GPU only).
+    select     the epoch that is kept: "last", "best-train-loss" or "best-val-f1"; the first one of equals.
+    """
+
+    epochs: int | None = None
+    batch_size: int | None = None
+    seed: int = 111
+    cache: str = "memory"
+    augment: str = "none"
+    precision: str = "float32"
+    select: str = "last"
+
+    def __post_init__(self):
+        for name, value, allowed in (
+            ("select", self.select, SELECT),
+            ("cache", self.cache, CACHES),
+            ("augmentation", self.augment, AUGMENTATIONS),
+            ("precision", self.precision, PRECISIONS),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
+        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
+            if value is not None and value < 1:
+                raise UsageError(f"{name} {value}: expected a whole number from 1")
+
+
+def selected_epoch(rows: list[dict], select: str) -> int:
+    """The epoch that is kept, from 1, of rows as `fit` returns them; the first one of equals."""
+    if select == "last":
+        return rows[-1]["epoch"]
+    key = (lambda row: row["total"]) if select == "best-train-loss" else (lambda row: -row["val_f1"])
+    return min(rows, key=key)["epoch"]
