@@ -131,7 +131,7 @@ def load_adapter(source: str | Path, backbone, overrides: Mapping | None = None,
     if info is None:
         return _published(Path(source), backbone, overrides)
     _check_backbone(info, backbone, allow_mismatch)
-    from .backbones.weights import read_state
+    from .backbones.states import read_state
 
     return _build(info.method, {**info.config, **overrides}, backbone, read_state(source), str(source), info.provenance)
 
@@ -158,7 +158,7 @@ def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch:
 
 def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: str, provenance: Mapping):
     from .adapters.base import config_from_dict
-    from .backbones.build import load_strictly
+    from .backbones.states import load_strictly
 
     kind = METHODS[method].load()
     try:
@@ -196,7 +196,7 @@ def _check_backbone(info: CheckpointInfo, backbone, allow_mismatch: bool) -> Non
 
 def _published(path: Path, backbone, overrides: dict):
     """The authors' files: VAND's trainable_linearlayer, AnomalyCLIP's prompt_learner, AdaCLIP's clip_model.* dictionary."""
-    from .backbones.weights import read_state
+    from .backbones.states import read_state
 
     state = read_state(path)
     if "trainable_linearlayer" in state:

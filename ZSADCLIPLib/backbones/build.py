@@ -15,9 +15,10 @@ from .medical import build_biomedclip, build_pmc, is_bert_config, pmc_state
 from .plainclip import PlainCLIP, is_plain, packaged_config, tokenize
 from .registry import BACKBONES
 from .resnet import ResNetTower
+from .states import clean_state, load_strictly, read_state
 from .text import CausalText
 from .vit import VisionTower
-from .weights import locate, read_state, verify
+from .weights import locate, verify
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ACTIVATIONS = ("gelu", "quick_gelu")
@@ -220,52 +221,3 @@ def _randomise(model: nn.Module) -> None:
     for name, parameter in model.named_parameters():
         if name.endswith("bn3.weight"):
             nn.init.ones_(parameter)
-
-
-def clean_state(state: Mapping) -> dict:
-    """A plain {name: tensor} from the layouts in circulation: wrapped in state_dict, prefixed with module."""
-    state = state.get("state_dict", state)
-    state = {k.removeprefix("module."): v for k, v in state.items()}
-    for extra in ("input_resolution", "context_length", "vocab_size", "attn_mask", "vocab"):
-        state.pop(extra, None)
-    return state
-
-
-def load_strictly(
-    model: nn.Module,
-    state: Mapping,
-    what: str,
-    ignore: tuple[str, ...] = (),
-    assign: bool = False,
-    copy: bool = False,
-) -> None:
-    """Copy `state` into `model` as float32; raises WeightsError naming missing, unknown and misshapen keys.
-
-    `assign` takes the tensors themselves (memory-mapped ones stay so), unless `copy`.
-    """
-    own = model.state_dict()
-    if not isinstance(state, Mapping):
-        raise WeightsError(f"{what} are {type(state).__name__}, expected names and tensors")
-    strange = [repr(k)[:40] for k, v in state.items() if not isinstance(k, str) or not hasattr(v, "shape")]
-    if strange:
-        raise WeightsError(f"{what} hold other things than named tensors: {', '.join(strange[:6])}")
-    state = {k: v for k, v in state.items() if not k.startswith(ignore)} if ignore else dict(state)
-    missing = sorted(k for k in set(own) - set(state) if not k.endswith("num_batches_tracked"))
-    unknown = sorted(set(state) - set(own))
-    shapes = [
-        f"{k} is {tuple(state[k].shape)}, expected {tuple(own[k].shape)}"
-        for k in own
-        if k in state and tuple(state[k].shape) != tuple(own[k].shape)
-    ]
-    problems = [
-        f"{title}: {', '.join(keys[:6])}{f' and {len(keys) - 6} more' if len(keys) > 6 else ''}"
-        for title, keys in (("missing", missing), ("unknown", unknown), ("other shapes", shapes))
-        if keys
-    ]
-    if problems:
-        raise WeightsError(f"{what} do not fit this model. {'; '.join(problems)}")
-    # Batch counters are bookkeeping that some files leave out; nothing else may be missing.
-    given = {k: torch.as_tensor(v) for k, v in state.items()}
-    if assign:
-        given = {k: v.to(torch.float32, copy=copy) for k, v in given.items()}
-    model.load_state_dict({**own, **given}, assign=assign)

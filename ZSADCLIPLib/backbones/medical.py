@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..errors import DependencyError, WeightsError
 from .resnet import ResNetTower
+from .states import read_state
 from .text import BertText
 from .vit import VisionTower
-from .weights import read_state
 
 PUBMEDBERT = {
     "vocab_size": 30522,
@@ -112,7 +112,7 @@ class PmcClip(nn.Module):
 
 def build_pmc(config: Mapping, state: Mapping | None):
     """(model, vision tower, text tower) of a PMC-CLIP shaped pair; `state` as `pmc_state` returns it, None for random."""
-    from .build import clean_state, load_strictly
+    from .states import clean_state, load_strictly
 
     text_cfg = config["text_cfg"]
     vocab = (state or {}).get("vocab", text_cfg.get("vocab"))
@@ -175,7 +175,7 @@ def build_biomedclip(config: Mapping, state: Mapping | None):
     """
     import open_clip
 
-    from .build import clean_state, load_strictly
+    from .states import clean_state, load_strictly
 
     transformers, text_cfg = _transformers(), dict(config["text_cfg"])
     vocab = (state or {}).get("vocab", text_cfg.pop("vocab", None))
