@@ -15,7 +15,8 @@ from . import detect_case
 from .atomic import clear_temporaries
 from .digests import content_hash, data_version
 from .errors import OutputError, UsageError, WeightsError
-from .executor import EXECUTION_FIELDS, Execution, execute
+from .execute import execute
+from .executor import EXECUTION_FIELDS, Execution
 from .itk_header import volume_hash
 from .lock import folder_lock, is_held
 from .outputs import SUMMARY, check_free, is_of

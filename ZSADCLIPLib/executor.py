@@ -11,15 +11,13 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from typing import ClassVar, NoReturn
 
 from . import errors
 from .errors import UsageError, ZSADCLIPError
-from .progress import Progress, sub_progress
 
 Settle = Callable[[int, dict], None]
 """Called once for every item with its position and its row, in the order of finishing."""
@@ -80,30 +78,6 @@ class Execution:
 
 
 EXECUTION_FIELDS = tuple(Execution.__dataclass_fields__)
-
-
-def execute(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    """Work on all items; raises what loading the model raises, and whatever `progress` raises after stopping the work."""
-    if job.executor == "dask":
-        from .cluster import run
-
-        run(job, items, settle, progress)
-    elif job.workers or job.time_out:
-        from .processes import run
-
-        run(job, items, settle, progress)
-    else:
-        _run_here(job, items, settle, progress)
-
-
-def _run_here(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    @cache
-    def state():
-        set_threads(job.threads)
-        return job.load(0)
-
-    for n, item in enumerate(items):
-        settle(n, job.one(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
 
 
 def failed(item: dict, error: str) -> dict:

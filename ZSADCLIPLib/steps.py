@@ -9,7 +9,8 @@ from importlib import import_module
 from typing import ClassVar
 
 from .errors import OutputError, describe
-from .executor import Execution, execute, failed
+from .execute import execute
+from .executor import Execution, failed
 from .lock import is_held
 from .progress import Cancelled, Progress, silent
 
