@@ -17,6 +17,7 @@ from .findings import Finding, find
 from .intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 from .progress import Progress, silent
 from .slicing import Fit, SliceStack, slice_volume
+from .threshold import Threshold
 from .thresholds import reaches
 from .volume import Volume
 
@@ -25,36 +26,6 @@ DEFAULT_QUANTILE = 0.995
 MOST_SLICES = 4096
 FAST_RUN = 8
 """Slices that share a box in fast mode: neighbours look alike, and a box each would leave nothing to batch."""
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """How the mask is cut from the raw map.
-
-    `rule` is "fixed", "quantile" (over the brain voxels of this volume) or "checkpoint" (the value stored with the
-    adapter, else the 0.995 quantile); `value` belongs to the first two.
-    """
-
-    rule: str = "checkpoint"
-    value: float | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Threshold:
-        """From "checkpoint", "quantile:Q", "fixed:T" or a plain number; raises UsageError otherwise."""
-        rule, _, number = text.partition(":")
-        if rule == "checkpoint" and not number:
-            return cls()
-        if rule not in ("fixed", "quantile"):
-            rule, number = "fixed", text
-        try:
-            value = float(number)
-        except ValueError:
-            value = float("nan")
-        if not np.isfinite(value) or (rule == "quantile" and not 0 < value < 1):
-            raise UsageError(
-                f"threshold {text!r}: expected checkpoint, a number, fixed:NUMBER or quantile:Q with 0 < Q < 1"
-            )
-        return cls(rule, value)
 
 
 @dataclass
