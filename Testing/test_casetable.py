@@ -8,10 +8,10 @@ from run_fixtures import row_of, write_run
 
 from ZSADCLIPLib.casetable import case_records, differences_table, volumes_table
 from ZSADCLIPLib.metrics import METRICS
+from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.report import write_outputs
 from ZSADCLIPLib.results import read_run
 from ZSADCLIPLib.statistics import holm
-from ZSADCLIPLib.tables import Numbers
 
 IDS = ("adaclip-brats", "vand-industrial", "vand-brats", "intensity-baseline")
 

@@ -133,7 +133,7 @@ def test_the_axis_along_the_brain():
 
 def test_figures_and_bins_follow_the_axis(place):
     from ZSADCLIPLib.figures.distance import dice_over_distance, lesions_over_distance
-    from ZSADCLIPLib.tables import Numbers
+    from ZSADCLIPLib.numbers import Numbers
 
     run = run_of(place, "layers")
     seen = {}

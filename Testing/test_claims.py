@@ -9,8 +9,8 @@ from designed_run import Design, paper_like, write_designed
 
 from ZSADCLIPLib.claims import CLAIMS, claims_table, claims_yaml, judge
 from ZSADCLIPLib.evidence import Evidence, NotTestable
+from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.results import read_run
-from ZSADCLIPLib.tables import Numbers
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 BASE = paper_like()

@@ -12,8 +12,8 @@ from run_fixtures import row_of, write_run
 from ZSADCLIPLib.bins import Axis, slice_bins
 from ZSADCLIPLib.figures import FIGURES, save, style
 from ZSADCLIPLib.figures.froc import curve_points
+from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.results import read_run
-from ZSADCLIPLib.tables import Numbers
 
 ROWS = ("adaclip-industrial", "adaclip-brats", "vand-brats", "vand-pmc", "anovl-industrial", "intensity-baseline")
 

@@ -9,10 +9,10 @@ from itertools import combinations
 import numpy as np
 
 from .metrics import METRICS, scores, undefined_reason
+from .numbers import RANKING, Numbers, said
 from .results import EXTRA_METRICS, Result
 from .sections import Section
 from .statistics import compare
-from .tables import RANKING, Numbers, said
 from .thresholds import parse_rule
 from .typeset import Interval, Table, plain
 

@@ -13,9 +13,9 @@ from math import isfinite
 
 from . import predicates
 from .evidence import Evidence, NotTestable
+from .numbers import Numbers, said
 from .predicates import Finding
 from .sections import Section
-from .tables import Numbers, said
 from .typeset import Table
 
 REPRODUCED, CONTRADICTED, NOT_TESTABLE = "reproduced", "contradicted", "not testable"

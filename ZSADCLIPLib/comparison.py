@@ -7,10 +7,10 @@ from math import isfinite, nan
 from pathlib import Path
 
 from .errors import InputError
+from .numbers import Numbers, said
 from .results import METRIC_LABELS, PAPER_METRICS
 from .rows import ROWS
 from .sections import Section
-from .tables import Numbers, said
 from .typeset import Interval, MeanSd, Table
 
 PaperTable = dict[tuple[str, str], MeanSd]

@@ -7,80 +7,29 @@ threshold rules, pooled values and lesions.
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import cached_property
-from math import nan
 
-from .bins import BINS, Axis
+from .numbers import (
+    CUT_METRICS,
+    RANKING,
+    REGION_LABELS,
+    SLICE_LABELS,
+    Numbers,
+    few_shot,
+    missing_rows,
+    names_of,
+    row_id_of,
+    rule_label,
+    said,
+)
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
-from .rows import ALL_ROWS, METHOD_LABELS, ROWS, SETUP_LABELS
+from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .sections import Section
-from .statistics import Summary, summarize
+from .statistics import Summary
 from .thresholds import parse_rule
 from .typeset import Interval, MeanSd, MedianIqr, Table, plain
 
-RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them
-REGION_LABELS = {
-    "all": "all voxels",
-    "brain": "brain voxels",
-    "bbox": "voxels of the brain's bounding box",
-    "lesion-slices": "voxels of slices with lesion (oracle)",
-}
-SLICE_LABELS = {
-    "lesion": "slices with lesion",
-    "lesion-or-prediction": "slices with lesion or prediction",
-    "all": "all slices",
-}
-CUT_METRICS = ("dice", "sensitivity", "specificity", "ppv")
 LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")
 UNFINISHED = " (unfinished)"
-NOTHING = Summary(0, 0, *(nan,) * 7)
-
-
-class Numbers:
-    """A run with its summaries over test cases, each computed once."""
-
-    def __init__(self, run: Run):
-        self.run = run
-        self._known: dict[tuple, Summary] = {}
-
-    def summary(self, result: Result, metric: str, choice: Choice) -> Summary:
-        """`statistics.summarize` of one row's metric; nothing at all where the row lacks the threshold rule."""
-        key = (result.row.id, metric, choice)
-        if key not in self._known:
-            known = metric in RANKING or choice.rule in result.rules
-            self._known[key] = summarize(result.values(metric, choice), result.subjects) if known else NOTHING
-        return self._known[key]
-
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """Threshold rules that any row can answer, the primary one first."""
-        primary = self.run.choices()[0].rule
-        return tuple(dict.fromkeys([primary, *(rule for r in self.run.results for rule in r.rules)]))
-
-    @cached_property
-    def axis(self) -> Axis:
-        """The distance along the brain and its bins, the same for all rows."""
-        cases = [case for result in self.run.results for case in result.files.cases]
-        return Axis.over(self.run.info.get("axis", "extent"), int(self.run.info.get("bins", BINS)), cases)
-
-    def choice(self, region: str) -> Choice:
-        """The primary choice, over this region."""
-        return next(choice for choice in self.run.choices() if choice.region == region)
-
-    @property
-    def cases(self) -> int:
-        """The largest number of test cases of a row."""
-        return max(len(result.files.cases) for result in self.run.results)
-
-
-def rule_label(name: str) -> str:
-    """A threshold rule in words, with "(oracle)" where it saw the test truth."""
-    return parse_rule(name).label
-
-
-def said(choice: Choice) -> str:
-    """Region and threshold rule for a caption."""
-    return f"{REGION_LABELS[choice.region].capitalize()}. Threshold: {rule_label(choice.rule)}."
 
 
 def results_tables(numbers: Numbers) -> list[Table]:
@@ -221,29 +170,6 @@ def long_records(numbers: Numbers) -> list[dict[str, str]]:
     return found
 
 
-def few_shot(run: Run) -> tuple[str, ...]:
-    """A note when rows compare with normal slices of training subjects."""
-    rows = [r.row.label for r in run.results if r.files.manifest.get("reference")]
-    return (f"Few-shot, not zero-shot, with normal slices of training subjects: {', '.join(rows)}.",) if rows else ()
-
-
-def missing_rows(run: Run) -> tuple[str, ...]:
-    """Notes on rows of the paper that this run does not hold."""
-    started = {row_id_of(name) for name in run.info["unfinished"]}
-    absent = [row.label for row in ROWS if row.id not in {r.row.id for r in run.results} | started]
-    notes = []
-    if started:
-        notes.append(f"Unfinished, so without numbers: {', '.join(sorted(started))}. Run the benchmark again.")
-    if absent:
-        notes.append(f"Not part of this run: {', '.join(absent)}.")
-    return tuple(notes)
-
-
-def row_id_of(folder: str) -> str:
-    """The row's id from its folder name ROW-KEY."""
-    return folder.rsplit("-", 1)[0]
-
-
 _UNDEFINED = "Volumes where a metric is undefined are left out of its mean and counted in the detailed table."
 _INTERVAL_NOTE = "95 % CI: percentile bootstrap of the mean over subjects, 10 000 resamples, fixed seed."
 _RANKING_NOTES = {
@@ -251,14 +177,6 @@ _RANKING_NOTES = {
     "slices": "AUROC, F1-max and AP use the scores, no threshold; each is the mean over a volume's slices with lesion, F1-max "
     "that of each slice's best F1 (oracle).",
 }
-SHOT = "-shot"
-
-
-def names_of(result: Result) -> tuple[str, str]:
-    """Model and setup of a row for a table; few-shot ones say so."""
-    shots = (result.files.manifest.get("reference") or {}).get("kshot")
-    few = f", {shots}{SHOT}" if shots else ""
-    return METHOD_LABELS[result.row.method] + few, SETUP_LABELS[result.row.setup]
 
 
 def _unfinished(run: Run) -> list[tuple[str, str]]:

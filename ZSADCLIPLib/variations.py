@@ -11,13 +11,13 @@ from urllib.parse import quote
 
 from . import typeset
 from .errors import UsageError
+from .numbers import Numbers, names_of, said
 from .page import document
 from .report import CSS
 from .results import METRIC_LABELS, PAPER_METRICS, read_run
 from .rows import METHOD_LABELS, SETUP_LABELS, Row
 from .settings import Profile
 from .sources import published
-from .tables import Numbers, names_of, said
 from .text import write_text
 from .typeset import Interval, MeanSd, Table
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from ..tables import Numbers
+from ..numbers import Numbers
 from .boxes import dice_boxes
 from .distance import dice_over_distance, lesions_over_distance
 from .drawing import Drawing, save, style

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..numbers import Numbers, said
 from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..sections import Section
-from ..tables import Numbers, said
 from .drawing import SETUP_COLOURS, Drawing, canvas
 
 

@@ -8,10 +8,10 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from ..bins import Axis, slice_bins
+from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..rows import METHOD_LABELS
 from ..sections import Section
-from ..tables import SLICE_LABELS, Numbers, said
 from .drawing import (
     BLUE,
     GREY,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from ..lesions import FROC_RATES
+from ..numbers import Numbers
 from ..results import Result
 from ..rows import METHOD_LABELS
 from ..sections import Section
-from ..tables import Numbers
 from ..thresholds import reaches
 from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, say_nothing, setup_legend
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from ..numbers import Numbers
 from ..rows import METHOD_LABELS
 from ..sections import Section
-from ..tables import Numbers
 from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, setup_legend
 
 

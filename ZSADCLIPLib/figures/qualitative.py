@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ..numbers import Numbers, said
 from ..results import Result
 from ..sections import Section
-from ..tables import Numbers, said
 from ..thresholds import reaches
 from .drawing import Drawing, canvas
 

@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from ..metrics import REGIONS
+from ..numbers import REGION_LABELS, Numbers, rule_label
 from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..sections import Section
 from ..statistics import kendall
-from ..tables import REGION_LABELS, Numbers, rule_label
 from ..thresholds import parse_rule
 from .drawing import METHOD_COLOURS, SETUP_MARKERS, Drawing, canvas
 

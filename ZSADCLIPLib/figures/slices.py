@@ -6,10 +6,10 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..sections import Section
-from ..tables import SLICE_LABELS, Numbers, said
 from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
 
 METHODS = ("adaclip", "anomalyclip", "vand")  # the paper leaves AnoVL out
