@@ -84,7 +84,7 @@ class Benchmark(Execution):
 
     def _vary(self, found: list, progress: Progress, report: Report) -> dict:
         """Each variation in a folder of its own, then what sets their results apart."""
-        from .variations import write_variations
+        from .variation_report import write_variations
 
         out, total, files = Path(self.output), {"rows": 0, "kept": 0, "failed": 0, "seconds": 0.0}, {}
         with folder_lock(self.output, self.shard):

@@ -1,0 +1,76 @@
+"""How far the results of several runs lie apart."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from statistics import mean, stdev
+from urllib.parse import quote
+
+from . import typeset
+from .numbers import Numbers, names_of, said
+from .page import document
+from .report import CSS
+from .results import METRIC_LABELS, PAPER_METRICS, read_run
+from .rows import METHOD_LABELS, SETUP_LABELS
+from .text import write_text
+from .typeset import Interval, MeanSd, Table
+from .variations import Variation
+
+
+def spread_table(out: Path, found: list[Variation]) -> Table:
+    """Every row's mean over test volumes in each run, and how these means vary; rows of one run only have no deviation."""
+    runs = {v.label: Numbers(read_run(out / v.label)) for v in found}
+    choice = next(iter(runs.values())).run.choices()[0]
+    rows = []
+    for row in dict.fromkeys(row for v in found for row in v.rows):
+        for metric in PAPER_METRICS:
+            means, names = {}, (METHOD_LABELS[row.method], SETUP_LABELS[row.setup])
+            for label, numbers in runs.items():
+                result = next((r for r in numbers.run.results if r.row.id == row.id), None)
+                if result is not None:
+                    names = names_of(result)
+                    means[label] = numbers.summary(result, metric, choice).mean
+            known = [value for value in means.values() if value == value]
+            spread = (
+                MeanSd(mean(known), stdev(known) if len(known) > 1 else float("nan")),
+                Interval(min(known), max(known)),
+            )
+            cells = spread if known else (None, None)
+            rows.append((*names, METRIC_LABELS[metric], len(known), *cells, *(means.get(v.label) for v in found)))
+    return Table(
+        "variations",
+        f"How results vary over {len(found)} runs. {said(choice)}",
+        ("Model", "Setup", "Metric", "Runs", "Mean ± sd over runs", "Lowest to highest", *(v.label for v in found)),
+        tuple(rows),
+        (
+            "Each number is a run's mean over its test volumes; the deviation is that of these means, not of volumes.",
+            *(f"{v.label}: {v.words}." for v in found),
+            *_alike(runs),
+        ),
+        labels=3,
+    )
+
+
+def _alike(runs: dict[str, Numbers]) -> list[str]:
+    """A note for each split that several seeds gave: such runs are no independent ones."""
+    split: dict[str, list[str]] = {}
+    for label, numbers in runs.items():
+        if label.startswith("split-"):
+            split.setdefault(str(numbers.run.info.get("split")), []).append(label)
+    seeds = ({label.removeprefix("split-").split("-")[0] for label in labels} for labels in split.values())
+    return [f"The split seeds {', '.join(sorted(same))} gave the same split." for same in seeds if len(same) > 1]
+
+
+def write_variations(out: Path, found: list[Variation]) -> dict[str, Path]:
+    """Write OUT/tables/variations.* and OUT/report.html, which leads to the reports of the runs below OUT."""
+    table = spread_table(out, found)
+    typeset.write_table(out / "tables", table)
+    links = "".join(
+        f'<li><a href="{quote(v.label)}/report.html">{escape(v.label)}</a>: {escape(v.words)}</li>' for v in found
+    )
+    body = f"<p>Runs:</p><ul>{links}</ul><div class='scroll'>{typeset.html(table)}</div>"
+    write_text(
+        out / "report.html", document(f"ZSADCLIP benchmark: {len(found)} runs of {found[0].profile.name}", body, CSS)
+    )
+    return {"report": out / "report.html", "tables": out / "tables"}
