@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import glob
 import os
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,7 @@ from .manifest import SUFFIXES, read_manifest
 from .outputs import Results
 from .privacy import DIGITS, pseudonym
 from .progress import Report, quiet
-from .suffixes import VOLUMES, is_dicom, split_suffix
-
-LONGEST_ID = 100
-DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+from .suffixes import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
 
 
 @dataclass(frozen=True)
@@ -147,7 +143,7 @@ def _case(path: Path) -> Case:
 
 def _unique(cases: list[Case], keep_identifiers: bool) -> list[Case]:
     """The cases with safe ids of which no two are equal, also where file names ignore case."""
-    ids = [_safe(case.id if keep_identifiers or not case.series else _series_id(case.image)) for case in cases]
+    ids = [safe_name(case.id if keep_identifiers or not case.series else _series_id(case.image)) for case in cases]
     count = Counter(id.casefold() for id in ids)
     ids = [
         _told_apart(id, case.image.resolve().parent.name, keep_identifiers) if count[id.casefold()] > 1 else id
@@ -167,27 +163,9 @@ def _unique(cases: list[Case], keep_identifiers: bool) -> list[Case]:
     return named
 
 
-def safe_ids(names: Sequence[str]) -> list[str]:
-    """A file name for each of distinct names, in their order; safe ones stay, and no two are equal where case is ignored.
-
-    Those that would become equal get a digest of the name they had. Raises InputError when that does not tell them apart.
-    """
-    ids = [_safe(name) for name in names]
-    count = Counter(map(str.casefold, ids))
-    ids = [
-        f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(name, '')}" if count[id.casefold()] > 1 else id
-        for id, name in zip(ids, names, strict=True)
-    ]
-    count = Counter(map(str.casefold, ids))
-    twice = [name for id, name in zip(ids, names, strict=True) if count[id.casefold()] > 1]
-    if twice:
-        raise InputError(f"the ids {listed(twice)} cannot be told apart as file names; give each case another one")
-    return ids
-
-
 def _told_apart(id: str, folder: str, keep_identifiers: bool) -> str:
     if keep_identifiers:
-        return f"{_safe(folder)}_{id}"[-LONGEST_ID:].lstrip(".-")
+        return f"{safe_name(folder)}_{id}"[-LONGEST_ID:].lstrip(".-")
     return f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(folder, '')}"
 
 
@@ -203,12 +181,6 @@ def _series_id(folder: Path) -> str:
     except (DependencyError, InputError):
         with open(file, "rb") as stream:
             return pseudonym(stream.read(1 << 20), "dicom")
-
-
-def _safe(text: str) -> str:
-    """A file name on every system: no separators, no leading dot or dash, no device of Windows, not too long."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-")[:LONGEST_ID].rstrip(".") or "case"
-    return f"_{name}" if name.split(".")[0].upper() in DEVICES else name
 
 
 def _number(count: int, what: str) -> str:

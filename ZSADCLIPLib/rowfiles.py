@@ -16,10 +16,10 @@ from zipfile import BadZipFile
 import numpy as np
 
 from .atomic import atomic_path
-from .cases import safe_ids
 from .digests import content_key, is_intact, seal
 from .errors import InputError, UsageError
 from .sketch import ScoreSketch
+from .suffixes import safe_ids
 from .text import parse_json, write_json
 
 SCHEMA = 1

@@ -1,8 +1,14 @@
-"""The endings of volume files, and the mark of DICOM."""
+"""Names of files: the endings of volumes, the mark of DICOM, and ids that any system takes for a name."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+
+from .errors import InputError, listed
+from .privacy import DIGITS, pseudonym
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -26,3 +32,32 @@ def is_dicom(path: Path) -> bool:
             return file.read(132)[128:] == b"DICM"
     except OSError:
         return False
+
+
+LONGEST_ID = 100
+
+DEVICES = {"CON", "PRN", "AUX", "NUL", *(f"{port}{n}" for port in ("COM", "LPT") for n in range(1, 10))}
+
+
+def safe_ids(names: Sequence[str]) -> list[str]:
+    """A file name for each of distinct names, in their order; safe ones stay, and no two are equal where case is ignored.
+
+    Those that would become equal get a digest of the name they had. Raises InputError when that does not tell them apart.
+    """
+    ids = [safe_name(name) for name in names]
+    count = Counter(map(str.casefold, ids))
+    ids = [
+        f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(name, '')}" if count[id.casefold()] > 1 else id
+        for id, name in zip(ids, names, strict=True)
+    ]
+    count = Counter(map(str.casefold, ids))
+    twice = [name for id, name in zip(ids, names, strict=True) if count[id.casefold()] > 1]
+    if twice:
+        raise InputError(f"the ids {listed(twice)} cannot be told apart as file names; give each case another one")
+    return ids
+
+
+def safe_name(text: str) -> str:
+    """A file name on every system: no separators, no leading dot or dash, no device of Windows, not too long."""
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", text).lstrip(".-")[:LONGEST_ID].rstrip(".") or "case"
+    return f"_{name}" if name.split(".")[0].upper() in DEVICES else name
