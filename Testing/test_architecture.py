@@ -10,79 +10,49 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ENGINE = ROOT / "ZSADCLIPLib"
 FILES = sorted(ENGINE.rglob("*.py"))
-LEVELS = [
-    [
-        "errors",
-        "progress",
-        "suffixes",
-        "folders",
-        "volume",
-        "atomic",
-        "lock",
-        "privacy",
-        "documents",
-        "manifest",
-        "outputs",
-        "version",
-    ],
-    [
-        "io",
-        "itk_io",
-        "itk_header",
-        "nifti_io",
-        "cases",
-        "slicing",
-        "intensity",
-        "metrics",
-        "curves",
-        "sketch",
-        "findings",
-        "pictures",
-    ]
-    + ["industrial", "phantom", "phantom_anatomy", "phantom_lesions", "page"]
-    + ["dataset", "audit", "rows", "thresholds", "lesions", "statistics", "baseline", "evaluate"]
-    + ["labels", "splits", "results", "rowfiles"]
-    + ["scaling", "settings", "profiles", "augment", "material", "cohort"],
-    ["typeset", "sections", "tables", "training_table", "casetable", "comparison", "bins", "decomposition", "figures"]
-    + ["evidence", "predicates", "claims", "report"],
-    ["backbones"],
-    ["adapters"],
-    ["devices", "batches", "checkpoint", "detector", "features", "train"],
-    ["executor", "processes", "cluster", "table"],
-    ["scoring", "clocks", "row_tasks", "sources", "plan", "estimate", "steps", "benchmark", "detect_case"]
-    + ["variations", "training_plan"],
-    ["detect_job", "benchmark_job", "train_job", "weights_job"],
-    ["jobs"],
-    ["child", "worker"],
-    ["arguments", "__main__"],
-]
-TORCH_FREE = [name for level in LEVELS[:3] for name in level if (ENGINE / f"{name}.py").is_file()]
+PACKAGES = (
+    *("errors", "progress", "volume", "files", "volumes", "synthetic", "evaluation", "datasets", "execution"),
+    *("backbones", "adapters", "detection", "training", "benchmark", "report", "jobs", "cli"),
+)
+"""The engine's parts from the ground up: each may import those before it, never those behind it."""
+NEED_TORCH = ("backbones", "adapters", "detection", "training", "benchmark")
 
 
-def part(path: Path) -> str:
-    relative = path.relative_to(ENGINE)
-    return relative.parts[0].removesuffix(".py")
+def module(path: Path) -> tuple[str, ...]:
+    """A file as the words of its module, a package without its __init__."""
+    words = path.relative_to(ENGINE).with_suffix("").parts
+    return words[:-1] if words[-1] == "__init__" else words
 
 
-def imported(path: Path) -> set[str]:
-    """The engine's parts that a file imports, at any depth."""
+MODULES = {module(path): path for path in FILES}
+
+
+def imported(path: Path) -> set[tuple[str, ...]]:
+    """The engine's modules that a file imports, at any depth."""
     found, package = set(), path.relative_to(ENGINE).parent.parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
-            base = package[: len(package) - node.level + 1]
-            names = [node.module.split(".")[0]] if node.module else [alias.name for alias in node.names]
-            found |= {(*base, name)[0] for name in names}
-    return found
+            base = package[: len(package) - node.level + 1] + tuple(node.module.split(".") if node.module else ())
+            named = {(*base, alias.name) for alias in node.names}
+            found |= {name if name in MODULES else base for name in named}
+    return found - {module(path)}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ENGINE)))
 def test_imports_point_one_way(path):
-    level = {name: i for i, names in enumerate(LEVELS) for name in names}
-    if part(path) == "__init__":
+    level = {name: i for i, name in enumerate(PACKAGES)}
+    if not module(path) or module(path)[0] not in level:
         return
-    assert part(path) in level, f"{part(path)} has no place in the order of imports"
-    wrong = {name for name in imported(path) if level.get(name, -1) > level[part(path)]}
-    assert not wrong, f"{part(path)} imports {wrong}, which stand above it"
+    wrong = {".".join(m) for m in imported(path) if m and level.get(m[0], -1) > level[module(path)[0]]}
+    assert not wrong, f"{'.'.join(module(path))} imports {wrong}, which stand above it"
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    left = {name: imported(path) & MODULES.keys() for name, path in MODULES.items()}
+    while free := [name for name, needs in left.items() if not needs & left.keys()]:
+        for name in free:
+            del left[name]
+    assert not left, f"in a circle, or above one: {sorted('.'.join(name) for name in left)}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ENGINE)))
@@ -93,9 +63,13 @@ def test_files_stay_small_and_the_engine_free_of_slicer(path):
     assert not names & {"slicer", "qt", "ctk", "vtk"}
 
 
-def test_torch_free_modules_import_without_torch():
-    code = "import sys, importlib\n" + "\n".join(f"importlib.import_module('ZSADCLIPLib.{n}')" for n in TORCH_FREE)
-    code += "\nimport ZSADCLIPLib.adapters, ZSADCLIPLib.backbones, ZSADCLIPLib.checkpoint, ZSADCLIPLib.jobs"
+def test_what_needs_no_torch_imports_without_it():
+    light = sorted(
+        ".".join(("ZSADCLIPLib", *name)) for name in MODULES if name and name[0] in {*PACKAGES} - {*NEED_TORCH}
+    )
+    code = "import sys, importlib\n" + "\n".join(
+        f"importlib.import_module({name!r})" for name in light if "__main__" not in name
+    )
     code += "\nassert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 

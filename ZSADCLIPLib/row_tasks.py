@@ -18,7 +18,7 @@ from .clocks import Clock, logged_seconds, runtime_of
 from .digests import code_version
 from .errors import InputError, describe
 from .evaluate import evaluate_case, regions_of, sketch_case
-from .io import write_volume
+from .io import read_volume, write_volume
 from .material import read_slices, record_from, training_slices
 from .privacy import redact_all
 from .progress import Cancelled, Progress, silent, sub_progress
@@ -213,18 +213,12 @@ def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
         sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, metrics["region"])
     panel = make_panel(case.image, scores, case.truth, case.brain) if spec["keep"]["panels"] else None
     if spec["keep"]["maps"]:
-        volume = case.stack.restore(scores)
-        write_volume(folder / "maps" / f"{case.record.id}.nii.gz", _volume_like(case, volume))
+        array = np.ascontiguousarray(case.stack.restore(scores), dtype=np.float32)
+        write_volume(folder / "maps" / f"{case.record.id}.nii.gz", read_volume(case.record.image).with_array(array))
     write_case(folder, case.record.id, case.record.subject, evaluation, sketches, panel)
     counts = evaluation["rules"].get(spec["threshold"]["rule"], {}).get(metrics["region"])
     total = 2 * counts["tp"] + counts["fp"] + counts["fn"] if counts else 0
     return 2 * counts["tp"] / total if total else None
-
-
-def _volume_like(case, array):
-    from .io import read_volume
-
-    return read_volume(case.record.image).with_array(np.ascontiguousarray(array, dtype=np.float32))
 
 
 def close_row(spec: dict, cases: list[str]) -> None:

@@ -1,10 +1,12 @@
 """The headings of a benchmark's report, in the order of the page; each figure and table names its own."""
 
-from enum import StrEnum
+from enum import Enum
 
 
-class Section(StrEnum):
+class Section(str, Enum):
     """Another name than these makes a heading of its own below them."""
+
+    __str__ = str.__str__  # as enum.StrEnum, which Python 3.10 lacks
 
     TABLE_1 = "Table 1"
     ACCURACY = "Accuracy"
