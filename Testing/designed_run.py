@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from ZSADCLIPLib.evaluate import evaluate_case
+from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.rowfiles import finish_row, row_folder, write_case
 from ZSADCLIPLib.rows import ROWS
-from ZSADCLIPLib.text import write_json
 
 SLICES, SIDE, MIDDLE, AREA = 20, 40, 12, 25
 RULE = "f1max-pooled-train"

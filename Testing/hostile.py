@@ -114,9 +114,9 @@ def seeds(folder: Path) -> dict[str, Path]:
     from small_models import VIT, backbone
 
     from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
+    from ZSADCLIPLib.files.text import write_json
     from ZSADCLIPLib.io import write_volume
     from ZSADCLIPLib.splits import make_split, write_split
-    from ZSADCLIPLib.text import write_json
     from ZSADCLIPLib.volume import Volume
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +155,7 @@ def seeds(folder: Path) -> dict[str, Path]:
 def reader(path: Path) -> Callable[[], object]:
     """What the engine does with a file of that name."""
     from ZSADCLIPLib import io
-    from ZSADCLIPLib.suffixes import VOLUMES, split_suffix
+    from ZSADCLIPLib.files.names import VOLUMES, split_suffix
 
     suffix = split_suffix(path)[1]
     if suffix in VOLUMES:

@@ -8,9 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from ZSADCLIPLib.evaluate import evaluate_case, sketch_case
+from ZSADCLIPLib.files.text import write_csv, write_json
 from ZSADCLIPLib.rowfiles import finish_row, make_panel, row_folder, write_case
 from ZSADCLIPLib.rows import ALL_ROWS, BASELINE, ROWS, Row
-from ZSADCLIPLib.text import write_csv, write_json
 from ZSADCLIPLib.thresholds import PAPER_RULES, PRIMARY, froc_levels, from_sketches, parse_rule
 
 SHAPE = (26, 24, 20)

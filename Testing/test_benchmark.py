@@ -12,10 +12,11 @@ from benchmark_cases import contents, write_brains, write_profile
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ZSADCLIPLib import atomic, row_tasks, steps
+from ZSADCLIPLib import row_tasks, steps
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.errors import InputError, OutputError
-from ZSADCLIPLib.lock import NAME
+from ZSADCLIPLib.files import atomic
+from ZSADCLIPLib.files.locks import NAME
 from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.results import Choice, read_run
 from ZSADCLIPLib.steps import Step, Steps

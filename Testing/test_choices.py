@@ -15,9 +15,9 @@ from ZSADCLIPLib.bins import Axis
 from ZSADCLIPLib.checkpoint import read_info
 from ZSADCLIPLib.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
-from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.evaluate import evaluate_case, sketch_case
+from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.intensity import to_uint8
 from ZSADCLIPLib.io import read_volume
 from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, record_to

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from ZSADCLIPLib.clocks import Clock, logged_seconds, runtime_of
+from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.scoring import device_of
-from ZSADCLIPLib.text import write_json
 
 
 def test_notes_are_summed_by_stage_and_peaks_kept(tmp_path):

@@ -6,10 +6,10 @@ from run_fixtures import row_of, write_run
 from ZSADCLIPLib import figures
 from ZSADCLIPLib.comparison import comparison_table, read_paper_table
 from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.report import write_outputs
 from ZSADCLIPLib.results import read_run
-from ZSADCLIPLib.text import write_json
 from ZSADCLIPLib.training_table import runtime_table, training_table
 from ZSADCLIPLib.typeset import MeanSd, records
 

@@ -23,8 +23,8 @@ from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.executor import Execution
+from ZSADCLIPLib.files.locks import folder_lock, is_held
 from ZSADCLIPLib.io import write_volume
-from ZSADCLIPLib.lock import folder_lock, is_held
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
 

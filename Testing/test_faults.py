@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ZSADCLIPLib import atomic, detect_case
-from ZSADCLIPLib.atomic import atomic_path, clear_temporaries
+from ZSADCLIPLib import detect_case
 from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.detect_job import Detect
-from ZSADCLIPLib.digests import content_hash, is_intact, seal
 from ZSADCLIPLib.errors import OutputError
+from ZSADCLIPLib.files import atomic
+from ZSADCLIPLib.files.atomic import atomic_path, clear_temporaries
+from ZSADCLIPLib.files.digests import content_hash, is_intact, seal
+from ZSADCLIPLib.files.locks import NAME, folder_lock, is_held
+from ZSADCLIPLib.files.text import write_csv, write_json, write_text
 from ZSADCLIPLib.io import write_volume
-from ZSADCLIPLib.lock import NAME, folder_lock, is_held
-from ZSADCLIPLib.text import write_csv, write_json, write_text
 from ZSADCLIPLib.volume import Volume
 
 VOLUME = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
@@ -109,7 +110,7 @@ def test_seals_notice_every_change_but_not_the_time(tmp_path):
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
-    code = f"import os; from ZSADCLIPLib.lock import folder_lock\nwith folder_lock({str(tmp_path)!r}): os.kill(os.getpid(), 9)"
+    code = f"import os; from ZSADCLIPLib.files.locks import folder_lock\nwith folder_lock({str(tmp_path)!r}): os.kill(os.getpid(), 9)"
     assert subprocess.run([os.sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == -9
     assert (tmp_path / NAME).exists()
     with folder_lock(tmp_path):

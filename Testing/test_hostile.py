@@ -18,8 +18,8 @@ import pytest
 from hostile import Child, mutation, seeds
 
 from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.files.text import parse_json, within
 from ZSADCLIPLib.io import read_volume
-from ZSADCLIPLib.text import parse_json, within
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())

@@ -11,8 +11,8 @@ from ZSADCLIPLib.audit import audit
 from ZSADCLIPLib.cases import Case, expand_inputs
 from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.dataset import find_records
-from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.manifest import Entry, read_manifest
 from ZSADCLIPLib.profiles import load_profile
 

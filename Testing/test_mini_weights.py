@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score
 from ZSADCLIPLib.backbones import load_backbone
 from ZSADCLIPLib.backbones.mini import initial_tokens, mini_state_dict
 from ZSADCLIPLib.errors import WeightsError
+from ZSADCLIPLib.files.packaged import DATA
 from ZSADCLIPLib.intensity import to_uint8
-from ZSADCLIPLib.packaged import DATA
 from ZSADCLIPLib.phantom import make_case
 from ZSADCLIPLib.slicing import slice_volume
 

@@ -10,11 +10,11 @@ from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.cohort import read_cohort
-from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import UsageError, WeightsError
+from ZSADCLIPLib.files.digests import FileHashes
+from ZSADCLIPLib.files.privacy import pseudonym
 from ZSADCLIPLib.material import chosen_slices, fit_of, open_slices, read_slices
 from ZSADCLIPLib.plan import Machine, make_plan
-from ZSADCLIPLib.privacy import pseudonym
 from ZSADCLIPLib.profiles import PROFILES, load_profile
 from ZSADCLIPLib.rows import ALL_ROWS, select_rows
 from ZSADCLIPLib.settings import Model, Slices

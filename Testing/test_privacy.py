@@ -10,9 +10,9 @@ from benchmark_cases import write_brains, write_profile
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.cases import expand_inputs
 from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed
 from ZSADCLIPLib.io import read_volume
 from ZSADCLIPLib.itk_header import check_header
-from ZSADCLIPLib.privacy import pseudonym, redact, renamed
 
 itk = pytest.importorskip("SimpleITK")
 UID = "1.2.826.0.1.3680043.2.1125.1"
@@ -148,7 +148,7 @@ def test_an_audit_names_no_folder(ward, tmp_path, capfd):
 
 
 def test_errors_are_printable():
-    from ZSADCLIPLib.privacy import printable
+    from ZSADCLIPLib.files.privacy import printable
 
     assert printable("z\udcff \x1b[2J\x00 Zürich\n") == "z\\udcff \\x1b[2J\\x00 Zürich\n"
 

@@ -14,8 +14,8 @@ from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.detect_case import _inputs
-from ZSADCLIPLib.digests import FileHashes
 from ZSADCLIPLib.errors import InputError, UsageError
+from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.io import read_volume, write_volume
 from ZSADCLIPLib.itk_header import header_and_data
 from ZSADCLIPLib.material import build_reference_slices, record_to

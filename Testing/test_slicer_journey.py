@@ -11,7 +11,7 @@ from slicer_cases import head
 from slicer_harness import clear_scene, grab, spin
 from small_models import VIT
 
-from ZSADCLIPLib.packaged import DATA
+from ZSADCLIPLib.files.packaged import DATA
 
 pytest_plugins = ["slicer_fixtures"]
 EMBEDDED = (DATA / "mini.safetensors").is_file()

@@ -14,7 +14,7 @@ from .arguments import benchmark_arguments, data_arguments, run_benchmark, run_d
 from .backbones import BACKBONES
 from .errors import UsageError, ZSADCLIPError
 from .executor import EXECUTORS
-from .privacy import redact
+from .files.privacy import redact
 from .progress import Cancelled
 
 

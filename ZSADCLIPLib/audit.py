@@ -13,13 +13,13 @@ import numpy as np
 from .components import components
 from .dataset import Record, find_records
 from .errors import ZSADCLIPError
+from .files.privacy import folders_below, pseudonym, redact_all
+from .files.text import write_csv, write_json, write_text
 from .intensity import brain_mask, is_skull_stripped
 from .io import read_volume
 from .labels import label_rule
-from .privacy import folders_below, pseudonym, redact_all
 from .progress import Progress, silent
 from .splits import without_side
-from .text import write_csv, write_json, write_text
 from .volume import Volume
 
 

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from . import row_tasks
 from .errors import describe
+from .files.privacy import redact_all
+from .files.text import write_json
 from .material import record_to
 from .plan import CODE, Plan
-from .privacy import redact_all
 from .progress import Progress, Report, quiet, silent, sub_progress
 from .rowfiles import is_finished, reopen_if_damaged
 from .splits import write_split
 from .steps import Step, Steps
-from .text import write_json
 
 # Shares of the progress bar, by what a mini run spends.
 STAGES = {"slices": 0.05, "industrial": 0.2, "train": 0.3, "threshold": 0.15, "settle": 0.02, "test": 0.28}

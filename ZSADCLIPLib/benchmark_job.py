@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from .atomic import clear_temporaries, clear_unfinished
 from .errors import InputError, UsageError
 from .executor import Execution
-from .lock import folder_lock
-from .privacy import folders_below
+from .files.atomic import clear_temporaries, clear_unfinished
+from .files.locks import folder_lock
+from .files.privacy import folders_below
 from .progress import Progress, Report, quiet, silent, sub_progress
 
 OWN_FILES = {"run", "split", "hashes", "claims", "runtime", "report"}
@@ -124,7 +124,7 @@ class Benchmark(Execution):
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
         from .benchmark import run_plan
         from .cohort import read_cohort
-        from .digests import FileHashes
+        from .files.digests import FileHashes
         from .plan import Machine, make_plan
         from .steps import Steps
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .errors import DependencyError, InputError, listed
-from .folders import walk
+from .files.folders import walk
+from .files.names import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
+from .files.privacy import DIGITS, pseudonym
 from .manifest import SUFFIXES, read_manifest
 from .outputs import Results
-from .privacy import DIGITS, pseudonym
 from .progress import Report, quiet
-from .suffixes import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
 
 
 @dataclass(frozen=True)

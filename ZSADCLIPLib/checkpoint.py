@@ -15,8 +15,8 @@ from pathlib import Path
 
 from .adapters import METHODS
 from .errors import UsageError, WeightsError
-from .packaged import ADAPTERS
-from .text import parse_json, within
+from .files.packaged import ADAPTERS
+from .files.text import parse_json, within
 
 FORMAT = "zsadclip-adapter-1"
 MAX_HEADER = 1 << 24
@@ -91,7 +91,7 @@ def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None
     """Write an adapter (complete or not at all) with what is needed to load it again."""
     from safetensors.torch import save
 
-    from .atomic import atomic_path
+    from .files.atomic import atomic_path
 
     description = adapter.describe()
     meta = {

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
+from .files.text import write_json
 from .rowfiles import read_json
-from .text import write_json
 
 
 class Clock:

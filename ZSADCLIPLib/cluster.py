@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .errors import DependencyError, UsageError, ZSADCLIPError
 from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, fatal, raise_fatal, set_threads
-from .privacy import printable, redact
+from .files.privacy import printable, redact
 from .progress import Cancelled, Progress
 
 GPU = "GPU"

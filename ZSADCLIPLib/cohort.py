@@ -10,15 +10,15 @@ from pathlib import Path
 import numpy as np
 
 from .dataset import Record, find_records, read_case
-from .digests import FileHashes
 from .errors import InputError
+from .files.digests import FileHashes
+from .files.privacy import folders_below, redact
+from .files.text import write_json
 from .io import write_volume
 from .itk_header import header_and_data
-from .privacy import folders_below, redact
 from .progress import Progress, silent
 from .settings import Profile
 from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
-from .text import write_json
 
 TRAIN_SEED, TEST_SEED = 2000, 5000
 OTHER_ANATOMY = 3  # every third synthetic test brain has the anatomy that no training brain has

@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, UsageError
-from .folders import walk
+from .files.folders import walk
+from .files.names import NIFTI, safe_ids, split_suffix
 from .intensity import brain_mask
 from .io import read_mask, read_volume
 from .labels import label_rule
 from .manifest import read_manifest, where
-from .suffixes import NIFTI, safe_ids, split_suffix
 from .volume import Volume
 
 CHANNELS = ("t1n", "t1c", "t2w", "t2f")

@@ -13,16 +13,16 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from .cases import Case
-from .digests import is_intact, seal
 from .errors import OutputError, ZSADCLIPError
 from .executor import failed
+from .files.digests import is_intact, seal
+from .files.locks import holder, is_held
+from .files.names import VOLUMES, split_suffix
+from .files.privacy import printable, redact, redact_all, renamed
+from .files.text import parse_json
 from .itk_header import volume_hash
-from .lock import holder, is_held
 from .outputs import ENDINGS, SUMMARY, claim
-from .privacy import printable, redact, redact_all, renamed
 from .progress import Cancelled, Progress, sub_progress
-from .suffixes import VOLUMES, split_suffix
-from .text import parse_json
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
@@ -179,8 +179,8 @@ def _begun(job, case: Case) -> Iterator[None]:
 
 def _write(job, detector, case: Case, found, truth, facts: dict, held: Callable[[], bool]) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
+    from .files.text import plain, write_json
     from .io import write_volume
-    from .text import plain, write_json
 
     paths = job.paths(case.id)
     write_volume(paths["map"], found.map, "float32")

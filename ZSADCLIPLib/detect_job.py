@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import ClassVar
 
 from . import detect_case
-from .atomic import clear_temporaries
-from .digests import content_hash, data_version
 from .errors import OutputError, UsageError, WeightsError
 from .execute import execute
 from .executor import EXECUTION_FIELDS, Execution
+from .files.atomic import clear_temporaries
+from .files.digests import content_hash, data_version
+from .files.locks import folder_lock, is_held
 from .itk_header import volume_hash
-from .lock import folder_lock, is_held
 from .outputs import SUMMARY, check_free, is_of
 from .progress import Progress, Report, quiet, silent
 

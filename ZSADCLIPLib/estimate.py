@@ -83,7 +83,7 @@ def counts(profile: Profile, data: str | None) -> dict:
     """Subjects and slices on each side: of the data set's files, of the embedded brains, or of BraTS-MET 2023."""
     if data is not None:
         from .cohort import read_cohort
-        from .digests import FileHashes
+        from .files.digests import FileHashes
 
         class Unread(FileHashes):
             def __init__(self):

@@ -13,12 +13,12 @@ import torch
 from torch import Tensor
 
 from .adapters.base import Adapter
-from .atomic import unfinished
 from .backbones.base import Backbone
 from .devices import is_out_of_memory
 from .errors import OutputError
+from .files.atomic import unfinished
+from .files.text import write_json
 from .progress import Progress, silent
-from .text import write_json
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

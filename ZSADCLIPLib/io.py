@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from . import itk_io, nifti_io
-from .atomic import atomic_path
 from .errors import InputError, UsageError
-from .suffixes import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
+from .files.atomic import atomic_path
+from .files.names import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
 from .volume import Volume
 
 

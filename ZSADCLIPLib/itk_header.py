@@ -11,10 +11,10 @@ import zlib
 from math import prod
 from pathlib import Path
 
-from .digests import content_hash
 from .errors import InputError
+from .files.digests import content_hash
+from .files.names import split_suffix
 from .nifti_io import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
-from .suffixes import split_suffix
 
 LONGEST_HEADER = 1 << 20  # bytes
 LONGEST_FIELD = 400  # characters; longer ones overflow buffers of the reader

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from .errors import DependencyError, InputError
+from .files.names import is_dicom, split_suffix
 from .itk_header import check_header
 from .nifti_io import placed, squeezed
-from .suffixes import is_dicom, split_suffix
 from .volume import Volume
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])

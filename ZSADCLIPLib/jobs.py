@@ -8,8 +8,8 @@ from pathlib import Path
 from .benchmark_job import Benchmark
 from .detect_job import Detect
 from .errors import InputError, UsageError
+from .files.text import parse_json
 from .steps import Steps
-from .text import parse_json
 from .train_job import Train
 from .weights_job import GetWeights
 

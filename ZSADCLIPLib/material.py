@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .atomic import atomic_path
 from .dataset import Record, read_case
 from .errors import InputError
+from .files.atomic import atomic_path
+from .files.text import write_json
 from .intensity import to_uint8
 from .progress import Progress, silent
 from .settings import MASKS, slice_rule
 from .slicing import Fit, SliceStack, slice_volume, stored_order
-from .text import write_json
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError
-from .suffixes import split_suffix
+from .files.names import split_suffix
 from .volume import Volume
 
 GZIP_RATIO = 1032  # deflate cannot compress further (zlib, "Maximum Compression Factor")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from .adapters.registry import METHODS
 from .cohort import Cohort
-from .digests import FileHashes, content_key
 from .errors import UsageError
+from .files.digests import FileHashes, content_key
 from .material import record_to
 from .rowfiles import row_folder
 from .rows import Row

@@ -9,6 +9,7 @@ from dataclasses import is_dataclass, replace
 from pathlib import Path
 
 from .errors import UsageError
+from .files.text import parse_json
 from .settings import (
     Data,
     Industrial,
@@ -21,7 +22,6 @@ from .settings import (
     Train,
 )
 from .splits import PAPER_ADACLIP_SUBJECTS
-from .text import parse_json
 
 _MINI_BACKBONES = {"default": Model("mini"), "pmc": Model("mini-rn")}
 _BATCH_DICE = {"dice": "batch"}

@@ -15,12 +15,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .atomic import atomic_path
-from .digests import content_key, is_intact, seal
 from .errors import InputError, UsageError
+from .files.atomic import atomic_path
+from .files.digests import content_key, is_intact, seal
+from .files.names import safe_ids
+from .files.text import parse_json, write_json
 from .sketch import ScoreSketch
-from .suffixes import safe_ids
-from .text import parse_json, write_json
 
 SCHEMA = 1
 REQUIRED = ("manifest.json", "threshold.json")

@@ -9,9 +9,9 @@ from .adapters.prompts import load_prompts, prompt_sets
 from .adapters.registry import METHODS
 from .backbones.registry import BACKBONES
 from .backbones.weights import cache_dir, find_file, locate
-from .digests import FileHashes, content_key
 from .errors import UsageError, WeightsError
-from .packaged import DATA
+from .files.digests import FileHashes, content_key
+from .files.packaged import DATA
 from .settings import Model
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .dataset import Record
 from .errors import InputError, UsageError
-from .text import parse_json, write_json
+from .files.text import parse_json, write_json
 
 FRACTION = 0.7
 SEED = 2024

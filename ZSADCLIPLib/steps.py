@@ -11,7 +11,7 @@ from typing import ClassVar
 from .errors import OutputError, describe
 from .execute import execute
 from .executor import Execution, failed
-from .lock import is_held
+from .files.locks import is_held
 from .progress import Cancelled, Progress, silent
 
 STEPS = {

@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .atomic import clear_temporaries
 from .errors import InputError, OutputError
+from .files.atomic import clear_temporaries
+from .files.text import write_csv
 from .outputs import SUMMARY
-from .text import write_csv
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
 COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max")

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from .adapters.base import Adapter
-from .atomic import atomic_path
 from .augment import augmented
 from .backbones.base import Backbone
 from .curves import curve
 from .devices import is_out_of_memory
 from .errors import InputError, UsageError, ZSADCLIPError
 from .features import FeatureCache
+from .files.atomic import atomic_path
 from .progress import Progress, silent, sub_progress
 from .schedule import Schedule, selected_epoch
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from .atomic import clear_unfinished
 from .errors import InputError, UsageError, ZSADCLIPError
-from .lock import folder_lock
+from .files.atomic import clear_unfinished
+from .files.locks import folder_lock
 from .progress import Progress, Report, quiet, silent, sub_progress
 
 
@@ -89,13 +89,13 @@ class Train:
         from . import row_tasks
         from .checkpoint import save_adapter
         from .cohort import read_cohort
-        from .digests import FileHashes
+        from .files.digests import FileHashes
+        from .files.privacy import redact_all
+        from .files.text import write_json
         from .material import build_brain_slices, build_industrial_slices, record_to
         from .plan import Machine
-        from .privacy import redact_all
         from .scoring import layers_of, open_adapter
         from .splits import write_split
-        from .text import write_json
         from .training_plan import training_of
 
         out = Path(self.output)
@@ -140,8 +140,8 @@ class Train:
 
     def _claim(self, identity: dict) -> None:
         """Write down what the output is made of; raises UsageError when it holds a training of anything else."""
+        from .files.text import write_json
         from .rowfiles import read_json
-        from .text import write_json
 
         out = Path(self.output)
         known = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}

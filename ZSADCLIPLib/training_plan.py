@@ -6,7 +6,7 @@ from copy import deepcopy
 from pathlib import Path
 
 from .cohort import Cohort
-from .digests import FileHashes
+from .files.digests import FileHashes
 from .plan import Machine, Maker
 from .rows import Row
 from .settings import Profile

@@ -8,12 +8,12 @@ from statistics import mean, stdev
 from urllib.parse import quote
 
 from . import typeset
+from .files.text import write_text
 from .numbers import Numbers, names_of, said
 from .page import document
 from .report import CSS
 from .results import METRIC_LABELS, PAPER_METRICS, read_run
 from .rows import METHOD_LABELS, SETUP_LABELS
-from .text import write_text
 from .typeset import Interval, MeanSd, Table
 from .variations import Variation
 

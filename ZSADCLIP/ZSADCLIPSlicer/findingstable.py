@@ -8,7 +8,7 @@ import json
 import numpy as np
 import slicer
 
-from ZSADCLIPLib.atomic import atomic_path
+from ZSADCLIPLib.files.atomic import atomic_path
 
 COLUMNS = {  # name -> (type of the column, unit)
     "Rank": (int, ""),

@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..packaged import PROMPTS
-from ..text import parse_json
+from ..files.packaged import PROMPTS
+from ..files.text import parse_json
 
 ORDERS = ("states", "templates")
 

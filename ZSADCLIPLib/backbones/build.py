@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from ..errors import UsageError, WeightsError
-from ..text import parse_json, within
+from ..files.text import parse_json, within
 from .base import OPENAI_MEAN, OPENAI_STD, Backbone
 from .medical import build_biomedclip, build_pmc, is_bert_config, pmc_state
 from .plainclip import PlainCLIP, is_plain, packaged_config, tokenize

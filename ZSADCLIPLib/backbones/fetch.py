@@ -11,8 +11,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from ..atomic import put_in_place
 from ..errors import WeightsError
+from ..files.atomic import put_in_place
 from ..progress import Progress
 
 BLOCK = 1 << 20

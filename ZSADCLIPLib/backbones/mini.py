@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from ..errors import WeightsError
-from ..packaged import DATA
+from ..files.packaged import DATA
 
 TOKEN_SEED, TOKEN_SCALE = 20240, 0.02
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..atomic import atomic_path
 from ..errors import OutputError
+from ..files.atomic import atomic_path
 from .weights import cache_dir
 
 FORMAT = "zsadclip-text-1"

@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..atomic import atomic_path
 from ..errors import WeightsError
+from ..files.atomic import atomic_path
 from ..progress import Progress, silent, sub_progress
 from .fetch import fetch, sha256_of
 from .registry import BACKBONES, BackboneInfo

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parent.parent
 DATA = PACKAGE / "data"
 PROMPTS = PACKAGE / "prompts"
 ADAPTERS = DATA / "adapters"

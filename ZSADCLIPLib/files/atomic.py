@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .errors import OutputError, UsageError
-from .suffixes import split_suffix
+from ..errors import OutputError, UsageError
+from .names import split_suffix
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.nii\.gz|\.[^.]*|)")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from .errors import InputError, listed
+from ..errors import InputError, listed
 from .privacy import DIGITS, pseudonym
 
 NIFTI = (".nii", ".nii.gz")
