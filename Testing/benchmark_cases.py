@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from small_models import config
 
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 SUBJECTS = 6
 

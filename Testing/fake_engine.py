@@ -51,12 +51,12 @@ def main(job_path, behaviour):
 
 
 def write(job, behaviour):
-    from ZSADCLIPLib.components import remove_small
     from ZSADCLIPLib.findings import find
-    from ZSADCLIPLib.intensity import brain_mask
-    from ZSADCLIPLib.io import read_mask, read_volume, write_volume
-    from ZSADCLIPLib.slicing import slice_volume
     from ZSADCLIPLib.thresholds import reaches
+    from ZSADCLIPLib.volumes.components import remove_small
+    from ZSADCLIPLib.volumes.intensity import brain_mask
+    from ZSADCLIPLib.volumes.reading import read_mask, read_volume, write_volume
+    from ZSADCLIPLib.volumes.slicing import slice_volume
 
     volume = read_volume(job["inputs"][0])
     brain = read_mask(job["brain_mask"], volume).array > 0 if job["brain_mask"] else brain_mask(volume)

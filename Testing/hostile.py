@@ -115,9 +115,9 @@ def seeds(folder: Path) -> dict[str, Path]:
 
     from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
     from ZSADCLIPLib.files.text import write_json
-    from ZSADCLIPLib.io import write_volume
     from ZSADCLIPLib.splits import make_split, write_split
     from ZSADCLIPLib.volume import Volume
+    from ZSADCLIPLib.volumes.reading import write_volume
 
     folder.mkdir(parents=True, exist_ok=True)
     array = np.arange(8 * 9 * 5, dtype=np.int16).reshape(8, 9, 5)
@@ -154,16 +154,16 @@ def seeds(folder: Path) -> dict[str, Path]:
 
 def reader(path: Path) -> Callable[[], object]:
     """What the engine does with a file of that name."""
-    from ZSADCLIPLib import io
     from ZSADCLIPLib.files.names import VOLUMES, split_suffix
+    from ZSADCLIPLib.volumes import reading
 
     suffix = split_suffix(path)[1]
     if suffix in VOLUMES:
-        return lambda: io.read_volume(path)
+        return lambda: reading.read_volume(path)
     if suffix == ".csv":
         from ZSADCLIPLib.dataset import find_records
 
-        return lambda: (io.expand_inputs(path), find_records(path))
+        return lambda: (reading.expand_inputs(path), find_records(path))
     if suffix in (".safetensors", ".pth", ".pt"):
         from small_models import backbone
 

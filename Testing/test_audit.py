@@ -11,9 +11,9 @@ from conftest import affine
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.audit import audit, markdown, write_audit
 from ZSADCLIPLib.errors import DependencyError, InputError
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 SPACING = (1.0, 1.5, 2.0)
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from small_models import VIT
 
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 
 @pytest.fixture

@@ -18,8 +18,6 @@ from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.evaluate import evaluate_case, sketch_case
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.intensity import to_uint8
-from ZSADCLIPLib.io import read_volume
 from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, record_to
 from ZSADCLIPLib.profiles import load_profile
 from ZSADCLIPLib.results import Choice, read_run
@@ -27,6 +25,8 @@ from ZSADCLIPLib.scaling import DatasetScale
 from ZSADCLIPLib.settings import Slices
 from ZSADCLIPLib.sketch import ScoreSketch
 from ZSADCLIPLib.splits import make_split
+from ZSADCLIPLib.volumes.intensity import to_uint8
+from ZSADCLIPLib.volumes.reading import read_volume
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from small_models import VIT
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_missing_input_and_unknown_method(tiny, tmp_path, capsys):
 
 
 def test_interrupt_leaves_no_half_written_file(scans, tiny, tmp_path, monkeypatch, capsys):
-    import ZSADCLIPLib.io as io
+    import ZSADCLIPLib.volumes.reading as io
 
     def interrupted(path, volume, dtype=None):
         with io.atomic_path(path) as temporary:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.phantom import make_case
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "demo.py"
 

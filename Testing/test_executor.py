@@ -24,9 +24,9 @@ from ZSADCLIPLib.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.executor import Execution
 from ZSADCLIPLib.files.locks import folder_lock, is_held
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 FAULTS = Path(__file__).parent / "faults"
@@ -270,9 +270,9 @@ def test_a_json_that_was_changed_is_made_again(data, tmp_path, change):
 
 
 def test_an_input_that_is_replaced_while_it_is_read_is_made_again(data, tmp_path, monkeypatch):
-    from ZSADCLIPLib import io
+    from ZSADCLIPLib.volumes import reading
 
-    source, other, read = tmp_path / "c0.nii", (data / "in" / "c1.nii").read_bytes(), io.read_volume
+    source, other, read = tmp_path / "c0.nii", (data / "in" / "c1.nii").read_bytes(), reading.read_volume
     source.write_bytes((data / "in" / "c0.nii").read_bytes())
 
     def replaced(path):
@@ -280,7 +280,7 @@ def test_an_input_that_is_replaced_while_it_is_read_is_made_again(data, tmp_path
         Path(path).write_bytes(other)
         return volume
 
-    monkeypatch.setattr(io, "read_volume", replaced)
+    monkeypatch.setattr(reading, "read_volume", replaced)
     detect(data, tmp_path / "out", source).run()
     monkeypatch.undo()
     assert detect(data, tmp_path / "out", source, skip_existing=True).run()["skipped"] == 0

@@ -20,8 +20,8 @@ from ZSADCLIPLib.files.atomic import atomic_path, clear_temporaries
 from ZSADCLIPLib.files.digests import content_hash, is_intact, seal
 from ZSADCLIPLib.files.locks import NAME, folder_lock, is_held
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 VOLUME = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
 WRITERS = {

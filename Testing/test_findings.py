@@ -11,11 +11,11 @@ import pytest
 from conftest import ORIENTATIONS, affine, stored_as
 from scipy import ndimage
 
-from ZSADCLIPLib.components import components, remove_small
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.findings import find
-from ZSADCLIPLib.slicing import slice_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.components import components, remove_small
+from ZSADCLIPLib.volumes.slicing import slice_volume
 
 
 @pytest.fixture

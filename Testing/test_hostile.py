@@ -19,7 +19,7 @@ from hostile import Child, mutation, seeds
 
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.text import parse_json, within
-from ZSADCLIPLib.io import read_volume
+from ZSADCLIPLib.volumes.reading import read_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())

@@ -7,8 +7,8 @@ import pytest
 from conftest import ORIENTATIONS, affine, stored_as
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.intensity import blank_slices, brain_mask, has_zero_background, is_skull_stripped, to_uint8
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.intensity import blank_slices, brain_mask, has_zero_background, is_skull_stripped, to_uint8
 
 
 def head(rng, noise: float, stripped: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -17,8 +17,8 @@ from ZSADCLIPLib.cases import expand_inputs
 from ZSADCLIPLib.errors import DependencyError, InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.files.atomic import atomic_path
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text
-from ZSADCLIPLib.io import read_mask, read_volume, write_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import read_mask, read_volume, write_volume
 
 OBLIQUE = np.array([[0.9, -0.2, 0.1, -81.3], [0.21, 1.1, -0.3, 13.7], [-0.05, 0.33, 2.9, 7.1], [0, 0, 0, 1]])
 

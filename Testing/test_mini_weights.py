@@ -15,9 +15,9 @@ from ZSADCLIPLib.backbones import load_backbone
 from ZSADCLIPLib.backbones.mini import initial_tokens, mini_state_dict
 from ZSADCLIPLib.errors import WeightsError
 from ZSADCLIPLib.files.packaged import DATA
-from ZSADCLIPLib.intensity import to_uint8
 from ZSADCLIPLib.phantom import make_case
-from ZSADCLIPLib.slicing import slice_volume
+from ZSADCLIPLib.volumes.intensity import to_uint8
+from ZSADCLIPLib.volumes.slicing import slice_volume
 
 NAMES = ("mini", "mini-rn")
 

@@ -17,8 +17,8 @@ from PIL import Image
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.page import write_page
 from ZSADCLIPLib.pictures import display, montage, montage_of, top_slices
-from ZSADCLIPLib.slicing import slice_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.slicing import slice_volume
 
 
 @pytest.fixture

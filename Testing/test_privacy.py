@@ -11,8 +11,8 @@ from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.cases import expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed
-from ZSADCLIPLib.io import read_volume
-from ZSADCLIPLib.itk_header import check_header
+from ZSADCLIPLib.volumes.headers import check_header
+from ZSADCLIPLib.volumes.reading import read_volume
 
 itk = pytest.importorskip("SimpleITK")
 UID = "1.2.826.0.1.3680043.2.1125.1"

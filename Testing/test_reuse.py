@@ -16,8 +16,6 @@ from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.detect_case import _inputs
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.io import read_volume, write_volume
-from ZSADCLIPLib.itk_header import header_and_data
 from ZSADCLIPLib.material import build_reference_slices, record_to
 from ZSADCLIPLib.plan import Machine, make_plan
 from ZSADCLIPLib.profiles import load_profile
@@ -26,6 +24,8 @@ from ZSADCLIPLib.rows import select_rows
 from ZSADCLIPLib.scoring import open_adapter
 from ZSADCLIPLib.training_plan import training_of
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.headers import header_and_data
+from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 
 @pytest.fixture(scope="module")

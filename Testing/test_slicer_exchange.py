@@ -12,7 +12,7 @@ def test_exchanged_volumes_are_nifti_to_others(slicer_env, tmp_path, rng, dtype)
     import nibabel
     from ZSADCLIPSlicer import exchange
 
-    from ZSADCLIPLib.io import read_volume, write_volume
+    from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
     array = rng.integers(0, 100, (4, 5, 6)).astype(dtype)
     affine = np.array([[0, -2.5, 0.1, 7], [1.5, 0, 0, -3], [0, 0.2, 4, 1], [0, 0, 0, 1]], np.float32)

@@ -233,8 +233,8 @@ def test_lines_may_arrive_in_pieces(slicer_env):
 def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     from ZSADCLIPSlicer.process import childCommand, childEnvironment
 
-    from ZSADCLIPLib.io import write_volume
     from ZSADCLIPLib.volume import Volume
+    from ZSADCLIPLib.volumes.reading import write_volume
 
     (tmp_path / "tiny.json").write_text(json.dumps(VIT), encoding="utf-8")
     image = np.random.default_rng(0).integers(1, 500, (64, 64, 400)).astype(np.int16)

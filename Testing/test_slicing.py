@@ -10,8 +10,8 @@ from conftest import ORIENTATIONS, affine, stored_as
 from PIL import Image
 
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.slicing import PLANES, Fit, slice_volume
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.slicing import PLANES, Fit, slice_volume
 
 # What grows with the slice, row and column index, written out apart from the implementation.
 GROWING = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}

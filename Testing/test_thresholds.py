@@ -9,12 +9,12 @@ import pytest
 from small_models import backbone
 
 from ZSADCLIPLib import Detector, Volume, load_adapter
-from ZSADCLIPLib.components import components
 from ZSADCLIPLib.evaluate import evaluate_case
 from ZSADCLIPLib.findings import find
 from ZSADCLIPLib.lesions import froc, froc_case
 from ZSADCLIPLib.metrics import confusion
 from ZSADCLIPLib.thresholds import lowest_reaching, reaches
+from ZSADCLIPLib.volumes.components import components
 
 ROOT = Path(__file__).resolve().parents[1]
 

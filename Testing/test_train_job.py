@@ -10,7 +10,7 @@ from small_models import VIT
 
 from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.checkpoint import read_info
-from ZSADCLIPLib.io import read_volume, write_volume
+from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ __version__ = "0.1.0"
 
 _LAZY = {
     "Volume": ".volume",
-    "read_volume": ".io",
-    "write_volume": ".io",
+    "read_volume": ".volumes.reading",
+    "write_volume": ".volumes.reading",
     "load_backbone": ".backbones",
     "load_adapter": ".checkpoint",
     "Detector": ".detector",

@@ -175,7 +175,7 @@ def _series_id(folder: Path) -> str:
     if file is None:
         raise InputError("the files of a DICOM folder went away while folders were searched; run again")
     try:
-        from .itk_io import series_uid
+        from .volumes.itk import series_uid
 
         return pseudonym(series_uid(file), "dicom")
     except (DependencyError, InputError):

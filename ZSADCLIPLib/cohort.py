@@ -14,11 +14,11 @@ from .errors import InputError
 from .files.digests import FileHashes
 from .files.privacy import folders_below, redact
 from .files.text import write_json
-from .io import write_volume
-from .itk_header import header_and_data
 from .progress import Progress, silent
 from .settings import Profile
 from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
+from .volumes.headers import header_and_data
+from .volumes.reading import write_volume
 
 TRAIN_SEED, TEST_SEED = 2000, 5000
 OTHER_ANATOMY = 3  # every third synthetic test brain has the anatomy that no training brain has

@@ -20,9 +20,9 @@ from .files.locks import holder, is_held
 from .files.names import VOLUMES, split_suffix
 from .files.privacy import printable, redact, redact_all, renamed
 from .files.text import parse_json
-from .itk_header import volume_hash
 from .outputs import ENDINGS, SUMMARY, claim
 from .progress import Cancelled, Progress, sub_progress
+from .volumes.headers import volume_hash
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
@@ -123,7 +123,7 @@ def _seal_of(data: dict) -> str:
 
 
 def _detect(job, detector, case: Case, settings: str, progress: Progress, held: Callable[[], bool]) -> dict:
-    from .io import read_mask, read_volume
+    from .volumes.reading import read_mask, read_volume
 
     _check_held(job, held)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
@@ -180,7 +180,7 @@ def _begun(job, case: Case) -> Iterator[None]:
 def _write(job, detector, case: Case, found, truth, facts: dict, held: Callable[[], bool]) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from .files.text import plain, write_json
-    from .io import write_volume
+    from .volumes.reading import write_volume
 
     paths = job.paths(case.id)
     write_volume(paths["map"], found.map, "float32")

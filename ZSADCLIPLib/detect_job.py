@@ -18,9 +18,9 @@ from .executor import EXECUTION_FIELDS, Execution
 from .files.atomic import clear_temporaries
 from .files.digests import content_hash, data_version
 from .files.locks import folder_lock, is_held
-from .itk_header import volume_hash
 from .outputs import SUMMARY, check_free, is_of
 from .progress import Progress, Report, quiet, silent
+from .volumes.headers import volume_hash
 
 # What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
 NOT_SETTINGS = {
@@ -93,8 +93,8 @@ class Detect(Execution):
         another run holds the output folder, and whatever `progress` raises.
         """
         from .cases import expand_inputs
-        from .intensity import check_mode
         from .table import Table, forget_parts, write_summary
+        from .volumes.intensity import check_mode
 
         self.check_execution()
         self._batch()
@@ -233,8 +233,8 @@ class Detect(Execution):
         """Fill VAND's memory bank from the non-blank slices of the reference volumes."""
         import torch
 
-        from .intensity import blank_slices
-        from .io import read_volume
+        from .volumes.intensity import blank_slices
+        from .volumes.reading import read_volume
 
         if self.method != "vand":
             raise UsageError(f"reference volumes feed VAND's memory bank; {self.method} has none")

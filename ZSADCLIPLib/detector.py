@@ -10,16 +10,16 @@ import torch
 from . import __version__
 from .backbones.focus import Box, patch_box
 from .batches import run_batches
-from .components import remove_small
 from .devices import default_batch_size
 from .errors import InputError, UsageError, ZSADCLIPError
 from .findings import Finding, find
-from .intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 from .progress import Progress, silent
-from .slicing import Fit, SliceStack, slice_volume
 from .threshold import Threshold
 from .thresholds import reaches
 from .volume import Volume
+from .volumes.components import remove_small
+from .volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
+from .volumes.slicing import Fit, SliceStack, slice_volume
 
 DEFAULT_SIZE = 240
 DEFAULT_QUANTILE = 0.995

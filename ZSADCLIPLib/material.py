@@ -13,10 +13,10 @@ from .dataset import Record, read_case
 from .errors import InputError
 from .files.atomic import atomic_path
 from .files.text import write_json
-from .intensity import to_uint8
 from .progress import Progress, silent
 from .settings import MASKS, slice_rule
-from .slicing import Fit, SliceStack, slice_volume, stored_order
+from .volumes.intensity import to_uint8
+from .volumes.slicing import Fit, SliceStack, slice_volume, stored_order
 
 
 @dataclass(frozen=True, eq=False)

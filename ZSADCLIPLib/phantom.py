@@ -165,7 +165,7 @@ def write_dataset(
     industrial domain writes each image as a volume of one slice, industrial-NNNNN/industrial-NNNNN-{image,seg}.nii.gz.
     The same arguments give the same bytes. Raises UsageError for a count below 1 or an unknown domain.
     """
-    from .io import write_volume
+    from .volumes.reading import write_volume
 
     if cases < 1 or domain not in ("brain", "industrial"):
         raise UsageError(f"{cases} cases of domain {domain!r}: expected 1 or more, brain or industrial")

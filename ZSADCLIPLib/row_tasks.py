@@ -20,13 +20,13 @@ from .evaluate import evaluate_case, regions_of, sketch_case
 from .files.digests import code_version
 from .files.privacy import redact_all
 from .files.text import write_csv, write_json
-from .io import read_volume, write_volume
 from .material import read_slices, record_from, training_slices
 from .progress import Cancelled, Progress, silent, sub_progress
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .scaling import DatasetScale
 from .sketch import ScoreSketch
 from .thresholds import froc_levels, from_sketches, parse_rule
+from .volumes.reading import read_volume, write_volume
 
 ORIENTATIONS = {
     "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 
 from .dataset import CHANNELS
 from .errors import UsageError
-from .intensity import MODES
 from .labels import LABEL_RULES, TARGETS
 from .metrics import MORE_REGIONS, POLICIES, REGIONS
 from .rows import ALL_ROWS
@@ -14,6 +13,7 @@ from .scaling import SCALES
 from .schedule import AUGMENTATIONS, CACHES, SELECT
 from .splits import FRACTION, SEED
 from .thresholds import PAPER_RULES, PRIMARY, check_rules
+from .volumes.intensity import MODES
 
 AXES = ("extent", "centre", "mm")
 MASKS = {"half": "bilinear", "nearest": "nearest"}

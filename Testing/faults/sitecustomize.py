@@ -5,7 +5,7 @@ import signal
 import time
 from pathlib import Path
 
-import ZSADCLIPLib.io as io
+import ZSADCLIPLib.volumes.reading as io
 
 _read_volume = io.read_volume
 

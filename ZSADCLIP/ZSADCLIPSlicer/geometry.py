@@ -72,8 +72,8 @@ def worldOf(node, ijk) -> tuple[float, float, float]:
 
 def notesOn(node) -> list[str]:
     """What a user should know about an input before trusting the result, as sentences."""
-    from ZSADCLIPLib.intensity import is_skull_stripped
-    from ZSADCLIPLib.slicing import slice_volume
+    from ZSADCLIPLib.volumes.intensity import is_skull_stripped
+    from ZSADCLIPLib.volumes.slicing import slice_volume
 
     volume, notes = volumeOf(node), []
     if is_skull_stripped(volume):

@@ -115,7 +115,7 @@ class Result:
 
     def _findBrain(self) -> np.ndarray:
         from ZSADCLIPLib.errors import InputError
-        from ZSADCLIPLib.intensity import brain_mask
+        from ZSADCLIPLib.volumes.intensity import brain_mask
 
         self._cache.pop("maskLost", None)
         if self.brainMask is not None:
@@ -145,7 +145,7 @@ class Result:
     @property
     def stack(self):
         """The map's slices in the plane of the run."""
-        from ZSADCLIPLib.slicing import slice_volume
+        from ZSADCLIPLib.volumes.slicing import slice_volume
 
         return slice_volume(self.volume, self.attribute("Plane", "axial"))
 
@@ -186,8 +186,8 @@ class Result:
 
     def _parts(self):
         """The parts over the threshold, int32 (I, J, K), and the findings among them; kept until the threshold moves."""
-        from ZSADCLIPLib.components import components
         from ZSADCLIPLib.findings import find
+        from ZSADCLIPLib.volumes.components import components
 
         volume = self.volume
         wanted = (self.threshold, self.minimumSize, volume.affine.tobytes(), self._state)

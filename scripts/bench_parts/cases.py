@@ -73,7 +73,7 @@ def slab(slices: int, blank: int = 0) -> Volume:
 
 def images(backbone, count: int) -> torch.Tensor:
     """Preprocessed middle slices (count, 3, 240, 240)."""
-    from ZSADCLIPLib.intensity import to_uint8
+    from ZSADCLIPLib.volumes.intensity import to_uint8
 
     array = to_uint8(np.moveaxis(slab(max(count, 4)).array, 2, 0))[:count]
     return backbone.preprocess(torch.from_numpy(array).to(machine.DEVICE["name"]))

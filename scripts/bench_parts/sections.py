@@ -15,10 +15,10 @@ import torch
 
 from ZSADCLIPLib.backbones import textcache
 from ZSADCLIPLib.detect_job import Detect
-from ZSADCLIPLib.intensity import blank_slices, to_uint8
-from ZSADCLIPLib.io import write_volume
 from ZSADCLIPLib.schedule import Schedule
 from ZSADCLIPLib.train import SliceSet, fit
+from ZSADCLIPLib.volumes.intensity import blank_slices, to_uint8
+from ZSADCLIPLib.volumes.reading import write_volume
 
 from . import cases, flops, machine, reference
 

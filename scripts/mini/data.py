@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from ZSADCLIPLib.industrial import KINDS, make_image
-from ZSADCLIPLib.intensity import to_uint8
 from ZSADCLIPLib.phantom import make_case
-from ZSADCLIPLib.slicing import slice_volume
+from ZSADCLIPLib.volumes.intensity import to_uint8
+from ZSADCLIPLib.volumes.slicing import slice_volume
 
 # Seeds: backbone 1000 to 1999, adapters 2000 to 2999, validation 3000 to 3999, tests 5000 to 5999.
 BACKBONE_SEED = 1000

@@ -11,10 +11,10 @@ import zlib
 from math import prod
 from pathlib import Path
 
-from .errors import InputError
-from .files.digests import content_hash
-from .files.names import split_suffix
-from .nifti_io import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
+from ..errors import InputError
+from ..files.digests import content_hash
+from ..files.names import split_suffix
+from .nifti import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
 
 LONGEST_HEADER = 1 << 20  # bytes
 LONGEST_FIELD = 400  # characters; longer ones overflow buffers of the reader

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from . import itk_io, nifti_io
-from .errors import InputError, UsageError
-from .files.atomic import atomic_path
-from .files.names import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
-from .volume import Volume
+from ..errors import InputError, UsageError
+from ..files.atomic import atomic_path
+from ..files.names import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
+from ..volume import Volume
+from . import itk, nifti
 
 
 def read_volume(path: str | os.PathLike) -> Volume:
@@ -65,7 +65,7 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
     if suffix not in WRITTEN:
         raise UsageError(f"cannot write {path}: the name must end with one of {', '.join(WRITTEN)}")
     array = volume.array if dtype is None else _cast(volume.array, np.dtype(dtype))
-    write = nifti_io.write if suffix in NIFTI else itk_io.write
+    write = nifti.write if suffix in NIFTI else itk.write
     with atomic_path(path) as temporary:
         write(temporary, volume.with_array(array))
 
@@ -76,12 +76,12 @@ def _read(path: Path) -> Volume:
     if not path.exists():
         raise InputError(f"there is no file or folder {path}; check the name")
     if path.is_dir():
-        return itk_io.read_series(path)
+        return itk.read_series(path)
     suffix = split_suffix(path)[1]
     if suffix in NIFTI:
-        return nifti_io.read(path)
+        return nifti.read(path)
     if suffix in ITK:
-        return itk_io.read(path)
+        return itk.read(path)
     raise InputError(
         f"cannot tell what {path} is: expected a name that ends with one of {', '.join(VOLUMES)}, "
         "or the folder of a DICOM series"

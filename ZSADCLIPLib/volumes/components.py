@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .errors import UsageError
+from ..errors import UsageError
 
 CONNECTED = np.ones((3, 3, 3), bool)  # 26 neighbours
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import DependencyError, InputError
-from .files.names import is_dicom, split_suffix
-from .itk_header import check_header
-from .nifti_io import placed, squeezed
-from .volume import Volume
+from ..errors import DependencyError, InputError
+from ..files.names import is_dicom, split_suffix
+from ..volume import Volume
+from .headers import check_header
+from .nifti import placed, squeezed
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .errors import UsageError
-from .volume import Volume
+from ..errors import UsageError
+from ..volume import Volume
 
 MODES = ("per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window")
 PERCENTILES = (0.5, 99.5)

@@ -9,8 +9,8 @@ from math import ceil
 import numpy as np
 from PIL import Image
 
-from .errors import InputError, UsageError
-from .volume import Volume
+from ..errors import InputError, UsageError
+from ..volume import Volume
 
 # RAS direction in which the slice, row and column index grows. Axial and coronal are radiological: column 0 is the
 # patient's right. Sagittal slices run from right to left with the face to the left of the picture.

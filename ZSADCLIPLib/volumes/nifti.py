@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError
-from .files.names import split_suffix
-from .volume import Volume
+from ..errors import InputError
+from ..files.names import split_suffix
+from ..volume import Volume
 
 GZIP_RATIO = 1032  # deflate cannot compress further (zlib, "Maximum Compression Factor")
 UNCHECKED_BYTES = 2**30  # a larger claim of a compressed file is checked by decompressing it into nothing

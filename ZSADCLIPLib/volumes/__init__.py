@@ -1,0 +1,1 @@
+"""Volumes: reading and writing, slices, contrast, connected parts; no torch."""
