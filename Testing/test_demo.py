@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ZSADCLIPLib.phantom import make_case
+from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 

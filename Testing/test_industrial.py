@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.industrial import DEFECTS, KINDS, make_image
-from ZSADCLIPLib.phantom import write_dataset
+from ZSADCLIPLib.synthetic.brains import write_dataset
+from ZSADCLIPLib.synthetic.industrial import DEFECTS, KINDS, make_image
 
 
 @pytest.mark.parametrize("kind", KINDS)

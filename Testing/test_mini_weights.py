@@ -15,7 +15,7 @@ from ZSADCLIPLib.backbones import load_backbone
 from ZSADCLIPLib.backbones.mini import initial_tokens, mini_state_dict
 from ZSADCLIPLib.errors import WeightsError
 from ZSADCLIPLib.files.packaged import DATA
-from ZSADCLIPLib.phantom import make_case
+from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.slicing import slice_volume
 

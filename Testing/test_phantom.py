@@ -12,7 +12,7 @@ import pytest
 from scipy import ndimage
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.phantom import AFFINE, make_case, write_dataset
+from ZSADCLIPLib.synthetic.brains import AFFINE, make_case, write_dataset
 
 
 @pytest.fixture(scope="module")
@@ -110,5 +110,7 @@ def test_bad_arguments_are_named(wrong):
 
 
 def test_the_generator_needs_no_torch():
-    code = "import sys, ZSADCLIPLib.phantom, ZSADCLIPLib.industrial; assert 'torch' not in sys.modules"
+    code = (
+        "import sys, ZSADCLIPLib.synthetic.brains, ZSADCLIPLib.synthetic.industrial; assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", code], check=True)

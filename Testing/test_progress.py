@@ -10,8 +10,8 @@ import torch
 
 from ZSADCLIPLib.audit import audit
 from ZSADCLIPLib.batches import run_batches
-from ZSADCLIPLib.phantom import write_dataset
 from ZSADCLIPLib.progress import sub_progress
+from ZSADCLIPLib.synthetic.brains import write_dataset
 
 
 class Told(list):

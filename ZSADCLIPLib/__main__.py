@@ -211,7 +211,7 @@ def _run_models(arguments: argparse.Namespace) -> int:
 
 
 def _run_phantom(arguments: argparse.Namespace) -> int:
-    from .phantom import write_dataset
+    from .synthetic.brains import write_dataset
 
     bar = Bar()
     try:

@@ -113,7 +113,7 @@ def synthetic_name(seed: int) -> str:
 
 def make_synthetic(folder: str, channel: str, case: dict, progress: Progress = silent) -> dict:
     """Write one brain and its mask below `folder` unless both are there."""
-    from .phantom import make_case
+    from .synthetic.brains import make_case
 
     name = synthetic_name(case["seed"])
     paths = [Path(folder) / name / f"{name}-{kind}.nii.gz" for kind in (channel, "seg")]

@@ -97,7 +97,7 @@ def build_industrial_slices(
     folder: str, images: int, seed: int, size: int, masks: str = "half", progress: Progress = silent
 ) -> dict:
     """Write synthetic industrial images, three quarters of them with a defect, unless they are there."""
-    from .industrial import make_image
+    from .synthetic.industrial import make_image
 
     def pieces():
         for i in range(images):

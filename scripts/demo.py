@@ -37,7 +37,7 @@ def run(a, out: Path, bar) -> int:
         inputs, what = str(a.start / a.input), f"your volume {a.input.name}"
     else:
         from ZSADCLIPLib.files.text import write_text
-        from ZSADCLIPLib.phantom import write_dataset
+        from ZSADCLIPLib.synthetic.brains import write_dataset
 
         (folder,) = write_dataset(out / "case", cases=1, seed=TEST_SEED + a.seed)
         manifest = out / "case" / "case.csv"

@@ -32,7 +32,7 @@ def register(icons: str) -> None:
 
 def load(name: str = NAME, seed: int = SEED):
     """Make the synthetic case as a scalar volume node, shown in the slice views; a few seconds."""
-    from ZSADCLIPLib.phantom import make_case
+    from ZSADCLIPLib.synthetic.brains import make_case
 
     volume = make_case(seed).volumes["t2w"]
     matrix = vtk.vtkMatrix4x4()

@@ -6,7 +6,7 @@ import numpy as np
 import slicer.util
 import vtk
 
-from ZSADCLIPLib.phantom import make_case
+from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.thresholds import reaches
 
 from . import findingstable, sampledata, segmentation

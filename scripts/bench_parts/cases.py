@@ -12,7 +12,7 @@ import torch
 
 from ZSADCLIPLib.backbones import BACKBONES, load_backbone
 from ZSADCLIPLib.checkpoint import find_checkpoint, load_adapter
-from ZSADCLIPLib.phantom import make_case
+from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volume import Volume
 
 from . import machine

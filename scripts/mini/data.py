@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ZSADCLIPLib.industrial import KINDS, make_image
-from ZSADCLIPLib.phantom import make_case
+from ZSADCLIPLib.synthetic.brains import make_case
+from ZSADCLIPLib.synthetic.industrial import KINDS, make_image
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.slicing import slice_volume
 

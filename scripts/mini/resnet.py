@@ -18,7 +18,7 @@ from torch import nn
 
 from ZSADCLIPLib.adapters.prompts import load_prompts, prompt_sets
 from ZSADCLIPLib.backbones.medical import PmcClip, wordpiece
-from ZSADCLIPLib.industrial import KINDS
+from ZSADCLIPLib.synthetic.industrial import KINDS
 
 from . import train
 from .words import ALIASES, TISSUES, captions

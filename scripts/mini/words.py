@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ZSADCLIPLib.adapters.prompts import load_prompts
-from ZSADCLIPLib.industrial import KINDS
+from ZSADCLIPLib.synthetic.industrial import KINDS
 
 NOUNS = (*KINDS, "brain")
 ALIASES = {"brain": ("brain", "brain", "head", "brain mri", "brain slice", "object")}

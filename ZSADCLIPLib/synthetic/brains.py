@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UsageError
-from .phantom_anatomy import BOX, Shape, contrast, smooth_noise, tissue_labels
-from .phantom_lesions import Growth, grow, place, push, vessels, white_matter_spots
-from .progress import silent
-from .volume import Volume
+from ..errors import UsageError
+from ..progress import silent
+from ..volume import Volume
+from .anatomy import BOX, Shape, contrast, smooth_noise, tissue_labels
+from .lesions import Growth, grow, place, push, vessels, white_matter_spots
 
 SHAPE = (240, 240, 155)
 AFFINE = np.array([[-1, 0, 0, 0], [0, -1, 0, 239], [0, 0, 1, 0], [0, 0, 0, 1]], float)  # axes L, P, S; 1 mm
@@ -165,7 +165,7 @@ def write_dataset(
     industrial domain writes each image as a volume of one slice, industrial-NNNNN/industrial-NNNNN-{image,seg}.nii.gz.
     The same arguments give the same bytes. Raises UsageError for a count below 1 or an unknown domain.
     """
-    from .volumes.reading import write_volume
+    from ..volumes.reading import write_volume
 
     if cases < 1 or domain not in ("brain", "industrial"):
         raise UsageError(f"{cases} cases of domain {domain!r}: expected 1 or more, brain or industrial")

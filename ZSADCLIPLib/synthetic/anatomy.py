@@ -7,8 +7,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage as ndi
 
-from .errors import UsageError
-from .files.packaged import DATA
+from ..errors import UsageError
+from ..files.packaged import DATA
 
 ANATOMIES = ("colin27", "mni152")
 BOX = (168, 200, 150)  # mm: the part of the 240 x 240 x 155 grid that a brain can fill

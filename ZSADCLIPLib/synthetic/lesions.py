@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage as ndi
 
-from .phantom_anatomy import BOX, COARSE_MM, Shape, smooth_noise
+from .anatomy import BOX, COARSE_MM, Shape, smooth_noise
 
 NETC, SNFH, ET = 1, 2, 3  # BraTS-MET labels: necrotic core, oedema, enhancing tumour
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from .errors import UsageError
+from ..errors import UsageError
 
 SIZE = 240
 TEXTURES = ("carpet", "leather", "tile", "wood", "fabric", "metal plate")

@@ -1,0 +1,1 @@
+"""Synthetic brains with lesions and industrial images, from seeds alone."""
