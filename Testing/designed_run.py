@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ZSADCLIPLib.evaluate import evaluate_case
+from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.rowfiles import finish_row, row_folder, write_case
 from ZSADCLIPLib.rows import ROWS

@@ -7,11 +7,11 @@ import pytest
 from run_fixtures import row_of, write_run
 
 from ZSADCLIPLib.casetable import case_records, differences_table, volumes_table
-from ZSADCLIPLib.metrics import METRICS
+from ZSADCLIPLib.evaluation.metrics import METRICS
+from ZSADCLIPLib.evaluation.statistics import holm
 from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.report import write_outputs
 from ZSADCLIPLib.results import read_run
-from ZSADCLIPLib.statistics import holm
 
 IDS = ("adaclip-brats", "vand-industrial", "vand-brats", "intensity-baseline")
 

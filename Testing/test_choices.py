@@ -16,14 +16,14 @@ from ZSADCLIPLib.checkpoint import read_info
 from ZSADCLIPLib.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.dataset import find_records
 from ZSADCLIPLib.errors import UsageError, WeightsError
-from ZSADCLIPLib.evaluate import evaluate_case, sketch_case
+from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case
+from ZSADCLIPLib.evaluation.scales import DatasetScale
+from ZSADCLIPLib.evaluation.sketches import ScoreSketch
 from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, record_to
 from ZSADCLIPLib.profiles import load_profile
 from ZSADCLIPLib.results import Choice, read_run
-from ZSADCLIPLib.scaling import DatasetScale
 from ZSADCLIPLib.settings import Slices
-from ZSADCLIPLib.sketch import ScoreSketch
 from ZSADCLIPLib.splits import make_split
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.reading import read_volume

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 
-from ZSADCLIPLib.curves import CurveAccumulator, accumulate, curve
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.sketch import ScoreSketch
+from ZSADCLIPLib.evaluation.curves import CurveAccumulator, accumulate, curve
+from ZSADCLIPLib.evaluation.sketches import ScoreSketch
 
 
 def oracle(truth, scores):

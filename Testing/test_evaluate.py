@@ -8,14 +8,14 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from ZSADCLIPLib.baseline import equalised
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.evaluate import evaluate_case, sketch_case, slice_distances
+from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case, slice_distances
+from ZSADCLIPLib.evaluation.intensity_rank import equalised
+from ZSADCLIPLib.evaluation.metrics import confusion
+from ZSADCLIPLib.evaluation.sketches import ScoreSketch
+from ZSADCLIPLib.evaluation.thresholds import froc_levels, from_sketches, parse_rule, volume_threshold
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.metrics import confusion
 from ZSADCLIPLib.rows import ALL_ROWS, BASELINE, ROWS, select_rows
-from ZSADCLIPLib.sketch import ScoreSketch
-from ZSADCLIPLib.thresholds import froc_levels, from_sketches, parse_rule, volume_threshold
 
 SPACING = (0.5, 0.8, 2.0)  # row, column, slice
 

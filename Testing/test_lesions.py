@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.lesions import FrocCase, aupro, froc, froc_case, lesionwise_dice, match_lesions
+from ZSADCLIPLib.evaluation.lesions import FrocCase, aupro, froc, froc_case, lesionwise_dice, match_lesions
 from ZSADCLIPLib.volumes.components import components
 
 MM = (1.0, 1.0, 1.0)

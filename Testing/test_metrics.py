@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.metrics import METRICS, Confusion, confusion, scores, undefined_reason
+from ZSADCLIPLib.evaluation.metrics import METRICS, Confusion, confusion, scores, undefined_reason
 
 NAN = float("nan")
 

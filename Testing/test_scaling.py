@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.scaling import SCALES, Z_RANGE, scale_range, scaled
+from ZSADCLIPLib.evaluation.scales import SCALES, Z_RANGE, scale_range, scaled
 
 
 @pytest.fixture

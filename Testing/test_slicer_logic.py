@@ -109,7 +109,7 @@ def test_a_threshold_between_two_scores_cuts_as_detection_and_benchmark_do(logic
     from vtk.util.numpy_support import vtk_to_numpy
     from ZSADCLIPSlicer import findingstable, segmentation
 
-    from ZSADCLIPLib.evaluate import evaluate_case
+    from ZSADCLIPLib.evaluation.case import evaluate_case
 
     node = head()
     image = slicer.util.arrayFromVolume(node)

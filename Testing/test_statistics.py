@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.statistics import bootstrap_mean, compare, holm, summarize
+from ZSADCLIPLib.evaluation.statistics import bootstrap_mean, compare, holm, summarize
 
 
 def test_undefined_values_are_counted_and_left_out():

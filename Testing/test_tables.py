@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib.evaluate import evaluate_case
+from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.results import Choice, read_run

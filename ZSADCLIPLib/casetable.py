@@ -8,12 +8,12 @@ from itertools import combinations
 
 import numpy as np
 
-from .metrics import METRICS, scores, undefined_reason
+from .evaluation.metrics import METRICS, scores, undefined_reason
+from .evaluation.statistics import compare
+from .evaluation.thresholds import parse_rule
 from .numbers import RANKING, Numbers, said
 from .results import EXTRA_METRICS, Result
 from .sections import Section
-from .statistics import compare
-from .thresholds import parse_rule
 from .typeset import Interval, Table, plain
 
 LESION = tuple(metric for metric in EXTRA_METRICS if metric.startswith("lesion_"))

@@ -228,8 +228,8 @@ def _check_space(folder: str | os.PathLike, voxels: int) -> None:
 
 def _against(found, truth) -> dict:
     """Voxel metrics of a detection over the whole volume, undefined ones empty."""
-    from .curves import curve
-    from .metrics import confusion, scores
+    from .evaluation.curves import curve
+    from .evaluation.metrics import confusion, scores
 
     overlap, ranking = scores(confusion(found.mask.array > 0, truth)), curve(found.map.array, truth)
     values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}

@@ -12,10 +12,10 @@ from .backbones.focus import Box, patch_box
 from .batches import run_batches
 from .devices import default_batch_size
 from .errors import InputError, UsageError, ZSADCLIPError
+from .evaluation.thresholds import reaches
 from .findings import Finding, find
 from .progress import Progress, silent
 from .threshold import Threshold
-from .thresholds import reaches
 from .volume import Volume
 from .volumes.components import remove_small
 from .volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8

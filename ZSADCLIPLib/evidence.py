@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from .bins import Axis, slice_bins
+from .evaluation.statistics import Summary, compare
 from .numbers import Numbers, row_id_of
 from .results import Result
 from .rows import METHOD_LABELS, ROWS, SETUP_LABELS
-from .statistics import Summary, compare
 
 MIN_SUBJECTS = 5  # with fewer, quantiles and shares of subjects say nothing
 MIN_BIN_SUBJECTS = 3  # a bin of one or two subjects shows those, not the place

@@ -6,10 +6,10 @@ from functools import cached_property
 from math import nan
 
 from .bins import BINS, Axis
+from .evaluation.statistics import Summary, summarize
+from .evaluation.thresholds import parse_rule
 from .results import Choice, Result, Run
 from .rows import METHOD_LABELS, ROWS, SETUP_LABELS
-from .statistics import Summary, summarize
-from .thresholds import parse_rule
 
 RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them
 

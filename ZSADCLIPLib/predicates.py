@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from .evaluation.statistics import kendall
 from .evidence import SETUPS, Evidence, NotTestable, label
-from .statistics import kendall
 
 TOLERANCE = 0.1
 TRAINED = ("adaclip", "anomalyclip", "vand")

@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from .errors import InputError, UsageError
-from .lesions import FrocCase, froc
-from .metrics import REGIONS, Confusion, scores
+from .evaluation.lesions import FrocCase, froc
+from .evaluation.metrics import REGIONS, Confusion, scores
+from .evaluation.thresholds import from_sketches, parse_rule
 from .rowfiles import RowFiles, read_json, read_row
 from .rows import ALL_ROWS, Row, table_position
-from .thresholds import from_sketches, parse_rule
 
 PAPER_METRICS = ("dice", "sensitivity", "specificity", "ppv", "auroc", "f1_max")
 EXTRA_METRICS = ("average_precision", "lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice")

@@ -16,16 +16,16 @@ import numpy as np
 from . import __version__
 from .clocks import Clock, logged_seconds, runtime_of
 from .errors import InputError, describe
-from .evaluate import evaluate_case, regions_of, sketch_case
+from .evaluation.case import evaluate_case, regions_of, sketch_case
+from .evaluation.scales import DatasetScale
+from .evaluation.sketches import ScoreSketch
+from .evaluation.thresholds import froc_levels, from_sketches, parse_rule
 from .files.digests import code_version
 from .files.privacy import redact_all
 from .files.text import write_csv, write_json
 from .material import read_slices, record_from, training_slices
 from .progress import Cancelled, Progress, silent, sub_progress
 from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
-from .scaling import DatasetScale
-from .sketch import ScoreSketch
-from .thresholds import froc_levels, from_sketches, parse_rule
 from .volumes.reading import read_volume, write_volume
 
 ORIENTATIONS = {
@@ -292,7 +292,7 @@ def _from_sketches(spec: dict, rule, sketches, clean) -> float:
 
 def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray | Exception]:
     if specs[0]["backbone"] is None:
-        from .baseline import equalised
+        from .evaluation.intensity_rank import equalised
 
         return [equalised(case.intensities, case.brain)] * len(specs)
     from .scoring import row_maps

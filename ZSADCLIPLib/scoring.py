@@ -15,9 +15,9 @@ from .batches import run_batches
 from .checkpoint import load_adapter
 from .devices import choose_device, choose_dtype, default_batch_size
 from .errors import ZSADCLIPError
+from .evaluation.scales import scale_range, scaled
 from .material import CaseSlices, fit_of, open_slices
 from .progress import Progress, silent
-from .scaling import scale_range, scaled
 from .volumes.intensity import blank_slices
 
 # Settings of the image score alone, which the benchmark does not use; the map does not depend on them.

@@ -6,13 +6,13 @@ from dataclasses import asdict, dataclass, field
 
 from .dataset import CHANNELS
 from .errors import UsageError
+from .evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
+from .evaluation.scales import SCALES
+from .evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
 from .labels import LABEL_RULES, TARGETS
-from .metrics import MORE_REGIONS, POLICIES, REGIONS
 from .rows import ALL_ROWS
-from .scaling import SCALES
 from .schedule import AUGMENTATIONS, CACHES, SELECT
 from .splits import FRACTION, SEED
-from .thresholds import PAPER_RULES, PRIMARY, check_rules
 from .volumes.intensity import MODES
 
 AXES = ("extent", "centre", "mm")

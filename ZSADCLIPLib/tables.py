@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .evaluation.statistics import Summary
+from .evaluation.thresholds import parse_rule
 from .numbers import (
     CUT_METRICS,
     RANKING,
@@ -24,8 +26,6 @@ from .numbers import (
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
 from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .sections import Section
-from .statistics import Summary
-from .thresholds import parse_rule
 from .typeset import Interval, MeanSd, MedianIqr, Table, plain
 
 LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")

@@ -18,9 +18,9 @@ import torch
 from .adapters.base import Adapter
 from .augment import augmented
 from .backbones.base import Backbone
-from .curves import curve
 from .devices import is_out_of_memory
 from .errors import InputError, UsageError, ZSADCLIPError
+from .evaluation.curves import curve
 from .features import FeatureCache
 from .files.atomic import atomic_path
 from .progress import Progress, silent, sub_progress

@@ -9,7 +9,7 @@ import slicer
 import vtk
 from slicer.i18n import tr as _
 
-from ZSADCLIPLib.thresholds import lowest_reaching
+from ZSADCLIPLib.evaluation.thresholds import lowest_reaching
 
 from .colors import colorNode
 

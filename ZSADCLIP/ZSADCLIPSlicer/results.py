@@ -14,7 +14,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
-from ZSADCLIPLib.thresholds import reaches
+from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.volume import Volume
 
 from . import display, findingstable, profile, segmentation

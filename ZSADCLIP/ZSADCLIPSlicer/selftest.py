@@ -6,8 +6,8 @@ import numpy as np
 import slicer.util
 import vtk
 
+from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.synthetic.brains import make_case
-from ZSADCLIPLib.thresholds import reaches
 
 from . import findingstable, sampledata, segmentation
 

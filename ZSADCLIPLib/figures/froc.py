@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..lesions import FROC_RATES
+from ..evaluation.lesions import FROC_RATES
+from ..evaluation.thresholds import reaches
 from ..numbers import Numbers
 from ..results import Result
 from ..rows import METHOD_LABELS
 from ..sections import Section
-from ..thresholds import reaches
 from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, say_nothing, setup_legend
 
 LOWEST = 0.1  # the left end of the logarithmic axis; fewer false findings are drawn here

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.lines import Line2D
 
+from ..evaluation.thresholds import reaches
 from ..numbers import Numbers, said
 from ..results import Result
 from ..sections import Section
-from ..thresholds import reaches
 from .drawing import Drawing, canvas
 
 TRUTH, CUT = "#76ff03", "#00e5ff"  # as in the pictures of single detections

@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.lines import Line2D
 
-from ..metrics import REGIONS
+from ..evaluation.metrics import REGIONS
+from ..evaluation.statistics import kendall
+from ..evaluation.thresholds import parse_rule
 from ..numbers import REGION_LABELS, Numbers, rule_label
 from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..sections import Section
-from ..statistics import kendall
-from ..thresholds import parse_rule
 from .drawing import METHOD_COLOURS, SETUP_MARKERS, Drawing, canvas
 
 # Filled: usable on new data. Hollow: oracle.

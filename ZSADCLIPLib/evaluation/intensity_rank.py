@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .errors import InputError
+from ..errors import InputError
 
 
 def equalised(array: np.ndarray, brain: np.ndarray) -> np.ndarray:

@@ -10,13 +10,13 @@ from dataclasses import asdict
 
 import numpy as np
 
+from ..errors import InputError
+from ..volumes.components import components, remove_small
 from .curves import curve, labelled_chunks
-from .errors import InputError
 from .lesions import froc_case, lesionwise_dice, match_lesions
 from .metrics import MORE_REGIONS, Confusion
-from .sketch import ScoreSketch
+from .sketches import ScoreSketch
 from .thresholds import parse_rule, reaches, volume_threshold
-from .volumes.components import components, remove_small
 
 
 def slice_distances(brain: np.ndarray) -> np.ndarray:

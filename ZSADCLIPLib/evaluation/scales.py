@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import UsageError
-from .sketch import ScoreSketch
+from ..errors import UsageError
+from .sketches import ScoreSketch
 
 SCALES = ("raw", "layers", "minmax-dataset", "minmax-volume", "minmax-slice", "robust-z", "rank")
 Z_RANGE = (-20.0, 60.0)

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import integrate, ndimage
 
+from ..errors import InputError, UsageError
+from ..volumes.components import bounds, components, remove_small
 from .curves import CurveAccumulator, labelled_chunks
-from .errors import InputError, UsageError
 from .thresholds import reaches
-from .volumes.components import bounds, components, remove_small
 
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per volume, the points of LUNA16's competition metric and 0.5
 BRATS_SMALLEST_MM3 = 2.0  # BraTS-MET 2023 scores no lesion of this size or smaller

@@ -14,7 +14,7 @@ from math import nan, sqrt
 
 import numpy as np
 
-from .errors import InputError, UsageError
+from ..errors import InputError, UsageError
 
 REGIONS = ("all", "brain")
 """Where voxels count in every evaluation: everywhere, inside the brain."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..errors import UsageError
 from .curves import check_scores
-from .errors import UsageError
 from .metrics import Confusion
 
 BINS = 65536

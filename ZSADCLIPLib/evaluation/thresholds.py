@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import InputError, UsageError
 from .curves import CurveAccumulator, curve
-from .errors import InputError, UsageError
-from .sketch import ScoreSketch
+from .sketches import ScoreSketch
 
 PRIMARY = "f1max-pooled-train"
 PAPER_RULES = ("f1max-pooled-train", "f1max-pooled-test", "f1max-per-volume", "fixed:0.5", "minmax:0.5")

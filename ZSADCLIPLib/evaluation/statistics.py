@@ -10,7 +10,7 @@ from math import nan
 import numpy as np
 from scipy import stats
 
-from .errors import UsageError
+from ..errors import UsageError
 
 RESAMPLES = 10_000
 SEED = 2024

@@ -1,0 +1,1 @@
+"""Numbers of a map against the truth: metrics, thresholds, lesions, statistics."""
