@@ -114,8 +114,8 @@ def seeds(folder: Path) -> dict[str, Path]:
     from small_models import VIT, backbone
 
     from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
+    from ZSADCLIPLib.datasets.splits import make_split, write_split
     from ZSADCLIPLib.files.text import write_json
-    from ZSADCLIPLib.splits import make_split, write_split
     from ZSADCLIPLib.volume import Volume
     from ZSADCLIPLib.volumes.reading import write_volume
 
@@ -161,7 +161,7 @@ def reader(path: Path) -> Callable[[], object]:
     if suffix in VOLUMES:
         return lambda: reading.read_volume(path)
     if suffix == ".csv":
-        from ZSADCLIPLib.dataset import find_records
+        from ZSADCLIPLib.datasets.records import find_records
 
         return lambda: (reading.expand_inputs(path), find_records(path))
     if suffix in (".safetensors", ".pth", ".pt"):
@@ -176,9 +176,9 @@ def reader(path: Path) -> Callable[[], object]:
 def _json_reader(name: str) -> Callable:
     from ZSADCLIPLib.adapters.prompts import load_prompts
     from ZSADCLIPLib.backbones import load_backbone
+    from ZSADCLIPLib.datasets.splits import read_split
     from ZSADCLIPLib.jobs import read_job
     from ZSADCLIPLib.profiles import load_profile
-    from ZSADCLIPLib.splits import read_split
 
     readers = {"job": lambda p: read_job(p).check_execution(), "profile": load_profile, "prompts": load_prompts}
     readers |= {"split": read_split, "model": lambda p: load_backbone(str(p), "random")}

@@ -9,7 +9,7 @@ import pytest
 from conftest import affine
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.audit import audit, markdown, write_audit
+from ZSADCLIPLib.datasets.audit import audit, markdown, write_audit
 from ZSADCLIPLib.errors import DependencyError, InputError
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
@@ -139,7 +139,7 @@ def test_an_unknown_rule_costs_a_case_not_the_audit(tmp_path, monkeypatch):
     def unreadable(path):
         raise DependencyError("SimpleITK is missing")
 
-    monkeypatch.setattr("ZSADCLIPLib.audit.read_volume", unreadable)
+    monkeypatch.setattr("ZSADCLIPLib.datasets.audit.read_volume", unreadable)
     assert [case.errors for case in audit(tmp_path / "m.csv").cases] == [["SimpleITK is missing"]] * 2
 
 

@@ -14,7 +14,8 @@ from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.bins import Axis
 from ZSADCLIPLib.checkpoint import read_info
 from ZSADCLIPLib.cohort import lesion_volumes, read_cohort
-from ZSADCLIPLib.dataset import find_records
+from ZSADCLIPLib.datasets.records import find_records
+from ZSADCLIPLib.datasets.splits import make_split
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case
 from ZSADCLIPLib.evaluation.scales import DatasetScale
@@ -24,7 +25,6 @@ from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, r
 from ZSADCLIPLib.profiles import load_profile
 from ZSADCLIPLib.results import Choice, read_run
 from ZSADCLIPLib.settings import Slices
-from ZSADCLIPLib.splits import make_split
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.reading import read_volume
 

@@ -7,12 +7,20 @@ import numpy as np
 import pytest
 from conftest import affine
 
-from ZSADCLIPLib.dataset import find_records, match_name, read_case
+from ZSADCLIPLib.datasets.labels import LABEL_RULES, label_rule
+from ZSADCLIPLib.datasets.records import find_records, match_name, read_case
+from ZSADCLIPLib.datasets.splits import (
+    Split,
+    apply_split,
+    limit_subjects,
+    make_split,
+    read_split,
+    split_of,
+    write_split,
+)
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.names import safe_ids
-from ZSADCLIPLib.labels import LABEL_RULES, label_rule
 from ZSADCLIPLib.rowfiles import write_case
-from ZSADCLIPLib.splits import Split, apply_split, limit_subjects, make_split, read_split, split_of, write_split
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 

@@ -12,7 +12,7 @@ from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.cohort import read_cohort
-from ZSADCLIPLib.dataset import find_records
+from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.detect_case import _inputs
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.digests import FileHashes

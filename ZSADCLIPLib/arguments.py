@@ -122,7 +122,7 @@ def run_train(arguments: argparse.Namespace, bar: Callable, settings: dict) -> i
 
 def run_data(arguments: argparse.Namespace, bar: Callable) -> int:
     """Audit a data set; 1 when no case can be used."""
-    from .audit import audit, markdown, write_audit
+    from .datasets.audit import audit, markdown, write_audit
 
     shown = bar()
     try:

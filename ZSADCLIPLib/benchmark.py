@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import row_tasks
+from .datasets.splits import write_split
 from .errors import describe
 from .files.privacy import redact_all
 from .files.text import write_json
@@ -17,7 +18,6 @@ from .material import record_to
 from .plan import CODE, Plan
 from .progress import Progress, Report, quiet, silent, sub_progress
 from .rowfiles import is_finished, reopen_if_damaged
-from .splits import write_split
 from .steps import Step, Steps
 
 # Shares of the progress bar, by what a mini run spends.

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from .datasets.manifest import SUFFIXES, read_manifest
 from .errors import DependencyError, InputError, listed
 from .files.folders import walk
 from .files.names import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
 from .files.privacy import DIGITS, pseudonym
-from .manifest import SUFFIXES, read_manifest
 from .outputs import Results
 from .progress import Report, quiet
 

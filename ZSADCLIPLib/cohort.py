@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Record, find_records, read_case
+from .datasets.records import Record, find_records, read_case
+from .datasets.splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
 from .errors import InputError
 from .files.digests import FileHashes
 from .files.privacy import folders_below, redact
 from .files.text import write_json
 from .progress import Progress, silent
 from .settings import Profile
-from .splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
 from .volumes.headers import header_and_data
 from .volumes.reading import write_volume
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Record, read_case
+from .datasets.records import Record, read_case
 from .errors import InputError
 from .files.atomic import atomic_path
 from .files.text import write_json

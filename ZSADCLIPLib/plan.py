@@ -7,6 +7,7 @@ from pathlib import Path
 
 from .adapters.registry import METHODS
 from .cohort import Cohort
+from .datasets.splits import shuffled
 from .errors import UsageError
 from .files.digests import FileHashes, content_key
 from .material import record_to
@@ -14,7 +15,6 @@ from .rowfiles import row_folder
 from .rows import Row
 from .settings import Model, Profile
 from .sources import check_settings, model_id, published, settings_id, weights_id
-from .splits import shuffled
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
 EVALUATION = 2  # likewise, where slices and industrial adapters stay as they are

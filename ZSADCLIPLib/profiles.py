@@ -8,6 +8,7 @@ import typing
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 
+from .datasets.splits import PAPER_ADACLIP_SUBJECTS
 from .errors import UsageError
 from .files.text import parse_json
 from .settings import (
@@ -21,7 +22,6 @@ from .settings import (
     Thresholds,
     Train,
 )
-from .splits import PAPER_ADACLIP_SUBJECTS
 
 _MINI_BACKBONES = {"default": Model("mini"), "pmc": Model("mini-rn")}
 _BATCH_DICE = {"dice": "batch"}

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from .dataset import CHANNELS
+from .datasets.labels import LABEL_RULES, TARGETS
+from .datasets.records import CHANNELS
+from .datasets.splits import FRACTION, SEED
 from .errors import UsageError
 from .evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
 from .evaluation.scales import SCALES
 from .evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
-from .labels import LABEL_RULES, TARGETS
 from .rows import ALL_ROWS
 from .schedule import AUGMENTATIONS, CACHES, SELECT
-from .splits import FRACTION, SEED
 from .volumes.intensity import MODES
 
 AXES = ("extent", "centre", "mm")

@@ -89,13 +89,13 @@ class Train:
         from . import row_tasks
         from .checkpoint import save_adapter
         from .cohort import read_cohort
+        from .datasets.splits import write_split
         from .files.digests import FileHashes
         from .files.privacy import redact_all
         from .files.text import write_json
         from .material import build_brain_slices, build_industrial_slices, record_to
         from .plan import Machine
         from .scoring import layers_of, open_adapter
-        from .splits import write_split
         from .training_plan import training_of
 
         out = Path(self.output)

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .dataset import Record
-from .errors import InputError, UsageError
-from .files.text import parse_json, write_json
+from ..errors import InputError, UsageError
+from ..files.text import parse_json, write_json
+from .records import Record
 
 FRACTION = 0.7
 SEED = 2024

@@ -10,7 +10,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TextIO
 
-from .errors import InputError, listed
+from ..errors import InputError, listed
 
 SUFFIXES = (".csv", ".tsv")
 SEPARATORS = ",;\t"

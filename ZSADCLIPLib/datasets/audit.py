@@ -10,17 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import Record, find_records
-from .errors import ZSADCLIPError
-from .files.privacy import folders_below, pseudonym, redact_all
-from .files.text import write_csv, write_json, write_text
+from ..errors import ZSADCLIPError
+from ..files.privacy import folders_below, pseudonym, redact_all
+from ..files.text import write_csv, write_json, write_text
+from ..progress import Progress, silent
+from ..volume import Volume
+from ..volumes.components import components
+from ..volumes.intensity import brain_mask, is_skull_stripped
+from ..volumes.reading import read_volume
 from .labels import label_rule
-from .progress import Progress, silent
+from .records import Record, find_records
 from .splits import without_side
-from .volume import Volume
-from .volumes.components import components
-from .volumes.intensity import brain_mask, is_skull_stripped
-from .volumes.reading import read_volume
 
 
 @dataclass

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from .errors import InputError, UsageError
+from ..errors import InputError, UsageError
 
 TARGETS = ("wt", "tc", "et")  # whole tumour, tumour core, enhancing tumour
 

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import InputError, UsageError
-from .files.folders import walk
-from .files.names import NIFTI, safe_ids, split_suffix
+from ..errors import InputError, UsageError
+from ..files.folders import walk
+from ..files.names import NIFTI, safe_ids, split_suffix
+from ..volume import Volume
+from ..volumes.intensity import brain_mask
+from ..volumes.reading import read_mask, read_volume
 from .labels import label_rule
 from .manifest import read_manifest, where
-from .volume import Volume
-from .volumes.intensity import brain_mask
-from .volumes.reading import read_mask, read_volume
 
 CHANNELS = ("t1n", "t1c", "t2w", "t2f")
 _OLD_CHANNELS = {"t1": "t1n", "t1ce": "t1c", "t1gd": "t1c", "t2": "t2w", "flair": "t2f"}

@@ -1,0 +1,1 @@
+"""Labelled data sets: records, labels, splits by subject, and what is wrong with them."""
