@@ -18,11 +18,11 @@ import psutil
 import pytest
 from small_models import VIT
 
-from ZSADCLIPLib import cluster
 from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
-from ZSADCLIPLib.executor import Execution
+from ZSADCLIPLib.execution import cluster
+from ZSADCLIPLib.execution.base import Execution
 from ZSADCLIPLib.files.locks import folder_lock, is_held
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume

@@ -13,7 +13,7 @@ from .adapters import METHODS
 from .arguments import benchmark_arguments, data_arguments, run_benchmark, run_data, run_train, train_arguments
 from .backbones import BACKBONES
 from .errors import UsageError, ZSADCLIPError
-from .executor import EXECUTORS
+from .execution.base import EXECUTORS
 from .files.privacy import redact
 from .progress import Cancelled
 

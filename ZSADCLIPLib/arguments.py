@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 
 from .adapters import METHODS
-from .executor import EXECUTION_FIELDS
+from .execution.base import EXECUTION_FIELDS
 from .profiles import PROFILES
 from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .schedule import SELECT

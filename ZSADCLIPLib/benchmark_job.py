@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from .errors import InputError, UsageError
-from .executor import Execution
+from .execution.base import Execution
 from .files.atomic import clear_temporaries, clear_unfinished
 from .files.locks import folder_lock
 from .files.privacy import folders_below

@@ -9,7 +9,7 @@ import threading
 import time
 
 from .errors import ZSADCLIPError
-from .executor import load_before_listening
+from .execution.base import load_before_listening
 from .jobs import read_job
 from .progress import Cancelled
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .cases import Case
 from .errors import OutputError, ZSADCLIPError
-from .executor import failed
+from .execution.base import failed
 from .files.digests import is_intact, seal
 from .files.locks import holder, is_held
 from .files.names import VOLUMES, split_suffix

@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from . import detect_case
 from .errors import OutputError, UsageError, WeightsError
-from .execute import execute
-from .executor import EXECUTION_FIELDS, Execution
+from .execution import execute
+from .execution.base import EXECUTION_FIELDS, Execution
 from .files.atomic import clear_temporaries
 from .files.digests import content_hash, data_version
 from .files.locks import folder_lock, is_held

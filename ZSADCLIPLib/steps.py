@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import ClassVar
 
 from .errors import OutputError, describe
-from .execute import execute
-from .executor import Execution, failed
+from .execution import execute
+from .execution.base import Execution, failed
 from .files.locks import is_held
 from .progress import Cancelled, Progress, silent
 

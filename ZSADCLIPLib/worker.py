@@ -11,7 +11,7 @@ import threading
 import time
 from functools import cache
 
-from .executor import fatal, load_before_listening, set_threads
+from .execution.base import fatal, load_before_listening, set_threads
 from .jobs import job_from_dict
 from .progress import Cancelled
 

@@ -18,9 +18,9 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from .errors import ZSADCLIPError
-from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, raise_fatal
-from .progress import Progress
+from ..errors import ZSADCLIPError
+from ..progress import Progress
+from .base import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, raise_fatal
 
 STILLBORN = 3
 HEARTBEAT = 0.2
@@ -69,7 +69,7 @@ class Pool:
         self.done = self.stillborn = 0
         threads = job.threads or max(1, cores() // self.number)
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        here = str(Path(__file__).resolve().parent.parent)
+        here = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
         self.environment = {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path}
         described = {"job": job.kind, **asdict(job)}

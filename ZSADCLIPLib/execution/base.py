@@ -16,8 +16,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import ClassVar, NoReturn
 
-from . import errors
-from .errors import UsageError, ZSADCLIPError
+from .. import errors
+from ..errors import UsageError, ZSADCLIPError
 
 Settle = Callable[[int, dict], None]
 """Called once for every item with its position and its row, in the order of finishing."""

@@ -16,10 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from .errors import DependencyError, UsageError, ZSADCLIPError
-from .executor import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, fatal, raise_fatal, set_threads
-from .files.privacy import printable, redact
-from .progress import Cancelled, Progress
+from ..errors import DependencyError, UsageError, ZSADCLIPError
+from ..files.privacy import printable, redact
+from ..progress import Cancelled, Progress
+from .base import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, fatal, raise_fatal, set_threads
 
 GPU = "GPU"
 HEARTBEAT = 0.5

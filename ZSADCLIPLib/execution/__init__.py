@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 
-from .executor import Execution, Settle, set_threads
-from .progress import Progress, sub_progress
+from ..progress import Progress, sub_progress
+from .base import Execution, Settle, set_threads
 
 
 def execute(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
