@@ -8,7 +8,7 @@ import pytest
 from hub import CONTENT, SHA, Hub, Proxy, make_certificate
 
 from ZSADCLIPLib.backbones import weights
-from ZSADCLIPLib.backbones.fetch import git_sha1
+from ZSADCLIPLib.backbones.download import git_sha1
 from ZSADCLIPLib.backbones.registry import BACKBONES, BackboneInfo
 from ZSADCLIPLib.errors import WeightsError
 

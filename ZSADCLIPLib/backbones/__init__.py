@@ -6,7 +6,7 @@ __all__ = ["BACKBONES", "BackboneInfo", "load_backbone"]
 
 
 def load_backbone(*args, **kwargs):
-    """Load a `Backbone`; see `ZSADCLIPLib.backbones.build.load_backbone` for arguments and errors."""
-    from .build import load_backbone as load
+    """Load a `Backbone`; see `ZSADCLIPLib.backbones.load.load_backbone` for arguments and errors."""
+    from .load import load_backbone as load
 
     return load(*args, **kwargs)

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import WeightsError
 from ..files.atomic import atomic_path
 from ..progress import Progress, silent, sub_progress
-from .fetch import fetch, sha256_of
+from .download import fetch, sha256_of
 from .registry import BACKBONES, BackboneInfo
 
 

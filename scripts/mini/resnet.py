@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ZSADCLIPLib.adapters.prompts import load_prompts, prompt_sets
-from ZSADCLIPLib.backbones.medical import PmcClip, wordpiece
+from ZSADCLIPLib.backbones.bert_pairs import PmcClip, wordpiece
 from ZSADCLIPLib.synthetic.industrial import KINDS
 
 from . import train

@@ -11,7 +11,7 @@ from torch import nn
 from ..errors import UsageError, WeightsError
 from ..files.text import parse_json, within
 from .base import OPENAI_MEAN, OPENAI_STD, Backbone
-from .medical import build_biomedclip, build_pmc, is_bert_config, pmc_state
+from .bert_pairs import build_biomedclip, build_pmc, is_bert_config, pmc_state
 from .plainclip import PlainCLIP, is_plain, packaged_config, tokenize
 from .registry import BACKBONES
 from .resnet import ResNetTower
@@ -161,7 +161,7 @@ def _read_config(path: Path) -> dict:
 
 def _named_config(name: str, info) -> dict:
     if info is not None and info.architecture in ("pmc-clip", "biomedclip"):
-        from .medical import BIOMEDCLIP, PMC_CLIP
+        from .bert_pairs import BIOMEDCLIP, PMC_CLIP
 
         return PMC_CLIP if info.architecture == "pmc-clip" else BIOMEDCLIP
     config = packaged_config(name)
