@@ -113,7 +113,7 @@ def seeds(folder: Path) -> dict[str, Path]:
     """One good file of every kind, by the kind's name."""
     from small_models import VIT, backbone
 
-    from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
+    from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
     from ZSADCLIPLib.datasets.splits import make_split, write_split
     from ZSADCLIPLib.files.text import write_json
     from ZSADCLIPLib.volume import Volume
@@ -167,7 +167,7 @@ def reader(path: Path) -> Callable[[], object]:
     if suffix in (".safetensors", ".pth", ".pt"):
         from small_models import backbone
 
-        from ZSADCLIPLib.checkpoint import load_adapter
+        from ZSADCLIPLib.adapters.checkpoint import load_adapter
 
         return lambda: load_adapter(path, backbone())
     return lambda: _json_reader(path.name)(path)

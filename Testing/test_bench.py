@@ -10,7 +10,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from ZSADCLIPLib.adapters import METHODS
-from ZSADCLIPLib.checkpoint import load_adapter
+from ZSADCLIPLib.adapters.checkpoint import load_adapter
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from bench_parts import flops, machine, reference, sections  # noqa: E402

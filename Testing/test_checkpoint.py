@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_models import backbone
 
+from ZSADCLIPLib.adapters.checkpoint import list_adapters, load_adapter, read_info, save_adapter
 from ZSADCLIPLib.backbones import load_backbone
-from ZSADCLIPLib.checkpoint import list_adapters, load_adapter, read_info, save_adapter
 from ZSADCLIPLib.errors import UsageError, WeightsError
 
 IMAGES = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))

@@ -10,9 +10,9 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
+from ZSADCLIPLib.adapters.checkpoint import read_info
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.bins import Axis
-from ZSADCLIPLib.checkpoint import read_info
 from ZSADCLIPLib.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.datasets.splits import make_split

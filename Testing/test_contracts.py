@@ -7,9 +7,9 @@ import torch
 from small_models import backbone
 
 from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.backbones import BACKBONES, load_backbone
 from ZSADCLIPLib.backbones.base import fingerprint
-from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.detector import adaptations
 
 SIZE = 64

@@ -6,8 +6,8 @@ import torch
 from small_models import backbone
 
 from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.backbones.focus import patch_box
-from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.detector import Detector
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.volume import Volume

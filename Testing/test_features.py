@@ -12,8 +12,8 @@ import torch
 from small_models import backbone
 
 from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.adapters.vand import VAND, VANDConfig
-from ZSADCLIPLib.checkpoint import load_adapter
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.features import FeatureCache
 from ZSADCLIPLib.schedule import Schedule

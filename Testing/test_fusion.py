@@ -7,7 +7,7 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from ZSADCLIPLib.adapters.semantic_fusion import labels_of
+from ZSADCLIPLib.adapters.adaclip_fusion import labels_of
 
 
 @pytest.mark.parametrize("count, dims, clusters", [(100, 3072, 20), (100, 512, 20), (12, 5, 4), (3, 64, 20)])

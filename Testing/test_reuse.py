@@ -8,9 +8,9 @@ import pytest
 from benchmark_cases import write_brains, write_profile
 from small_models import config
 
+from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.cases import Case
-from ZSADCLIPLib.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.detect_case import _inputs

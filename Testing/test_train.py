@@ -6,7 +6,7 @@ import torch
 from small_models import backbone
 
 from ZSADCLIPLib.adapters.base import sentence_embeddings
-from ZSADCLIPLib.checkpoint import load_adapter
+from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.errors import InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.features import FeatureCache
 from ZSADCLIPLib.progress import Cancelled, silent

@@ -9,7 +9,7 @@ from benchmark_cases import write_brains
 from small_models import VIT
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.checkpoint import read_info
+from ZSADCLIPLib.adapters.checkpoint import read_info
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 

@@ -11,7 +11,7 @@ _LAZY = {
     "read_volume": ".volumes.reading",
     "write_volume": ".volumes.reading",
     "load_backbone": ".backbones",
-    "load_adapter": ".checkpoint",
+    "load_adapter": ".adapters.checkpoint",
     "Detector": ".detector",
 }
 __all__ = ["__version__", *_LAZY]

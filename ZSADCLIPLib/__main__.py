@@ -189,8 +189,8 @@ def _run_detect(arguments: argparse.Namespace) -> int:
 
 
 def _run_models(arguments: argparse.Namespace) -> int:
+    from .adapters.checkpoint import list_adapters
     from .backbones.weights import download, status
-    from .checkpoint import list_adapters
 
     if arguments.action == "get":
         if not arguments.name:

@@ -181,8 +181,8 @@ class Detect(Execution):
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
         from .adapters import METHODS
+        from .adapters.checkpoint import load_adapter, read_info
         from .backbones import BACKBONES, load_backbone
-        from .checkpoint import load_adapter, read_info
         from .detector import DEFAULT_SIZE, Detector
         from .devices import choose_device, choose_dtype
 

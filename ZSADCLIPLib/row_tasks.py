@@ -39,7 +39,7 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
 
     Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
     """
-    from .checkpoint import load_adapter, save_adapter
+    from .adapters.checkpoint import load_adapter, save_adapter
     from .schedule import Schedule, selected_epoch
     from .scoring import open_backbone
     from .train import SliceSet, fit

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from scipy import ndimage
 
+from .adapters.checkpoint import load_adapter
 from .backbones import load_backbone
 from .batches import run_batches
-from .checkpoint import load_adapter
 from .devices import choose_device, choose_dtype, default_batch_size
 from .errors import ZSADCLIPError
 from .evaluation.scales import scale_range, scaled

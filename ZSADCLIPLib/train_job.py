@@ -87,7 +87,7 @@ class Train:
 
     def _train(self, profile, progress: Progress, report: Report) -> dict:
         from . import row_tasks
-        from .checkpoint import save_adapter
+        from .adapters.checkpoint import save_adapter
         from .cohort import read_cohort
         from .datasets.splits import write_split
         from .files.digests import FileHashes

@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 
 from ZSADCLIPLib.adapters.adaclip import AdaCLIP, AdaCLIPConfig
+from ZSADCLIPLib.adapters.adaclip_fusion import fuse, labels_of
 from ZSADCLIPLib.adapters.maps import blur
-from ZSADCLIPLib.adapters.semantic_fusion import fuse, labels_of
 
 from .case import Case, placed, stats
 

@@ -7,8 +7,8 @@ import re
 import torch
 import torch.nn.functional as F
 
-from ZSADCLIPLib.adapters.adaptation import Draws
 from ZSADCLIPLib.adapters.anovl import AnoVL, AnoVLConfig
+from ZSADCLIPLib.adapters.anovl_adaptation import Draws
 from ZSADCLIPLib.adapters.base import sentence_embeddings
 
 from .case import Case, stats

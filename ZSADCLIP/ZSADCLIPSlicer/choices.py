@@ -81,7 +81,7 @@ def models(weightsFolder: str = "") -> list[Model]:
 
 def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
     """The adapters of a method for a model: the package's own and those in the user's folder; first the engine's choice."""
-    from ZSADCLIPLib.checkpoint import list_adapters
+    from ZSADCLIPLib.adapters.checkpoint import list_adapters
 
     tip = _("The adapter that comes with the module, if there is one.")
     if method in METHODS and not METHODS[method].trainable:
@@ -92,7 +92,7 @@ def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
 
 def hasAdapter(method: str, model: str) -> bool:
     """True when a method can run on a model without a file of the user."""
-    from ZSADCLIPLib.checkpoint import find_checkpoint
+    from ZSADCLIPLib.adapters.checkpoint import find_checkpoint
 
     return method not in METHODS or not METHODS[method].trainable or find_checkpoint(method, model) is not None
 

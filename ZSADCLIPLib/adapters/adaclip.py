@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from ..backbones.base import Backbone
 from ..errors import UsageError
+from .adaclip_fusion import common_grid, fuse
 from .base import Adapter, Features, Scores, group_direction, quarters
 from .losses import dice, focal
 from .maps import blur, full_precision, to_grid, upsample
-from .semantic_fusion import common_grid, fuse
 
 
 @dataclass(frozen=True)

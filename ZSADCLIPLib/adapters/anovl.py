@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ..backbones.base import Backbone
 from ..errors import UsageError
-from .adaptation import Draws, adapt, seeded_draws
+from .anovl_adaptation import Draws, adapt, seeded_draws
+from .anovl_views import views
 from .base import Adapter, Features, Scores, group_direction, sentence_embeddings
 from .maps import to_grid, upsample
-from .views import views
 
 TEXTURES = ("carpet", "leather", "grid", "tile", "wood")
 """Object names for which the authors use their texture templates."""

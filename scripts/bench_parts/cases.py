@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ZSADCLIPLib.adapters.checkpoint import find_checkpoint, load_adapter
 from ZSADCLIPLib.backbones import BACKBONES, load_backbone
-from ZSADCLIPLib.checkpoint import find_checkpoint, load_adapter
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volume import Volume
 

@@ -6,7 +6,7 @@ differences of logits, no second path where it is thrown away. Norms, activation
 
 from __future__ import annotations
 
-from ZSADCLIPLib.adapters.views import COUNT as VIEWS
+from ZSADCLIPLib.adapters.anovl_views import COUNT as VIEWS
 from ZSADCLIPLib.backbones.prefixtree import groups, prefix_tree
 
 

@@ -14,8 +14,8 @@ from scipy.ndimage import gaussian_filter
 from sklearn.cluster import KMeans
 from torch import Tensor
 
-from ZSADCLIPLib.adapters.adaptation import adapt, seeded_draws
-from ZSADCLIPLib.adapters.views import views
+from ZSADCLIPLib.adapters.anovl_adaptation import adapt, seeded_draws
+from ZSADCLIPLib.adapters.anovl_views import views
 
 
 def attention(parts, h: Tensor, mask: Tensor | None = None) -> Tensor:

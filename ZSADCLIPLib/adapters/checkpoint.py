@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .adapters import METHODS
-from .errors import UsageError, WeightsError
-from .files.packaged import ADAPTERS
-from .files.text import parse_json, within
+from ..errors import UsageError, WeightsError
+from ..files.packaged import ADAPTERS
+from ..files.text import parse_json, within
+from . import METHODS
 
 FORMAT = "zsadclip-adapter-1"
 MAX_HEADER = 1 << 24
@@ -91,7 +91,7 @@ def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None
     """Write an adapter (complete or not at all) with what is needed to load it again."""
     from safetensors.torch import save
 
-    from .files.atomic import atomic_path
+    from ..files.atomic import atomic_path
 
     description = adapter.describe()
     meta = {
@@ -131,7 +131,7 @@ def load_adapter(source: str | Path, backbone, overrides: Mapping | None = None,
     if info is None:
         return _published(Path(source), backbone, overrides)
     _check_backbone(info, backbone, allow_mismatch)
-    from .backbones.states import read_state
+    from ..backbones.states import read_state
 
     return _build(info.method, {**info.config, **overrides}, backbone, read_state(source), str(source), info.provenance)
 
@@ -157,8 +157,8 @@ def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch:
 
 
 def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: str, provenance: Mapping):
-    from .adapters.base import config_from_dict
-    from .backbones.states import load_strictly
+    from ..backbones.states import load_strictly
+    from .base import config_from_dict
 
     kind = METHODS[method].load()
     try:
@@ -196,7 +196,7 @@ def _check_backbone(info: CheckpointInfo, backbone, allow_mismatch: bool) -> Non
 
 def _published(path: Path, backbone, overrides: dict):
     """The authors' files: VAND's trainable_linearlayer, AnomalyCLIP's prompt_learner, AdaCLIP's clip_model.* dictionary."""
-    from .backbones.states import read_state
+    from ..backbones.states import read_state
 
     state = read_state(path)
     if "trainable_linearlayer" in state:
