@@ -51,8 +51,8 @@ def main(job_path, behaviour):
 
 
 def write(job, behaviour):
+    from ZSADCLIPLib.detection.findings import find
     from ZSADCLIPLib.evaluation.thresholds import reaches
-    from ZSADCLIPLib.findings import find
     from ZSADCLIPLib.volumes.components import remove_small
     from ZSADCLIPLib.volumes.intensity import brain_mask
     from ZSADCLIPLib.volumes.reading import read_mask, read_volume, write_volume

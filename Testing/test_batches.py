@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from ZSADCLIPLib import batches, devices
-from ZSADCLIPLib.batches import run_batches
+from ZSADCLIPLib.detection import batches, devices
+from ZSADCLIPLib.detection.batches import run_batches
 
 SLICES = np.arange(7 * 4, dtype=np.uint8).reshape(7, 2, 2)
 CPU = SimpleNamespace(device=torch.device("cpu"), preprocess=lambda images: images.float())

@@ -10,7 +10,7 @@ from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.backbones import BACKBONES, load_backbone
 from ZSADCLIPLib.backbones.base import fingerprint
-from ZSADCLIPLib.detector import adaptations
+from ZSADCLIPLib.detection.detector import adaptations
 
 SIZE = 64
 PAIRS = [(method, shape) for method in METHODS for shape in ("vit", "pmc", "biomed")]

@@ -10,10 +10,10 @@ from conftest import ORIENTATIONS, stored_as
 from small_models import backbone
 
 from ZSADCLIPLib import Detector, Volume, load_adapter
-from ZSADCLIPLib.devices import choose_device, choose_dtype
+from ZSADCLIPLib.detection.devices import choose_device, choose_dtype
+from ZSADCLIPLib.detection.threshold import Threshold
 from ZSADCLIPLib.errors import InputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
-from ZSADCLIPLib.threshold import Threshold
 
 
 def detector(method="vand:random", **options):

@@ -19,7 +19,7 @@ import pytest
 from small_models import VIT
 
 from ZSADCLIPLib.detect_job import Detect
-from ZSADCLIPLib.devices import choose_device
+from ZSADCLIPLib.detection.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.execution import cluster
 from ZSADCLIPLib.execution.base import Execution

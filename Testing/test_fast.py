@@ -8,7 +8,7 @@ from small_models import backbone
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.backbones.focus import patch_box
-from ZSADCLIPLib.detector import Detector
+from ZSADCLIPLib.detection.detector import Detector
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.volume import Volume
 

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ZSADCLIPLib import detect_case
-from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.detection import case as detect_case
+from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.files import atomic
 from ZSADCLIPLib.files.atomic import atomic_path, clear_temporaries
@@ -258,7 +258,7 @@ def test_an_input_is_known_by_its_content_and_not_by_the_clock(one):
 
 
 def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
-    from ZSADCLIPLib.cases import expand_inputs
+    from ZSADCLIPLib.detection.inputs import expand_inputs
     from ZSADCLIPLib.errors import InputError
 
     for name in ("one", "two"):
@@ -282,7 +282,7 @@ def test_a_folder_that_cannot_be_listed_is_said(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
 def test_a_named_pipe_holds_nothing_up(tmp_path):
-    from ZSADCLIPLib.cases import expand_inputs
+    from ZSADCLIPLib.detection.inputs import expand_inputs
     from ZSADCLIPLib.errors import InputError
 
     os.mkfifo(tmp_path / "pipe")
@@ -291,7 +291,7 @@ def test_a_named_pipe_holds_nothing_up(tmp_path):
 
 
 def test_many_equal_names_take_no_square_of_them():
-    from ZSADCLIPLib.cases import _unique
+    from ZSADCLIPLib.detection.inputs import _unique
 
     cases = [Case("t2", Path(f"/{n}/anat/t2.nii")) for n in range(20_000)]
     named = _unique(cases, keep_identifiers=False)

@@ -11,8 +11,8 @@ import pytest
 from conftest import ORIENTATIONS, affine, stored_as
 from scipy import ndimage
 
+from ZSADCLIPLib.detection.findings import find
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.findings import find
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.components import components, remove_small
 from ZSADCLIPLib.volumes.slicing import slice_volume

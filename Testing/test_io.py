@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from conftest import affine
 
-from ZSADCLIPLib.cases import expand_inputs
+from ZSADCLIPLib.detection.inputs import expand_inputs
 from ZSADCLIPLib.errors import DependencyError, InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.files.atomic import atomic_path
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text

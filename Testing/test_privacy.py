@@ -8,7 +8,7 @@ import pytest
 from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.cases import expand_inputs
+from ZSADCLIPLib.detection.inputs import expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed
 from ZSADCLIPLib.volumes.headers import check_header

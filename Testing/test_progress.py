@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 
-from ZSADCLIPLib.batches import run_batches
 from ZSADCLIPLib.datasets.audit import audit
+from ZSADCLIPLib.detection.batches import run_batches
 from ZSADCLIPLib.progress import sub_progress
 from ZSADCLIPLib.synthetic.brains import write_dataset
 

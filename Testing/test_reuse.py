@@ -10,10 +10,10 @@ from small_models import config
 
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.benchmark_job import Benchmark
-from ZSADCLIPLib.cases import Case
 from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.datasets.records import find_records
-from ZSADCLIPLib.detect_case import _inputs
+from ZSADCLIPLib.detection.case import _inputs
+from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.material import build_reference_slices, record_to

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from ZSADCLIPLib.detection.summary import Table, write_summary
 from ZSADCLIPLib.errors import InputError
-from ZSADCLIPLib.table import Table, write_summary
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 

@@ -9,11 +9,11 @@ import pytest
 from small_models import backbone
 
 from ZSADCLIPLib import Detector, Volume, load_adapter
+from ZSADCLIPLib.detection.findings import find
 from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.evaluation.lesions import froc, froc_case
 from ZSADCLIPLib.evaluation.metrics import confusion
 from ZSADCLIPLib.evaluation.thresholds import lowest_reaching, reaches
-from ZSADCLIPLib.findings import find
 from ZSADCLIPLib.volumes.components import components
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -220,7 +220,7 @@ def test_adaclip_batch_is_the_mean_of_single_losses_and_gradients(data):
 
 def test_training_works_after_scoring(data):
     """What scoring cached must not be bound to inference mode."""
-    from ZSADCLIPLib.detector import Detector
+    from ZSADCLIPLib.detection.detector import Detector
 
     masks, labels = torch.from_numpy(data.masks[:2]).float(), torch.from_numpy(data.labels[:2])
     for method in METHODS:

@@ -12,7 +12,7 @@ _LAZY = {
     "write_volume": ".volumes.reading",
     "load_backbone": ".backbones",
     "load_adapter": ".adapters.checkpoint",
-    "Detector": ".detector",
+    "Detector": ".detection.detector",
 }
 __all__ = ["__version__", *_LAZY]
 

@@ -11,14 +11,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from . import detect_case
+from .detection import case as detect_case
+from .detection.outputs import SUMMARY, check_free, is_of
 from .errors import OutputError, UsageError, WeightsError
 from .execution import execute
 from .execution.base import EXECUTION_FIELDS, Execution
 from .files.atomic import clear_temporaries
 from .files.digests import content_hash, data_version
 from .files.locks import folder_lock, is_held
-from .outputs import SUMMARY, check_free, is_of
 from .progress import Progress, Report, quiet, silent
 from .volumes.headers import volume_hash
 
@@ -92,8 +92,8 @@ class Detect(Execution):
         Raises ZSADCLIPError before any work when the settings cannot work, OutputError when results cannot be written or
         another run holds the output folder, and whatever `progress` raises.
         """
-        from .cases import expand_inputs
-        from .table import Table, forget_parts, write_summary
+        from .detection.inputs import expand_inputs
+        from .detection.summary import Table, forget_parts, write_summary
         from .volumes.intensity import check_mode
 
         self.check_execution()
@@ -183,8 +183,8 @@ class Detect(Execution):
         from .adapters import METHODS
         from .adapters.checkpoint import load_adapter, read_info
         from .backbones import BACKBONES, load_backbone
-        from .detector import DEFAULT_SIZE, Detector
-        from .devices import choose_device, choose_dtype
+        from .detection.detector import DEFAULT_SIZE, Detector
+        from .detection.devices import choose_device, choose_dtype
 
         if self.method not in METHODS:
             raise UsageError(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}")

@@ -112,7 +112,7 @@ def matrix_speed(device: str = "auto") -> tuple[float, str]:
     """Float32 FLOPs a second of one matrix product on a device, measured in a moment, and the device's name."""
     import torch
 
-    from .devices import choose_device
+    from .detection.devices import choose_device
 
     name = choose_device(device)
     a = torch.rand(1024, 1024, device=name)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .adapters.base import Adapter
 from .backbones.base import Backbone
-from .devices import is_out_of_memory
+from .detection.devices import is_out_of_memory
 from .errors import OutputError
 from .files.atomic import unfinished
 from .files.text import write_json

@@ -232,7 +232,7 @@ def _manifest(spec: dict) -> dict:
     """Everything a row's numbers depend on; nothing that differs between two runs of the same settings."""
     backbone = method = training = None
     if spec["backbone"] is not None:
-        from .detector import adaptations
+        from .detection.detector import adaptations
         from .scoring import open_adapter
 
         model, adapter = open_adapter(spec)

@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from .adapters.checkpoint import load_adapter
 from .backbones import load_backbone
-from .batches import run_batches
-from .devices import choose_device, choose_dtype, default_batch_size
+from .detection.batches import run_batches
+from .detection.devices import choose_device, choose_dtype, default_batch_size
 from .errors import ZSADCLIPError
 from .evaluation.scales import scale_range, scaled
 from .material import CaseSlices, fit_of, open_slices

@@ -18,7 +18,7 @@ import torch
 from .adapters.base import Adapter
 from .augment import augmented
 from .backbones.base import Backbone
-from .devices import is_out_of_memory
+from .detection.devices import is_out_of_memory
 from .errors import InputError, UsageError, ZSADCLIPError
 from .evaluation.curves import curve
 from .features import FeatureCache

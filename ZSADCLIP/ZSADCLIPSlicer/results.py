@@ -186,7 +186,7 @@ class Result:
 
     def _parts(self):
         """The parts over the threshold, int32 (I, J, K), and the findings among them; kept until the threshold moves."""
-        from ZSADCLIPLib.findings import find
+        from ZSADCLIPLib.detection.findings import find
         from ZSADCLIPLib.volumes.components import components
 
         volume = self.volume

@@ -142,7 +142,7 @@ def volume(
     variant: str, name: str | None, count: int, blank: int = 0, fast: bool = False, dtype: str = "float32"
 ) -> dict:
     """`zsadclip detect` on one volume: reading, slicing, scoring, mask, findings, writing and picture; models loaded."""
-    from ZSADCLIPLib.detector import Detector
+    from ZSADCLIPLib.detection.detector import Detector
 
     backbone, adapter = cases.load(variant, name, dtype)
     LOADED["detector"] = Detector(backbone, adapter, image_size=cases.SIZE, **({"fast": True} if fast else {}))
@@ -181,7 +181,7 @@ def training(variant: str, name: str | None, count: int) -> dict:
 
 def growth(count: int, slices_each: int = 6) -> dict:
     """`count` small volumes through one detector: seconds a volume and the peak of the memory."""
-    from ZSADCLIPLib.detector import Detector
+    from ZSADCLIPLib.detection.detector import Detector
 
     backbone, adapter = cases.load("vand", "mini")
     detector, small = Detector(backbone, adapter, image_size=cases.SIZE), cases.slab(slices_each)

@@ -6,9 +6,9 @@ import os
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from .errors import UsageError
-from .files.names import VOLUMES, split_suffix
-from .files.text import parse_json
+from ..errors import UsageError
+from ..files.names import VOLUMES, split_suffix
+from ..files.text import parse_json
 
 VOLUME_RESULTS = ("_anomaly", "_mask")
 ENDINGS = (*(end + suffix for end in VOLUME_RESULTS for suffix in (".nii.gz", ".nii")), ".json", ".png")

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..progress import Progress, silent
 from .devices import is_out_of_memory
-from .progress import Progress, silent
 
 
 def _pinned(like: Tensor) -> Tensor:

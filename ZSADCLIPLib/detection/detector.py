@@ -7,19 +7,19 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 import torch
 
-from . import __version__
-from .backbones.focus import Box, patch_box
+from .. import __version__
+from ..backbones.focus import Box, patch_box
+from ..errors import InputError, UsageError, ZSADCLIPError
+from ..evaluation.thresholds import reaches
+from ..progress import Progress, silent
+from ..volume import Volume
+from ..volumes.components import remove_small
+from ..volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
+from ..volumes.slicing import Fit, SliceStack, slice_volume
 from .batches import run_batches
 from .devices import default_batch_size
-from .errors import InputError, UsageError, ZSADCLIPError
-from .evaluation.thresholds import reaches
 from .findings import Finding, find
-from .progress import Progress, silent
 from .threshold import Threshold
-from .volume import Volume
-from .volumes.components import remove_small
-from .volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
-from .volumes.slicing import Fit, SliceStack, slice_volume
 
 DEFAULT_SIZE = 240
 DEFAULT_QUANTILE = 0.995

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .errors import InputError
-from .volume import Volume
-from .volumes.components import bounds, check_size, components, large_parts
-from .volumes.slicing import SliceStack
+from ..errors import InputError
+from ..volume import Volume
+from ..volumes.components import bounds, check_size, components, large_parts
+from ..volumes.slicing import SliceStack
 
 MIDLINE_MM = 2.5
 

@@ -11,8 +11,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from .errors import InputError, UsageError
-from .files.atomic import atomic_path
+from ..errors import InputError, UsageError
+from ..files.atomic import atomic_path
 
 CAPTION = "Research use only, not for diagnosis"
 COLOURS = "inferno"

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from .datasets.manifest import SUFFIXES, read_manifest
-from .errors import DependencyError, InputError, listed
-from .files.folders import walk
-from .files.names import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
-from .files.privacy import DIGITS, pseudonym
+from ..datasets.manifest import SUFFIXES, read_manifest
+from ..errors import DependencyError, InputError, listed
+from ..files.folders import walk
+from ..files.names import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
+from ..files.privacy import DIGITS, pseudonym
+from ..progress import Report, quiet
 from .outputs import Results
-from .progress import Report, quiet
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,7 @@ def _series_id(folder: Path) -> str:
     if file is None:
         raise InputError("the files of a DICOM folder went away while folders were searched; run again")
     try:
-        from .volumes.itk import series_uid
+        from ..volumes.itk import series_uid
 
         return pseudonym(series_uid(file), "dicom")
     except (DependencyError, InputError):

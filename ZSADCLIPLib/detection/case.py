@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from .cases import Case
-from .errors import OutputError, ZSADCLIPError
-from .execution.base import failed
-from .files.digests import is_intact, seal
-from .files.locks import holder, is_held
-from .files.names import VOLUMES, split_suffix
-from .files.privacy import printable, redact, redact_all, renamed
-from .files.text import parse_json
+from ..errors import OutputError, ZSADCLIPError
+from ..execution.base import failed
+from ..files.digests import is_intact, seal
+from ..files.locks import holder, is_held
+from ..files.names import VOLUMES, split_suffix
+from ..files.privacy import printable, redact, redact_all, renamed
+from ..files.text import parse_json
+from ..progress import Cancelled, Progress, sub_progress
+from ..volumes.headers import volume_hash
+from .inputs import Case
 from .outputs import ENDINGS, SUMMARY, claim
-from .progress import Cancelled, Progress, sub_progress
-from .volumes.headers import volume_hash
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
@@ -123,7 +123,7 @@ def _seal_of(data: dict) -> str:
 
 
 def _detect(job, detector, case: Case, settings: str, progress: Progress, held: Callable[[], bool]) -> dict:
-    from .volumes.reading import read_mask, read_volume
+    from ..volumes.reading import read_mask, read_volume
 
     _check_held(job, held)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
@@ -179,8 +179,8 @@ def _begun(job, case: Case) -> Iterator[None]:
 
 def _write(job, detector, case: Case, found, truth, facts: dict, held: Callable[[], bool]) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
-    from .files.text import plain, write_json
-    from .volumes.reading import write_volume
+    from ..files.text import plain, write_json
+    from ..volumes.reading import write_volume
 
     paths = job.paths(case.id)
     write_volume(paths["map"], found.map, "float32")
@@ -188,7 +188,7 @@ def _write(job, detector, case: Case, found, truth, facts: dict, held: Callable[
     write_volume(paths["mask"], found.mask, "uint8")
     _check_held(job, held)
     if "png" in paths:
-        from .adapters import METHODS
+        from ..adapters import METHODS
         from .pictures import montage_of
 
         title = f"{case.id}: {METHODS[job.method].label} on {detector.backbone.name}"
@@ -228,8 +228,8 @@ def _check_space(folder: str | os.PathLike, voxels: int) -> None:
 
 def _against(found, truth) -> dict:
     """Voxel metrics of a detection over the whole volume, undefined ones empty."""
-    from .evaluation.curves import curve
-    from .evaluation.metrics import confusion, scores
+    from ..evaluation.curves import curve
+    from ..evaluation.metrics import confusion, scores
 
     overlap, ranking = scores(confusion(found.mask.array > 0, truth)), curve(found.map.array, truth)
     values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}

@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from .errors import InputError, OutputError
-from .files.atomic import clear_temporaries
-from .files.text import write_csv
+from ..errors import InputError, OutputError
+from ..files.atomic import clear_temporaries
+from ..files.text import write_csv
 from .outputs import SUMMARY
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
-from .errors import UsageError, WeightsError
+from ..errors import UsageError, WeightsError
 
 CPU_BATCH = 8
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|bad_?alloc", re.I)
