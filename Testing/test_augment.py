@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from ZSADCLIPLib.augment import augmented, mosaic, transform
 from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.training.augment import augmented, mosaic, transform
 
 
 @pytest.fixture

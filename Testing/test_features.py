@@ -15,9 +15,9 @@ from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.adapters.vand import VAND, VANDConfig
 from ZSADCLIPLib.errors import OutputError
-from ZSADCLIPLib.features import FeatureCache
-from ZSADCLIPLib.schedule import Schedule
-from ZSADCLIPLib.train import SliceSet, fit
+from ZSADCLIPLib.training.features import FeatureCache
+from ZSADCLIPLib.training.fit import SliceSet, fit
+from ZSADCLIPLib.training.schedule import Schedule
 
 KEYS = {
     "vand": {"layers", "reference_layers", "pos_embed"},

@@ -8,10 +8,10 @@ from small_models import backbone
 from ZSADCLIPLib.adapters.base import sentence_embeddings
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.errors import InputError, UsageError, ZSADCLIPError
-from ZSADCLIPLib.features import FeatureCache
 from ZSADCLIPLib.progress import Cancelled, silent
-from ZSADCLIPLib.schedule import Schedule, selected_epoch
-from ZSADCLIPLib.train import SliceSet, fit
+from ZSADCLIPLib.training.features import FeatureCache
+from ZSADCLIPLib.training.fit import SliceSet, fit
+from ZSADCLIPLib.training.schedule import Schedule, selected_epoch
 
 METHODS = ("vand", "anomalyclip", "adaclip")
 

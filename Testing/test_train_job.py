@@ -52,7 +52,7 @@ def test_a_finetune_goes_on_from_a_file_and_a_second_run_keeps_it(place, capsys,
         (folder / "tensorboard").mkdir(exist_ok=True)
         (folder / "tensorboard" / "events").write_text(str(row["epoch"]))
 
-    monkeypatch.setattr("ZSADCLIPLib.train._tensorboard", log)
+    monkeypatch.setattr("ZSADCLIPLib.training.fit._tensorboard", log)
     start, out = place / "industrial", place / "finetune"
     assert train(place, start, "--domain", "industrial") == 0
     assert (start / "tensorboard" / "events").read_text() == "1" and not (start / "training").exists()

@@ -10,7 +10,7 @@ from .adapters import METHODS
 from .execution.base import EXECUTION_FIELDS
 from .profiles import PROFILES
 from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
-from .schedule import SELECT
+from .training.schedule import SELECT
 
 
 def benchmark_arguments(p: argparse.ArgumentParser) -> None:

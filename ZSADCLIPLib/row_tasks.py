@@ -40,9 +40,9 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
     """
     from .adapters.checkpoint import load_adapter, save_adapter
-    from .schedule import Schedule, selected_epoch
     from .scoring import open_backbone
-    from .train import SliceSet, fit
+    from .training.fit import SliceSet, fit
+    from .training.schedule import Schedule, selected_epoch
 
     folder = Path(spec["folder"])
     target = folder / "adapter.safetensors"

@@ -12,7 +12,7 @@ from .evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
 from .evaluation.scales import SCALES
 from .evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
 from .rows import ALL_ROWS
-from .schedule import AUGMENTATIONS, CACHES, SELECT
+from .training.schedule import AUGMENTATIONS, CACHES, SELECT
 from .volumes.intensity import MODES
 
 AXES = ("extent", "centre", "mm")

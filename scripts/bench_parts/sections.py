@@ -15,8 +15,8 @@ import torch
 
 from ZSADCLIPLib.backbones import textcache
 from ZSADCLIPLib.detect_job import Detect
-from ZSADCLIPLib.schedule import Schedule
-from ZSADCLIPLib.train import SliceSet, fit
+from ZSADCLIPLib.training.fit import SliceSet, fit
+from ZSADCLIPLib.training.schedule import Schedule
 from ZSADCLIPLib.volumes.intensity import blank_slices, to_uint8
 from ZSADCLIPLib.volumes.reading import write_volume
 

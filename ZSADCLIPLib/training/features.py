@@ -12,13 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .adapters.base import Adapter
-from .backbones.base import Backbone
-from .detection.devices import is_out_of_memory
-from .errors import OutputError
-from .files.atomic import unfinished
-from .files.text import write_json
-from .progress import Progress, silent
+from ..adapters.base import Adapter
+from ..backbones.base import Backbone
+from ..detection.devices import is_out_of_memory
+from ..errors import OutputError
+from ..files.atomic import unfinished
+from ..files.text import write_json
+from ..progress import Progress, silent
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

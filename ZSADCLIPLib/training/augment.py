@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from PIL import Image
 
-from .errors import UsageError
+from ..errors import UsageError
 from .schedule import AUGMENTATIONS
 
 DEGREES, ZOOM = 15.0, 0.1

@@ -15,15 +15,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from .adapters.base import Adapter
+from ..adapters.base import Adapter
+from ..backbones.base import Backbone
+from ..detection.devices import is_out_of_memory
+from ..errors import InputError, UsageError, ZSADCLIPError
+from ..evaluation.curves import curve
+from ..files.atomic import atomic_path
+from ..progress import Progress, silent, sub_progress
 from .augment import augmented
-from .backbones.base import Backbone
-from .detection.devices import is_out_of_memory
-from .errors import InputError, UsageError, ZSADCLIPError
-from .evaluation.curves import curve
 from .features import FeatureCache
-from .files.atomic import atomic_path
-from .progress import Progress, silent, sub_progress
 from .schedule import Schedule, selected_epoch
 
 
