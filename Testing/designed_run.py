@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ZSADCLIPLib.benchmark.rowfolder import finish_row, row_folder, write_case
+from ZSADCLIPLib.benchmark.rows import ROWS
 from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.rowfiles import finish_row, row_folder, write_case
-from ZSADCLIPLib.rows import ROWS
 
 SLICES, SIDE, MIDDLE, AREA = 20, 40, 12, 25
 RULE = "f1max-pooled-train"

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
+from ZSADCLIPLib.benchmark.rowfolder import finish_row, make_panel, row_folder, write_case
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS, BASELINE, ROWS, Row
 from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case
 from ZSADCLIPLib.evaluation.thresholds import PAPER_RULES, PRIMARY, froc_levels, from_sketches, parse_rule
 from ZSADCLIPLib.files.text import write_csv, write_json
-from ZSADCLIPLib.rowfiles import finish_row, make_panel, row_folder, write_case
-from ZSADCLIPLib.rows import ALL_ROWS, BASELINE, ROWS, Row
 
 SHAPE = (26, 24, 20)
 QUALITY = {"industrial": 0.15, "finetune": 0.45, "brats": 0.6, "pmc": 0.55, "baseline": 0.3, "biomedclip": 0.5}

@@ -12,14 +12,14 @@ from benchmark_cases import contents, write_brains, write_profile
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from ZSADCLIPLib import row_tasks, steps
+from ZSADCLIPLib.benchmark import steps, tasks
+from ZSADCLIPLib.benchmark.steps import Step, Steps
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.errors import InputError, OutputError
 from ZSADCLIPLib.files import atomic
 from ZSADCLIPLib.files.locks import NAME
 from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.results import Choice, read_run
-from ZSADCLIPLib.steps import Step, Steps
 
 
 @pytest.fixture(scope="module")
@@ -169,7 +169,7 @@ def test_a_step_that_fails_while_the_output_goes_is_tried_again(whole, tmp_path,
             return {"failed": {"vand-brats": "OSError: gone"}}
         return {}
 
-    monkeypatch.setattr(row_tasks, "work", work, raising=False)
+    monkeypatch.setattr(tasks, "work", work, raising=False)
     monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
     job = Steps(home=str(tmp_path))
     job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest), lambda f, t, *count: lock.touch())
@@ -195,7 +195,7 @@ def fill_with_nan(path):
 
 
 def test_a_row_that_gives_nan_fails_alone(place, tmp_path, monkeypatch):
-    train = row_tasks.train_adapter
+    train = tasks.train_adapter
 
     def diverging(spec, progress):
         train(spec, progress)
@@ -203,7 +203,7 @@ def test_a_row_that_gives_nan_fails_alone(place, tmp_path, monkeypatch):
             fill_with_nan(f"{spec['folder']}/adapter.safetensors")
         return {}
 
-    monkeypatch.setattr(row_tasks, "train_adapter", diverging)
+    monkeypatch.setattr(tasks, "train_adapter", diverging)
     events = []
     result = job(place, tmp_path, "vand-industrial", "vand-brats").run(report=events.append)
     status = {event["id"]: event for event in events}
@@ -213,7 +213,7 @@ def test_a_row_that_gives_nan_fails_alone(place, tmp_path, monkeypatch):
 
 
 def test_a_row_that_cannot_be_evaluated_or_finished_fails_alone(place, tmp_path, monkeypatch):
-    evaluate, close = row_tasks._evaluate, row_tasks.close_row
+    evaluate, close = tasks._evaluate, tasks.close_row
 
     def broken(spec, *rest):
         return evaluate(spec, *rest) if spec["row"] != "vand-brats" else {}["lost"]
@@ -221,8 +221,8 @@ def test_a_row_that_cannot_be_evaluated_or_finished_fails_alone(place, tmp_path,
     def unclosed(spec, *rest):
         return close(spec, *rest) if spec["row"] != "intensity-baseline" else [][0]
 
-    monkeypatch.setattr(row_tasks, "_evaluate", broken)
-    monkeypatch.setattr(row_tasks, "close_row", unclosed)
+    monkeypatch.setattr(tasks, "_evaluate", broken)
+    monkeypatch.setattr(tasks, "close_row", unclosed)
     events = []
     job(place, tmp_path, "vand-industrial", "vand-brats", "intensity-baseline").run(report=events.append)
     errors = {event["id"]: event.get("error", "") for event in events}
@@ -237,7 +237,7 @@ def test_no_error_of_one_step_stops_the_others(error, monkeypatch, capsys):
             raise error
         return {}
 
-    monkeypatch.setattr(row_tasks, "work", work, raising=False)
+    monkeypatch.setattr(tasks, "work", work, raising=False)
     monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
     found = {}
     todo = [Step(str(n), "work", (n,)) for n in range(2)]

@@ -11,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from scipy import ndimage
 
 from ZSADCLIPLib.adapters.checkpoint import read_info
+from ZSADCLIPLib.benchmark.cohort import lesion_volumes, read_cohort
+from ZSADCLIPLib.benchmark.profiles import load_profile
+from ZSADCLIPLib.benchmark.settings import Slices
+from ZSADCLIPLib.benchmark.slices import build_brain_slices, open_slices, read_slices, record_to
 from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.bins import Axis
-from ZSADCLIPLib.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.datasets.splits import make_split
 from ZSADCLIPLib.errors import UsageError, WeightsError
@@ -21,10 +24,7 @@ from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case
 from ZSADCLIPLib.evaluation.scales import DatasetScale
 from ZSADCLIPLib.evaluation.sketches import ScoreSketch
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.material import build_brain_slices, open_slices, read_slices, record_to
-from ZSADCLIPLib.profiles import load_profile
 from ZSADCLIPLib.results import Choice, read_run
-from ZSADCLIPLib.settings import Slices
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.reading import read_volume
 

@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from ZSADCLIPLib.clocks import Clock, logged_seconds, runtime_of
+from ZSADCLIPLib.benchmark.clocks import Clock, logged_seconds, runtime_of
+from ZSADCLIPLib.benchmark.maps import device_of
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.scoring import device_of
 
 
 def test_notes_are_summed_by_stage_and_peaks_kept(tmp_path):

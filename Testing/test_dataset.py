@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import affine
 
+from ZSADCLIPLib.benchmark.rowfolder import write_case
 from ZSADCLIPLib.datasets.labels import LABEL_RULES, label_rule
 from ZSADCLIPLib.datasets.records import find_records, match_name, read_case
 from ZSADCLIPLib.datasets.splits import (
@@ -20,7 +21,6 @@ from ZSADCLIPLib.datasets.splits import (
 )
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.names import safe_ids
-from ZSADCLIPLib.rowfiles import write_case
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 

@@ -8,6 +8,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS, BASELINE, ROWS, select_rows
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case, slice_distances
 from ZSADCLIPLib.evaluation.intensity_rank import equalised
@@ -15,7 +16,6 @@ from ZSADCLIPLib.evaluation.metrics import confusion
 from ZSADCLIPLib.evaluation.sketches import ScoreSketch
 from ZSADCLIPLib.evaluation.thresholds import froc_levels, from_sketches, parse_rule, volume_threshold
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.rows import ALL_ROWS, BASELINE, ROWS, select_rows
 
 SPACING = (0.5, 0.8, 2.0)  # row, column, slice
 

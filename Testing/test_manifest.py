@@ -7,14 +7,14 @@ from benchmark_cases import write_brains, write_profile
 from small_models import VIT
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.cohort import read_cohort
+from ZSADCLIPLib.benchmark.cohort import read_cohort
+from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.datasets.audit import audit
 from ZSADCLIPLib.datasets.manifest import Entry, read_manifest
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.detection.inputs import Case, expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.profiles import load_profile
 
 SUBJECTS = 4
 

@@ -9,15 +9,15 @@ import pytest
 from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.__main__ import main
-from ZSADCLIPLib.cohort import read_cohort
+from ZSADCLIPLib.benchmark.cohort import read_cohort
+from ZSADCLIPLib.benchmark.plan import Machine, make_plan
+from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
+from ZSADCLIPLib.benchmark.settings import Model, Slices
+from ZSADCLIPLib.benchmark.slices import chosen_slices, fit_of, open_slices, read_slices
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.files.privacy import pseudonym
-from ZSADCLIPLib.material import chosen_slices, fit_of, open_slices, read_slices
-from ZSADCLIPLib.plan import Machine, make_plan
-from ZSADCLIPLib.profiles import PROFILES, load_profile
-from ZSADCLIPLib.rows import ALL_ROWS, select_rows
-from ZSADCLIPLib.settings import Model, Slices
 
 
 @pytest.fixture(scope="module")
@@ -223,7 +223,7 @@ def test_real_data_is_asked_for(tmp_path, capsys):
 
 
 def test_slice_files_are_memory_mapped_and_subsets_seeded(place, tmp_path):
-    from ZSADCLIPLib.material import build_industrial_slices
+    from ZSADCLIPLib.benchmark.slices import build_industrial_slices
 
     found = build_industrial_slices(str(tmp_path / "s"), 6, 1, 64)
     assert found == {"slices": 6, "lesion": 4, "size": 64}

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile, profile_from_dict
+from ZSADCLIPLib.benchmark.settings import Method, Thresholds, slice_rule
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.profiles import PROFILES, load_profile, profile_from_dict
-from ZSADCLIPLib.settings import Method, Thresholds, slice_rule
 
 
 def test_the_paper_profile_is_the_papers_protocol():

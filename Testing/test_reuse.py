@@ -9,20 +9,20 @@ from benchmark_cases import write_brains, write_profile
 from small_models import config
 
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
+from ZSADCLIPLib.benchmark.cohort import read_cohort
+from ZSADCLIPLib.benchmark.maps import open_adapter
+from ZSADCLIPLib.benchmark.plan import Machine, make_plan
+from ZSADCLIPLib.benchmark.profiles import load_profile
+from ZSADCLIPLib.benchmark.rows import select_rows
+from ZSADCLIPLib.benchmark.slices import build_reference_slices, record_to
+from ZSADCLIPLib.benchmark.training_plan import training_of
 from ZSADCLIPLib.benchmark_job import Benchmark
-from ZSADCLIPLib.cohort import read_cohort
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.detection.case import _inputs
 from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.material import build_reference_slices, record_to
-from ZSADCLIPLib.plan import Machine, make_plan
-from ZSADCLIPLib.profiles import load_profile
 from ZSADCLIPLib.results import read_run
-from ZSADCLIPLib.rows import select_rows
-from ZSADCLIPLib.scoring import open_adapter
-from ZSADCLIPLib.training_plan import training_of
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.headers import header_and_data
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume

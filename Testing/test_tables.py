@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from run_fixtures import row_of, write_run
 
+from ZSADCLIPLib.benchmark.rowfolder import finish_row, row_folder, write_case
+from ZSADCLIPLib.benchmark.rows import ROWS
 from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.numbers import Numbers
 from ZSADCLIPLib.results import Choice, read_run
-from ZSADCLIPLib.rowfiles import finish_row, row_folder, write_case
-from ZSADCLIPLib.rows import ROWS
 from ZSADCLIPLib.tables import long_records, paper_table, pooled_table, results_tables
 from ZSADCLIPLib.typeset import Interval, MeanSd, MedianIqr, Table, latex, markdown, records, write_table
 

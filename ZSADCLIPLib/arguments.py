@@ -7,9 +7,9 @@ import sys
 from collections.abc import Callable
 
 from .adapters import METHODS
+from .benchmark.profiles import PROFILES
+from .benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .execution.base import EXECUTION_FIELDS
-from .profiles import PROFILES
-from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .training.schedule import SELECT
 
 

@@ -56,10 +56,10 @@ class Benchmark(Execution):
         Returns {"rows", "kept", "failed", "seconds", "output", "files"}. Raises ZSADCLIPError before any work when the
         settings cannot work, and whatever `progress` raises.
         """
-        from .profiles import load_profile
-        from .rows import select_rows
-        from .sources import check_settings
-        from .variations import check_variations, variations
+        from .benchmark.identity import check_settings
+        from .benchmark.profiles import load_profile
+        from .benchmark.rows import select_rows
+        from .benchmark.variations import check_variations, variations
 
         self.check_execution()
         profile = load_profile(self.profile)
@@ -69,7 +69,7 @@ class Benchmark(Execution):
         found = variations(profile, rows)
         profile = found[0].profile
         if self.dry_run:
-            from .estimate import estimate
+            from .benchmark.estimate import estimate
 
             told = estimate(profile, rows, self.data, self.weights_dir, self.device)
             if len(found) > 1:
@@ -122,11 +122,11 @@ class Benchmark(Execution):
         clear_unfinished(Path(self.output) / "features")
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
-        from .benchmark import run_plan
-        from .cohort import read_cohort
+        from .benchmark.cohort import read_cohort
+        from .benchmark.plan import Machine, make_plan
+        from .benchmark.runner import run_plan
+        from .benchmark.steps import Steps
         from .files.digests import FileHashes
-        from .plan import Machine, make_plan
-        from .steps import Steps
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
@@ -157,8 +157,8 @@ class Benchmark(Execution):
 
     def _synthetic(self, profile, progress: Progress) -> str:
         """The embedded brains of the profile, made below OUT/data unless they are there."""
-        from .cohort import synthetic_plan, write_synthetic_split
-        from .steps import Step, Steps
+        from .benchmark.cohort import synthetic_plan, write_synthetic_split
+        from .benchmark.steps import Step, Steps
 
         if profile.data.train_cases < 1 or profile.data.test_cases < 1:
             raise UsageError(
@@ -180,6 +180,6 @@ class Benchmark(Execution):
 
 
 def _all_finished(plan) -> bool:
-    from .rowfiles import is_finished
+    from .benchmark.rowfolder import is_finished
 
     return all(is_finished(spec["folder"]) for spec in plan.rows)

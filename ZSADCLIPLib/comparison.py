@@ -6,10 +6,10 @@ import csv
 from math import isfinite, nan
 from pathlib import Path
 
+from .benchmark.rows import ROWS
 from .errors import InputError
 from .numbers import Numbers, said
 from .results import METRIC_LABELS, PAPER_METRICS
-from .rows import ROWS
 from .sections import Section
 from .typeset import Interval, MeanSd, Table
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import Field, fields
 from pathlib import Path
 
+from .benchmark.steps import Steps
 from .benchmark_job import Benchmark
 from .detect_job import Detect
 from .errors import InputError, UsageError
 from .files.text import parse_json
-from .steps import Steps
 from .train_job import Train
 from .weights_job import GetWeights
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from .benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .evaluation.statistics import Summary
 from .evaluation.thresholds import parse_rule
 from .numbers import (
@@ -24,7 +25,6 @@ from .numbers import (
     said,
 )
 from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
-from .rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from .sections import Section
 from .typeset import Interval, MeanSd, MedianIqr, Table, plain
 

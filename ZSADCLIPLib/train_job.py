@@ -58,8 +58,8 @@ class Train:
         work, and whatever `progress` raises; finished epochs are kept.
         """
         from .adapters import METHODS
-        from .profiles import load_profile
-        from .settings import Model
+        from .benchmark.profiles import load_profile
+        from .benchmark.settings import Model
 
         if self.method not in METHODS or not METHODS[self.method].trainable:
             names = ", ".join(name for name, info in METHODS.items() if info.trainable)
@@ -86,17 +86,17 @@ class Train:
             return self._train(profile, progress, report)
 
     def _train(self, profile, progress: Progress, report: Report) -> dict:
-        from . import row_tasks
         from .adapters.checkpoint import save_adapter
-        from .cohort import read_cohort
+        from .benchmark import tasks
+        from .benchmark.cohort import read_cohort
+        from .benchmark.maps import layers_of, open_adapter
+        from .benchmark.plan import Machine
+        from .benchmark.slices import build_brain_slices, build_industrial_slices, record_to
+        from .benchmark.training_plan import training_of
         from .datasets.splits import write_split
         from .files.digests import FileHashes
         from .files.privacy import redact_all
         from .files.text import write_json
-        from .material import build_brain_slices, build_industrial_slices, record_to
-        from .plan import Machine
-        from .scoring import layers_of, open_adapter
-        from .training_plan import training_of
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
@@ -112,15 +112,15 @@ class Train:
             build(*place, progress=sub_progress(progress, *shares))
         if cohort is not None:
             write_split(out / "split.json", cohort.split)
-        trained = row_tasks.train_adapter(spec, sub_progress(progress, 0.1, 0.9))
+        trained = tasks.train_adapter(spec, sub_progress(progress, 0.1, 0.9))
         threshold = None
         if cohort is not None:
             held = [r for r in cohort.records if r.id in row["threshold"]["cases"]]
             for i, record in enumerate(held):
                 inner = sub_progress(progress, 0.9 + 0.08 * i / len(held), 0.9 + 0.08 * (i + 1) / len(held))
-                for why in row_tasks.score_training_case([row], record_to(record), inner).get("failed", {}).values():
+                for why in tasks.score_training_case([row], record_to(record), inner).get("failed", {}).values():
                     raise ZSADCLIPError(f"no threshold from {record.id}: {why}")
-            threshold = row_tasks.settle_row(row).get(profile.threshold.rule)  # a rule of the test data has none
+            threshold = tasks.settle_row(row).get(profile.threshold.rule)  # a rule of the test data has none
         backbone, adapter = open_adapter(row)
         provenance = dict(adapter.provenance)
         if threshold is not None and profile.score.scale in ("raw", "layers"):
@@ -140,8 +140,8 @@ class Train:
 
     def _claim(self, identity: dict) -> None:
         """Write down what the output is made of; raises UsageError when it holds a training of anything else."""
+        from .benchmark.rowfolder import read_json
         from .files.text import write_json
-        from .rowfiles import read_json
 
         out = Path(self.output)
         known = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}

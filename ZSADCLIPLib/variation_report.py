@@ -8,14 +8,14 @@ from statistics import mean, stdev
 from urllib.parse import quote
 
 from . import typeset
+from .benchmark.rows import METHOD_LABELS, SETUP_LABELS
+from .benchmark.variations import Variation
 from .files.text import write_text
 from .numbers import Numbers, names_of, said
 from .page import document
 from .report import CSS
 from .results import METRIC_LABELS, PAPER_METRICS, read_run
-from .rows import METHOD_LABELS, SETUP_LABELS
 from .typeset import Interval, MeanSd, Table
-from .variations import Variation
 
 
 def spread_table(out: Path, found: list[Variation]) -> Table:

@@ -6,8 +6,8 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import Numbers, said
-from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..sections import Section
 from .drawing import SETUP_COLOURS, Drawing, canvas
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..benchmark.rows import METHOD_LABELS
 from ..evaluation.lesions import FROC_RATES
 from ..evaluation.thresholds import reaches
 from ..numbers import Numbers
 from ..results import Result
-from ..rows import METHOD_LABELS
 from ..sections import Section
 from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, say_nothing, setup_legend
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ..benchmark.rows import METHOD_LABELS
 from ..numbers import Numbers
-from ..rows import METHOD_LABELS
 from ..sections import Section
 from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, setup_legend
 

@@ -6,9 +6,9 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
-from ..rows import METHOD_LABELS, SETUP_LABELS
 from ..sections import Section
 from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
 

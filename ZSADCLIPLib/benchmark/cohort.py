@@ -9,16 +9,16 @@ from pathlib import Path
 
 import numpy as np
 
-from .datasets.records import Record, find_records, read_case
-from .datasets.splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
-from .errors import InputError
-from .files.digests import FileHashes
-from .files.privacy import folders_below, redact
-from .files.text import write_json
-from .progress import Progress, silent
+from ..datasets.records import Record, find_records, read_case
+from ..datasets.splits import Split, apply_split, make_split, read_split, shuffled, split_of, without_side
+from ..errors import InputError
+from ..files.digests import FileHashes
+from ..files.privacy import folders_below, redact
+from ..files.text import write_json
+from ..progress import Progress, silent
+from ..volumes.headers import header_and_data
+from ..volumes.reading import write_volume
 from .settings import Profile
-from .volumes.headers import header_and_data
-from .volumes.reading import write_volume
 
 TRAIN_SEED, TEST_SEED = 2000, 5000
 OTHER_ANATOMY = 3  # every third synthetic test brain has the anatomy that no training brain has
@@ -113,7 +113,7 @@ def synthetic_name(seed: int) -> str:
 
 def make_synthetic(folder: str, channel: str, case: dict, progress: Progress = silent) -> dict:
     """Write one brain and its mask below `folder` unless both are there."""
-    from .synthetic.brains import make_case
+    from ..synthetic.brains import make_case
 
     name = synthetic_name(case["seed"])
     paths = [Path(folder) / name / f"{name}-{kind}.nii.gz" for kind in (channel, "seg")]

@@ -13,20 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from . import __version__
+from .. import __version__
+from ..errors import InputError, describe
+from ..evaluation.case import evaluate_case, regions_of, sketch_case
+from ..evaluation.scales import DatasetScale
+from ..evaluation.sketches import ScoreSketch
+from ..evaluation.thresholds import froc_levels, from_sketches, parse_rule
+from ..files.digests import code_version
+from ..files.privacy import redact_all
+from ..files.text import write_csv, write_json
+from ..progress import Cancelled, Progress, silent, sub_progress
+from ..volumes.reading import read_volume, write_volume
 from .clocks import Clock, logged_seconds, runtime_of
-from .errors import InputError, describe
-from .evaluation.case import evaluate_case, regions_of, sketch_case
-from .evaluation.scales import DatasetScale
-from .evaluation.sketches import ScoreSketch
-from .evaluation.thresholds import froc_levels, from_sketches, parse_rule
-from .files.digests import code_version
-from .files.privacy import redact_all
-from .files.text import write_csv, write_json
-from .material import read_slices, record_from, training_slices
-from .progress import Cancelled, Progress, silent, sub_progress
-from .rowfiles import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
-from .volumes.reading import read_volume, write_volume
+from .rowfolder import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
+from .slices import read_slices, record_from, training_slices
 
 ORIENTATIONS = {
     "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",
@@ -39,10 +39,10 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
 
     Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
     """
-    from .adapters.checkpoint import load_adapter, save_adapter
-    from .scoring import open_backbone
-    from .training.fit import SliceSet, fit
-    from .training.schedule import Schedule, selected_epoch
+    from ..adapters.checkpoint import load_adapter, save_adapter
+    from ..training.fit import SliceSet, fit
+    from ..training.schedule import Schedule, selected_epoch
+    from .maps import open_backbone
 
     folder = Path(spec["folder"])
     target = folder / "adapter.safetensors"
@@ -232,8 +232,8 @@ def _manifest(spec: dict) -> dict:
     """Everything a row's numbers depend on; nothing that differs between two runs of the same settings."""
     backbone = method = training = None
     if spec["backbone"] is not None:
-        from .detection.detector import adaptations
-        from .scoring import open_adapter
+        from ..detection.detector import adaptations
+        from .maps import open_adapter
 
         model, adapter = open_adapter(spec)
         backbone = {**model.describe(), "weights_id": spec["settings"]["backbone"]["weights_id"]}
@@ -292,10 +292,10 @@ def _from_sketches(spec: dict, rule, sketches, clean) -> float:
 
 def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray | Exception]:
     if specs[0]["backbone"] is None:
-        from .evaluation.intensity_rank import equalised
+        from ..evaluation.intensity_rank import equalised
 
         return [equalised(case.intensities, case.brain)] * len(specs)
-    from .scoring import row_maps
+    from .maps import row_maps
 
     return row_maps(specs, case, progress)
 
@@ -303,7 +303,7 @@ def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray | Exce
 def _range(spec: dict) -> tuple[float, float]:
     if spec["backbone"] is None:
         return 0.0, 1.0
-    from .scoring import range_of
+    from .maps import range_of
 
     return range_of(spec)
 

@@ -7,14 +7,14 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from .adapters.prompts import load_prompts
-from .adapters.registry import METHODS
-from .backbones.registry import BACKBONES
-from .backbones.weights import status
-from .errors import WeightsError, ZSADCLIPError
+from ..adapters.prompts import load_prompts
+from ..adapters.registry import METHODS
+from ..backbones.registry import BACKBONES
+from ..backbones.weights import status
+from ..errors import WeightsError, ZSADCLIPError
+from .identity import published
 from .rows import Row
 from .settings import Model, Profile, slice_rule
-from .sources import published
 
 SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023; shares are typical
 EFFICIENCY = 0.35  # of the measured matrix speed, which whole models reach
@@ -64,7 +64,7 @@ def _config(model: Model) -> dict:
         return data.get("model_cfg", data)
     info = BACKBONES.get(model.name)
     if info is not None and info.embedded:
-        from .backbones.mini import mini_state_dict
+        from ..backbones.mini import mini_state_dict
 
         return mini_state_dict(model.name)[0]
     if info is not None and info.architecture == "pmc-clip":
@@ -82,8 +82,8 @@ def _config(model: Model) -> dict:
 def counts(profile: Profile, data: str | None) -> dict:
     """Subjects and slices on each side: of the data set's files, of the embedded brains, or of BraTS-MET 2023."""
     if data is not None:
+        from ..files.digests import FileHashes
         from .cohort import read_cohort
-        from .files.digests import FileHashes
 
         class Unread(FileHashes):
             def __init__(self):
@@ -112,7 +112,7 @@ def matrix_speed(device: str = "auto") -> tuple[float, str]:
     """Float32 FLOPs a second of one matrix product on a device, measured in a moment, and the device's name."""
     import torch
 
-    from .detection.devices import choose_device
+    from ..detection.devices import choose_device
 
     name = choose_device(device)
     a = torch.rand(1024, 1024, device=name)

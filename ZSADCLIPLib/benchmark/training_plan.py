@@ -5,8 +5,8 @@ from __future__ import annotations
 from copy import deepcopy
 from pathlib import Path
 
+from ..files.digests import FileHashes
 from .cohort import Cohort
-from .files.digests import FileHashes
 from .plan import Machine, Maker
 from .rows import Row
 from .settings import Profile

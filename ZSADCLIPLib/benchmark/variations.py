@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 
-from .errors import UsageError
+from ..errors import UsageError
+from .identity import published
 from .rows import METHOD_LABELS, Row
 from .settings import Profile
-from .sources import published
 
 
 @dataclass(frozen=True)

@@ -8,20 +8,20 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import ClassVar
 
-from .errors import OutputError, describe
-from .execution import execute
-from .execution.base import Execution, failed
-from .files.locks import is_held
-from .progress import Cancelled, Progress, silent
+from ..errors import OutputError, describe
+from ..execution import execute
+from ..execution.base import Execution, failed
+from ..files.locks import is_held
+from ..progress import Cancelled, Progress, silent
 
 STEPS = {
     "brain": "cohort:make_synthetic",
-    "brain-slices": "material:build_brain_slices",
-    "industrial-slices": "material:build_industrial_slices",
-    "reference-slices": "material:build_reference_slices",
-    "train": "row_tasks:train_adapter",
-    "threshold-case": "row_tasks:score_training_case",
-    "test-case": "row_tasks:score_case",
+    "brain-slices": "slices:build_brain_slices",
+    "industrial-slices": "slices:build_industrial_slices",
+    "reference-slices": "slices:build_reference_slices",
+    "train": "tasks:train_adapter",
+    "threshold-case": "tasks:score_training_case",
+    "test-case": "tasks:score_case",
 }
 PAUSE = 0.5  # seconds between two looks for a share that is gone
 CASES = ("threshold-case", "test-case")

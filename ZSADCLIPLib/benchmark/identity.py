@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from .adapters.prompts import load_prompts, prompt_sets
-from .adapters.registry import METHODS
-from .backbones.registry import BACKBONES
-from .backbones.weights import cache_dir, find_file, locate
-from .errors import UsageError, WeightsError
-from .files.digests import FileHashes, content_key
-from .files.packaged import DATA
+from ..adapters.prompts import load_prompts, prompt_sets
+from ..adapters.registry import METHODS
+from ..backbones.registry import BACKBONES
+from ..backbones.weights import cache_dir, find_file, locate
+from ..errors import UsageError, WeightsError
+from ..files.digests import FileHashes, content_key
+from ..files.packaged import DATA
 from .settings import Model
 
 
@@ -52,7 +52,7 @@ def settings_id(settings: dict) -> dict:
 
 def check_settings(method: str, settings: dict) -> None:
     """Raises UsageError naming the setting that the method's config does not take, hours before its training would."""
-    from .adapters.base import config_from_dict
+    from ..adapters.base import config_from_dict
 
     kind = METHODS[method].load()
     try:

@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from .adapters.checkpoint import load_adapter
-from .backbones import load_backbone
-from .detection.batches import run_batches
-from .detection.devices import choose_device, choose_dtype, default_batch_size
-from .errors import ZSADCLIPError
-from .evaluation.scales import scale_range, scaled
-from .material import CaseSlices, fit_of, open_slices
-from .progress import Progress, silent
-from .volumes.intensity import blank_slices
+from ..adapters.checkpoint import load_adapter
+from ..backbones import load_backbone
+from ..detection.batches import run_batches
+from ..detection.devices import choose_device, choose_dtype, default_batch_size
+from ..errors import ZSADCLIPError
+from ..evaluation.scales import scale_range, scaled
+from ..progress import Progress, silent
+from ..volumes.intensity import blank_slices
+from .slices import CaseSlices, fit_of, open_slices
 
 # Settings of the image score alone, which the benchmark does not use; the map does not depend on them.
 MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}

@@ -9,15 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import row_tasks
-from .datasets.splits import write_split
-from .errors import describe
-from .files.privacy import redact_all
-from .files.text import write_json
-from .material import record_to
+from ..datasets.splits import write_split
+from ..errors import describe
+from ..files.privacy import redact_all
+from ..files.text import write_json
+from ..progress import Progress, Report, quiet, silent, sub_progress
+from . import tasks
 from .plan import CODE, Plan
-from .progress import Progress, Report, quiet, silent, sub_progress
-from .rowfiles import is_finished, reopen_if_damaged
+from .rowfolder import is_finished, reopen_if_damaged
+from .slices import record_to
 from .steps import Step, Steps
 
 # Shares of the progress bar, by what a mini run spends.
@@ -176,7 +176,7 @@ class _Execution:
             inner(i / len(alive), f"thresholds: {spec['row']}", i, len(alive))
             try:
                 self.steps.await_home(inner)
-                row_tasks.settle_row(spec)
+                tasks.settle_row(spec)
             except Exception as error:  # the other rows go on
                 self._fail(spec["row"], describe(error))
 
@@ -205,7 +205,7 @@ class _Execution:
     def _close(self, spec: dict) -> None:
         try:
             self.steps.await_home()
-            row_tasks.close_row(spec, [record.id for record in self.plan.cohort.side("test")])
+            tasks.close_row(spec, [record.id for record in self.plan.cohort.side("test")])
         except Exception as error:  # the other rows go on
             self._fail(spec["row"], describe(error))
         else:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from .datasets.records import Record, read_case
-from .errors import InputError
-from .files.atomic import atomic_path
-from .files.text import write_json
-from .progress import Progress, silent
+from ..datasets.records import Record, read_case
+from ..errors import InputError
+from ..files.atomic import atomic_path
+from ..files.text import write_json
+from ..progress import Progress, silent
+from ..volumes.intensity import to_uint8
+from ..volumes.slicing import Fit, SliceStack, slice_volume, stored_order
 from .settings import MASKS, slice_rule
-from .volumes.intensity import to_uint8
-from .volumes.slicing import Fit, SliceStack, slice_volume, stored_order
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ def build_industrial_slices(
     folder: str, images: int, seed: int, size: int, masks: str = "half", progress: Progress = silent
 ) -> dict:
     """Write synthetic industrial images, three quarters of them with a defect, unless they are there."""
-    from .synthetic.industrial import make_image
+    from ..synthetic.industrial import make_image
 
     def pieces():
         for i in range(images):

@@ -8,9 +8,9 @@ import typing
 from dataclasses import is_dataclass, replace
 from pathlib import Path
 
-from .datasets.splits import PAPER_ADACLIP_SUBJECTS
-from .errors import UsageError
-from .files.text import parse_json
+from ..datasets.splits import PAPER_ADACLIP_SUBJECTS
+from ..errors import UsageError
+from ..files.text import parse_json
 from .settings import (
     Data,
     Industrial,

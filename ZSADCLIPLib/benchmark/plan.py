@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from .adapters.registry import METHODS
+from ..adapters.registry import METHODS
+from ..datasets.splits import shuffled
+from ..errors import UsageError
+from ..files.digests import FileHashes, content_key
 from .cohort import Cohort
-from .datasets.splits import shuffled
-from .errors import UsageError
-from .files.digests import FileHashes, content_key
-from .material import record_to
-from .rowfiles import row_folder
+from .identity import check_settings, model_id, published, settings_id, weights_id
+from .rowfolder import row_folder
 from .rows import Row
 from .settings import Model, Profile
-from .sources import check_settings, model_id, published, settings_id, weights_id
+from .slices import record_to
 
 CODE = 1  # raised whenever the numbers of a row would change for the same settings
 EVALUATION = 2  # likewise, where slices and industrial adapters stay as they are

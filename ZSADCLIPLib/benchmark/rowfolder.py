@@ -15,12 +15,12 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from .errors import InputError, UsageError
-from .evaluation.sketches import ScoreSketch
-from .files.atomic import atomic_path
-from .files.digests import content_key, is_intact, seal
-from .files.names import safe_ids
-from .files.text import parse_json, write_json
+from ..errors import InputError, UsageError
+from ..evaluation.sketches import ScoreSketch
+from ..files.atomic import atomic_path
+from ..files.digests import content_key, is_intact, seal
+from ..files.names import safe_ids
+from ..files.text import parse_json, write_json
 
 SCHEMA = 1
 REQUIRED = ("manifest.json", "threshold.json")

@@ -7,8 +7,8 @@ import sys
 import time
 from pathlib import Path
 
-from .files.text import write_json
-from .rowfiles import read_json
+from ..files.text import write_json
+from .rowfolder import read_json
 
 
 class Clock:
@@ -20,7 +20,7 @@ class Clock:
             return
         import torch
 
-        from .scoring import device_of
+        from .maps import device_of
 
         device = torch.device(device_of(backbone))
         if device.type == "cuda":

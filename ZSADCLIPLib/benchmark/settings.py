@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from .datasets.labels import LABEL_RULES, TARGETS
-from .datasets.records import CHANNELS
-from .datasets.splits import FRACTION, SEED
-from .errors import UsageError
-from .evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
-from .evaluation.scales import SCALES
-from .evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
+from ..datasets.labels import LABEL_RULES, TARGETS
+from ..datasets.records import CHANNELS
+from ..datasets.splits import FRACTION, SEED
+from ..errors import UsageError
+from ..evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
+from ..evaluation.scales import SCALES
+from ..evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
+from ..training.schedule import AUGMENTATIONS, CACHES, SELECT
+from ..volumes.intensity import MODES
 from .rows import ALL_ROWS
-from .training.schedule import AUGMENTATIONS, CACHES, SELECT
-from .volumes.intensity import MODES
 
 AXES = ("extent", "centre", "mm")
 MASKS = {"half": "bilinear", "nearest": "nearest"}

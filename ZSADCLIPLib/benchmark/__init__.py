@@ -1,0 +1,1 @@
+"""The paper's experiment: rows, settings, plan and steps."""
