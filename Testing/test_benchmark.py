@@ -19,7 +19,7 @@ from ZSADCLIPLib.errors import InputError, OutputError
 from ZSADCLIPLib.files import atomic
 from ZSADCLIPLib.files.locks import NAME
 from ZSADCLIPLib.progress import silent
-from ZSADCLIPLib.results import Choice, read_run
+from ZSADCLIPLib.report.results import Choice, read_run
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from benchmark_cases import contents, write_brains, write_profile
 
 from ZSADCLIPLib.benchmark.rows import ROWS
 from ZSADCLIPLib.benchmark_job import Benchmark
-from ZSADCLIPLib.results import Choice, read_run
+from ZSADCLIPLib.report.results import Choice, read_run
 
 ROOT = Path(__file__).resolve().parents[1]
 KILLED_ROWS = ("vand-finetune", "vand-brats", "intensity-baseline")

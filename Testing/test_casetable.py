@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib.casetable import case_records, differences_table, volumes_table
 from ZSADCLIPLib.evaluation.metrics import METRICS
 from ZSADCLIPLib.evaluation.statistics import holm
-from ZSADCLIPLib.numbers import Numbers
-from ZSADCLIPLib.report import write_outputs
-from ZSADCLIPLib.results import read_run
+from ZSADCLIPLib.report.numbers import Numbers
+from ZSADCLIPLib.report.results import read_run
+from ZSADCLIPLib.report.tables.cases import case_records, differences_table, volumes_table
+from ZSADCLIPLib.report.write import write_outputs
 
 IDS = ("adaclip-brats", "vand-industrial", "vand-brats", "intensity-baseline")
 

@@ -16,7 +16,6 @@ from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.settings import Slices
 from ZSADCLIPLib.benchmark.slices import build_brain_slices, open_slices, read_slices, record_to
 from ZSADCLIPLib.benchmark_job import Benchmark
-from ZSADCLIPLib.bins import Axis
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.datasets.splits import make_split
 from ZSADCLIPLib.errors import UsageError, WeightsError
@@ -24,7 +23,8 @@ from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case
 from ZSADCLIPLib.evaluation.scales import DatasetScale
 from ZSADCLIPLib.evaluation.sketches import ScoreSketch
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.results import Choice, read_run
+from ZSADCLIPLib.report.axis import Axis
+from ZSADCLIPLib.report.results import Choice, read_run
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.reading import read_volume
 
@@ -132,8 +132,8 @@ def test_the_axis_along_the_brain():
 
 
 def test_figures_and_bins_follow_the_axis(place):
-    from ZSADCLIPLib.figures.distance import dice_over_distance, lesions_over_distance
-    from ZSADCLIPLib.numbers import Numbers
+    from ZSADCLIPLib.report.figures.distance import dice_over_distance, lesions_over_distance
+    from ZSADCLIPLib.report.numbers import Numbers
 
     run = run_of(place, "layers")
     seen = {}

@@ -7,10 +7,10 @@ import pytest
 import yaml
 from designed_run import Design, paper_like, write_designed
 
-from ZSADCLIPLib.claims import CLAIMS, claims_table, claims_yaml, judge
-from ZSADCLIPLib.evidence import Evidence, NotTestable
-from ZSADCLIPLib.numbers import Numbers
-from ZSADCLIPLib.results import read_run
+from ZSADCLIPLib.report.claims.evidence import Evidence, NotTestable
+from ZSADCLIPLib.report.claims.paper import CLAIMS, claims_table, claims_yaml, judge
+from ZSADCLIPLib.report.numbers import Numbers
+from ZSADCLIPLib.report.results import read_run
 
 BY_ID = {claim.id: claim for claim in CLAIMS}
 BASE = paper_like()

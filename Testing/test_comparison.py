@@ -3,15 +3,15 @@
 import pytest
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib import figures
-from ZSADCLIPLib.comparison import comparison_table, read_paper_table
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.numbers import Numbers
-from ZSADCLIPLib.report import write_outputs
-from ZSADCLIPLib.results import read_run
-from ZSADCLIPLib.training_table import runtime_table, training_table
-from ZSADCLIPLib.typeset import MeanSd, records
+from ZSADCLIPLib.report import figures
+from ZSADCLIPLib.report.numbers import Numbers
+from ZSADCLIPLib.report.results import read_run
+from ZSADCLIPLib.report.tables.comparison import comparison_table, read_paper_table
+from ZSADCLIPLib.report.tables.training import runtime_table, training_table
+from ZSADCLIPLib.report.typeset import MeanSd, records
+from ZSADCLIPLib.report.write import write_outputs
 
 
 @pytest.fixture(autouse=True)

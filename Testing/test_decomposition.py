@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib.decomposition import GAP_TERMS, LOSS_TERMS, decompose, gaps
-from ZSADCLIPLib.results import read_run
+from ZSADCLIPLib.report.gap import GAP_TERMS, LOSS_TERMS, decompose, gaps
+from ZSADCLIPLib.report.results import read_run
 
 
 def test_by_hand():

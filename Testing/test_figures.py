@@ -9,11 +9,11 @@ import pytest
 from matplotlib.text import Text
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib.bins import Axis, slice_bins
-from ZSADCLIPLib.figures import FIGURES, save, style
-from ZSADCLIPLib.figures.froc import curve_points
-from ZSADCLIPLib.numbers import Numbers
-from ZSADCLIPLib.results import read_run
+from ZSADCLIPLib.report.axis import Axis, slice_bins
+from ZSADCLIPLib.report.figures import FIGURES, save, style
+from ZSADCLIPLib.report.figures.froc import curve_points
+from ZSADCLIPLib.report.numbers import Numbers
+from ZSADCLIPLib.report.results import read_run
 
 ROWS = ("adaclip-industrial", "adaclip-brats", "vand-brats", "vand-pmc", "anovl-industrial", "intensity-baseline")
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ZSADCLIPLib.detection.pictures import display, montage, montage_of, top_slices
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.page import write_page
+from ZSADCLIPLib.report.page import write_page
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.slicing import slice_volume
 

@@ -7,12 +7,12 @@ from xml.etree import ElementTree
 import pytest
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib import figures, report
 from ZSADCLIPLib.errors import InputError
-from ZSADCLIPLib.figures.drawing import Drawing, canvas
-from ZSADCLIPLib.report import write_outputs
-from ZSADCLIPLib.sections import Section
-from ZSADCLIPLib.typeset import Table
+from ZSADCLIPLib.report import figures, write
+from ZSADCLIPLib.report.figures.drawing import Drawing, canvas
+from ZSADCLIPLib.report.sections import Section
+from ZSADCLIPLib.report.typeset import Table
+from ZSADCLIPLib.report.write import write_outputs
 
 EVIL = "<script>alert('x')</script> $\\frac & \"quoted\"_|"
 
@@ -93,11 +93,11 @@ def toy(section):
 def test_a_new_figure_and_table_need_no_place_in_the_page(tmp_path, monkeypatch):
     toys = [toy(section) for section in ("", "Own heading", Section.LESIONS)]
     monkeypatch.setattr(figures, "FIGURES", {f"toy{n}": draw for n, (draw, _) in enumerate(toys)})
-    monkeypatch.setattr(report, "TABLES", (*(make for _, make in toys), *report.TABLES))
+    monkeypatch.setattr(write, "TABLES", (*(make for _, make in toys), *write.TABLES))
     write_outputs(write_run(tmp_path, [row_of("vand-industrial")], range(2)))
     found = sections(tmp_path)
-    assert list(found)[-3:] == ["Own heading", "Run", report.UNPLACED]
-    for heading, name in ((report.UNPLACED, "nowhere"), ("Own heading", "Own heading"), ("Lesions", "Lesions")):
+    assert list(found)[-3:] == ["Own heading", "Run", write.UNPLACED]
+    for heading, name in ((write.UNPLACED, "nowhere"), ("Own heading", "Own heading"), ("Lesions", "Lesions")):
         assert f'<figure id="toy-{name}">' in found[heading] and f"<caption>Toy table of {name}" in found[heading]
     assert sum(body.count("toy-") for body in found.values()) == 3
 

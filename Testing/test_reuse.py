@@ -22,7 +22,7 @@ from ZSADCLIPLib.detection.case import _inputs
 from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.digests import FileHashes
-from ZSADCLIPLib.results import read_run
+from ZSADCLIPLib.report.results import read_run
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.headers import header_and_data
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume

@@ -11,10 +11,10 @@ from ZSADCLIPLib.benchmark.rowfolder import finish_row, row_folder, write_case
 from ZSADCLIPLib.benchmark.rows import ROWS
 from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.numbers import Numbers
-from ZSADCLIPLib.results import Choice, read_run
-from ZSADCLIPLib.tables import long_records, paper_table, pooled_table, results_tables
-from ZSADCLIPLib.typeset import Interval, MeanSd, MedianIqr, Table, latex, markdown, records, write_table
+from ZSADCLIPLib.report.numbers import Numbers
+from ZSADCLIPLib.report.results import Choice, read_run
+from ZSADCLIPLib.report.tables.results import long_records, paper_table, pooled_table, results_tables
+from ZSADCLIPLib.report.typeset import Interval, MeanSd, MedianIqr, Table, latex, markdown, records, write_table
 
 
 @pytest.fixture(scope="module")

@@ -231,7 +231,7 @@ def _run_phantom(arguments: argparse.Namespace) -> int:
 
 
 def _run_report(arguments: argparse.Namespace) -> int:
-    from .report import write_outputs
+    from .report.write import write_outputs
 
     for path in write_outputs(arguments.out, arguments.paper_table).values():
         print(path)

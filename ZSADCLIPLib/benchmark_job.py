@@ -84,7 +84,7 @@ class Benchmark(Execution):
 
     def _vary(self, found: list, progress: Progress, report: Report) -> dict:
         """Each variation in a folder of its own, then what sets their results apart."""
-        from .variation_report import write_variations
+        from .report.variations import write_variations
 
         out, total, files = Path(self.output), {"rows": 0, "kept": 0, "failed": 0, "seconds": 0.0}, {}
         with folder_lock(self.output, self.shard):
@@ -141,7 +141,7 @@ class Benchmark(Execution):
         result = run_plan(plan, Steps.like(self, self.output), inner, report, self._folders(data))
         files = {}
         if self.outputs and (_all_finished(plan) if self.shard else result["failed"] < result["rows"]):
-            from .report import write_outputs
+            from .report.write import write_outputs
 
             progress(0.97, "tables, figures and report")
             paper = Path(self.paper_table) if self.paper_table else None

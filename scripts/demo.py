@@ -62,7 +62,7 @@ def run(a, out: Path, bar) -> int:
 def show(out: Path, row: dict) -> None:
     import json
 
-    from ZSADCLIPLib.page import write_page
+    from ZSADCLIPLib.report.page import write_page
 
     case = json.loads((out / f"{row['id']}.json").read_text())
     print(f"Volume score {row['volume_score']:.3f}, threshold {row['threshold']:.3f} ({row['threshold_rule']})")

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
+from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import Numbers, said
 from ..sections import Section
 from .drawing import SETUP_COLOURS, Drawing, canvas

@@ -7,8 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from ..benchmark.rows import METHOD_LABELS
-from ..bins import Axis, slice_bins
+from ...benchmark.rows import METHOD_LABELS
+from ..axis import Axis, slice_bins
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..sections import Section

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..benchmark.rows import METHOD_LABELS
-from ..evaluation.lesions import FROC_RATES
-from ..evaluation.thresholds import reaches
+from ...benchmark.rows import METHOD_LABELS
+from ...evaluation.lesions import FROC_RATES
+from ...evaluation.thresholds import reaches
 from ..numbers import Numbers
 from ..results import Result
 from ..sections import Section

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from .benchmark.rowfolder import RowFiles, read_json, read_row
-from .benchmark.rows import ALL_ROWS, Row, table_position
-from .errors import InputError, UsageError
-from .evaluation.lesions import FrocCase, froc
-from .evaluation.metrics import REGIONS, Confusion, scores
-from .evaluation.thresholds import from_sketches, parse_rule
+from ..benchmark.rowfolder import RowFiles, read_json, read_row
+from ..benchmark.rows import ALL_ROWS, Row, table_position
+from ..errors import InputError, UsageError
+from ..evaluation.lesions import FrocCase, froc
+from ..evaluation.metrics import REGIONS, Confusion, scores
+from ..evaluation.thresholds import from_sketches, parse_rule
 
 PAPER_METRICS = ("dice", "sensitivity", "specificity", "ppv", "auroc", "f1_max")
 EXTRA_METRICS = ("average_precision", "lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice")

@@ -6,12 +6,12 @@ import csv
 from math import isfinite, nan
 from pathlib import Path
 
-from .benchmark.rows import ROWS
-from .errors import InputError
-from .numbers import Numbers, said
-from .results import METRIC_LABELS, PAPER_METRICS
-from .sections import Section
-from .typeset import Interval, MeanSd, Table
+from ...benchmark.rows import ROWS
+from ...errors import InputError
+from ..numbers import Numbers, said
+from ..results import METRIC_LABELS, PAPER_METRICS
+from ..sections import Section
+from ..typeset import Interval, MeanSd, Table
 
 PaperTable = dict[tuple[str, str], MeanSd]
 """(row id, metric) -> the paper's mean and standard deviation."""

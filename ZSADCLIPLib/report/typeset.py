@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from math import isfinite
 
-from .files.text import write_csv, write_text
+from ..files.text import write_csv, write_text
 
 ABSENT = "–"
 _LATEX = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..decomposition import GAP_TERMS, LOSS_TERMS, TERM_LABELS, Gap, column, gaps
+from ..gap import GAP_TERMS, LOSS_TERMS, TERM_LABELS, Gap, column, gaps
 from ..numbers import Numbers, said
 from ..sections import Section
 from .drawing import BLUE, VERMILION, YELLOW, Drawing, canvas

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from html import escape
 from pathlib import Path
 
+from ..files.text import write_csv, write_text
 from . import typeset
-from .casetable import case_records, differences_table, volumes_table
-from .claims import claims_table, claims_yaml, judge
-from .comparison import comparison_table, read_paper_table
+from .claims.paper import claims_table, claims_yaml, judge
 from .figures import Drawing, draw_all, save, style
-from .files.text import write_csv, write_text
 from .numbers import Numbers, missing_rows, said
 from .page import document
 from .results import read_run
 from .sections import Section
-from .tables import long_records, results_tables
-from .training_table import runtime_table, training_table
+from .tables.cases import case_records, differences_table, volumes_table
+from .tables.comparison import comparison_table, read_paper_table
+from .tables.results import long_records, results_tables
+from .tables.training import runtime_table, training_table
 from .typeset import Table
 
 SYNTHETIC = ("mini", "ci")

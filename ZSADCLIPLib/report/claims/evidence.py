@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from .benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
-from .bins import Axis, slice_bins
-from .evaluation.statistics import Summary, compare
-from .numbers import Numbers, row_id_of
-from .results import Result
+from ...benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from ...evaluation.statistics import Summary, compare
+from ..axis import Axis, slice_bins
+from ..numbers import Numbers, row_id_of
+from ..results import Result
 
 MIN_SUBJECTS = 5  # with fewer, quantiles and shares of subjects say nothing
 MIN_BIN_SUBJECTS = 3  # a bin of one or two subjects shows those, not the place

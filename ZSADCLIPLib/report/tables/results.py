@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from .benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
-from .evaluation.statistics import Summary
-from .evaluation.thresholds import parse_rule
-from .numbers import (
+from ...benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
+from ...evaluation.statistics import Summary
+from ...evaluation.thresholds import parse_rule
+from ..numbers import (
     CUT_METRICS,
     RANKING,
     REGION_LABELS,
@@ -24,9 +24,9 @@ from .numbers import (
     rule_label,
     said,
 )
-from .results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
-from .sections import Section
-from .typeset import Interval, MeanSd, MedianIqr, Table, plain
+from ..results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
+from ..sections import Section
+from ..typeset import Interval, MeanSd, MedianIqr, Table, plain
 
 LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")
 UNFINISHED = " (unfinished)"

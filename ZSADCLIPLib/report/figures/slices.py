@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
+from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..sections import Section

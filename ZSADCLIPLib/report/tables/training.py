@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from .results import Run
-from .sections import Section
-from .typeset import Table
+from ..results import Run
+from ..sections import Section
+from ..typeset import Table
 
 _SETTINGS = {
     "Epochs": "epochs",

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 from matplotlib.lines import Line2D
 
-from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
-from ..evaluation.metrics import REGIONS
-from ..evaluation.statistics import kendall
-from ..evaluation.thresholds import parse_rule
+from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
+from ...evaluation.metrics import REGIONS
+from ...evaluation.statistics import kendall
+from ...evaluation.thresholds import parse_rule
 from ..numbers import REGION_LABELS, Numbers, rule_label
 from ..sections import Section
 from .drawing import METHOD_COLOURS, SETUP_MARKERS, Drawing, canvas

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.lines import Line2D
 
-from ..evaluation.thresholds import reaches
+from ...evaluation.thresholds import reaches
 from ..numbers import Numbers, said
 from ..results import Result
 from ..sections import Section

@@ -13,9 +13,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ..benchmark.rows import SETUP_LABELS
-from ..files.atomic import atomic_path
-from ..files.text import write_csv
+from ...benchmark.rows import SETUP_LABELS
+from ...files.atomic import atomic_path
+from ...files.text import write_csv
 from ..typeset import plain
 
 DPI = 150

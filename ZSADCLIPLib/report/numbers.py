@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from math import nan
 
-from .benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
-from .bins import BINS, Axis
-from .evaluation.statistics import Summary, summarize
-from .evaluation.thresholds import parse_rule
+from ..benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from ..evaluation.statistics import Summary, summarize
+from ..evaluation.thresholds import parse_rule
+from .axis import BINS, Axis
 from .results import Choice, Result, Run
 
 RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
 
+from ..numbers import Numbers, said
+from ..sections import Section
+from ..typeset import Table
 from . import predicates
 from .evidence import Evidence, NotTestable
-from .numbers import Numbers, said
 from .predicates import Finding
-from .sections import Section
-from .typeset import Table
 
 REPRODUCED, CONTRADICTED, NOT_TESTABLE = "reproduced", "contradicted", "not testable"
 _OVERALL, _SLICES, _PLACE, _DISCUSSION = "Table 1 and Fig. 1", "Fig. 2", "Fig. 3", "discussion"

@@ -8,13 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
-from .evaluation.metrics import METRICS, scores, undefined_reason
-from .evaluation.statistics import compare
-from .evaluation.thresholds import parse_rule
-from .numbers import RANKING, Numbers, said
-from .results import EXTRA_METRICS, Result
-from .sections import Section
-from .typeset import Interval, Table, plain
+from ...evaluation.metrics import METRICS, scores, undefined_reason
+from ...evaluation.statistics import compare
+from ...evaluation.thresholds import parse_rule
+from ..numbers import RANKING, Numbers, said
+from ..results import EXTRA_METRICS, Result
+from ..sections import Section
+from ..typeset import Interval, Table, plain
 
 LESION = tuple(metric for metric in EXTRA_METRICS if metric.startswith("lesion_"))
 

@@ -7,15 +7,15 @@ from pathlib import Path
 from statistics import mean, stdev
 from urllib.parse import quote
 
+from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
+from ..benchmark.variations import Variation
+from ..files.text import write_text
 from . import typeset
-from .benchmark.rows import METHOD_LABELS, SETUP_LABELS
-from .benchmark.variations import Variation
-from .files.text import write_text
 from .numbers import Numbers, names_of, said
 from .page import document
-from .report import CSS
 from .results import METRIC_LABELS, PAPER_METRICS, read_run
 from .typeset import Interval, MeanSd, Table
+from .write import CSS
 
 
 def spread_table(out: Path, found: list[Variation]) -> Table:

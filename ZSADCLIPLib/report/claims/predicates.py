@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .evaluation.statistics import kendall
+from ...evaluation.statistics import kendall
 from .evidence import SETUPS, Evidence, NotTestable, label
 
 TOLERANCE = 0.1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..benchmark.rows import METHOD_LABELS
+from ...benchmark.rows import METHOD_LABELS
 from ..numbers import Numbers
 from ..sections import Section
 from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, setup_legend

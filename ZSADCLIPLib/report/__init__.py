@@ -1,0 +1,1 @@
+"""Tables, figures, claims and one page, from finished rows only."""
