@@ -178,7 +178,7 @@ def _json_reader(name: str) -> Callable:
     from ZSADCLIPLib.backbones import load_backbone
     from ZSADCLIPLib.benchmark.profiles import load_profile
     from ZSADCLIPLib.datasets.splits import read_split
-    from ZSADCLIPLib.jobs import read_job
+    from ZSADCLIPLib.jobs.registry import read_job
 
     readers = {"job": lambda p: read_job(p).check_execution(), "profile": load_profile, "prompts": load_prompts}
     readers |= {"split": read_split, "model": lambda p: load_backbone(str(p), "random")}

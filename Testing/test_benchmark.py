@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from ZSADCLIPLib.benchmark import steps, tasks
 from ZSADCLIPLib.benchmark.steps import Step, Steps
-from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.errors import InputError, OutputError
 from ZSADCLIPLib.files import atomic
 from ZSADCLIPLib.files.locks import NAME
+from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.progress import silent
 from ZSADCLIPLib.report.results import Choice, read_run
 

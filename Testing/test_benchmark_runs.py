@@ -12,7 +12,7 @@ import pytest
 from benchmark_cases import contents, write_brains, write_profile
 
 from ZSADCLIPLib.benchmark.rows import ROWS
-from ZSADCLIPLib.benchmark_job import Benchmark
+from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.report.results import Choice, read_run
 
 ROOT = Path(__file__).resolve().parents[1]

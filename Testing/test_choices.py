@@ -15,7 +15,6 @@ from ZSADCLIPLib.benchmark.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.settings import Slices
 from ZSADCLIPLib.benchmark.slices import build_brain_slices, open_slices, read_slices, record_to
-from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.datasets.splits import make_split
 from ZSADCLIPLib.errors import UsageError, WeightsError
@@ -23,6 +22,7 @@ from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case
 from ZSADCLIPLib.evaluation.scales import DatasetScale
 from ZSADCLIPLib.evaluation.sketches import ScoreSketch
 from ZSADCLIPLib.files.digests import FileHashes
+from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.report.axis import Axis
 from ZSADCLIPLib.report.results import Choice, read_run
 from ZSADCLIPLib.volumes.intensity import to_uint8

@@ -18,12 +18,12 @@ import psutil
 import pytest
 from small_models import VIT
 
-from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.detection.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.execution import cluster
 from ZSADCLIPLib.execution.base import Execution
 from ZSADCLIPLib.files.locks import folder_lock, is_held
+from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
@@ -71,7 +71,9 @@ def rows(out):
 
 
 def no_worker_is_left():
-    return not [p for p in psutil.Process().children(recursive=True) if "ZSADCLIPLib.worker" in " ".join(p.cmdline())]
+    return not [
+        p for p in psutil.Process().children(recursive=True) if "ZSADCLIPLib.jobs.worker" in " ".join(p.cmdline())
+    ]
 
 
 def test_worker_processes_survive_what_kills_and_stops_them(data, with_faults, tmp_path):
@@ -295,7 +297,7 @@ def test_settings_that_name_a_header_depend_on_its_data(data, tmp_path):
 
 
 def test_results_depend_on_code_and_embedded_models(data, monkeypatch):
-    from ZSADCLIPLib import detect_job
+    from ZSADCLIPLib.jobs import detect as detect_job
 
     before = detect(data, "out").key
     monkeypatch.setattr(detect_job, "data_version", lambda: "0.1.0+other")

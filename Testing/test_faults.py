@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ZSADCLIPLib.detect_job import Detect
 from ZSADCLIPLib.detection import case as detect_case
 from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.errors import OutputError
@@ -20,6 +19,7 @@ from ZSADCLIPLib.files.atomic import atomic_path, clear_temporaries
 from ZSADCLIPLib.files.digests import content_hash, is_intact, seal
 from ZSADCLIPLib.files.locks import NAME, folder_lock, is_held
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text
+from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 

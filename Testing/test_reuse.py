@@ -16,12 +16,12 @@ from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.rows import select_rows
 from ZSADCLIPLib.benchmark.slices import build_reference_slices, record_to
 from ZSADCLIPLib.benchmark.training_plan import training_of
-from ZSADCLIPLib.benchmark_job import Benchmark
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.detection.case import _inputs
 from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.digests import FileHashes
+from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.report.results import read_run
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.headers import header_and_data

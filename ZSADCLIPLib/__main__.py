@@ -165,7 +165,7 @@ def _report(event: dict) -> None:
 
 
 def _run_detect(arguments: argparse.Namespace) -> int:
-    from .jobs import Detect
+    from .jobs.registry import Detect
 
     values = {k: v for k, v in vars(arguments).items() if k != "command"}
     values["settings"] = _parse_settings(values["settings"])
@@ -244,7 +244,7 @@ def main(arguments: list[str] | None = None) -> int:
         _end_like_an_interrupt()
         chosen = parser().parse_args(arguments)
         if chosen.command == "run":
-            from .child import run
+            from .jobs.child import run
 
             return run(chosen.job)
         if chosen.command == "benchmark":

@@ -82,7 +82,7 @@ def data_arguments(p: argparse.ArgumentParser) -> None:
 
 def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
     """Run the benchmark; 1 when a row failed."""
-    from .benchmark_job import Benchmark
+    from .jobs.benchmark import Benchmark
 
     names = (
         "output",
@@ -112,7 +112,7 @@ def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
 
 def run_train(arguments: argparse.Namespace, bar: Callable, settings: dict) -> int:
     """Run a training."""
-    from .train_job import Train
+    from .jobs.train import Train
 
     values = {name: value for name, value in vars(arguments).items() if name in Train.__dataclass_fields__}
     result = _with_bar(bar, Train(**{**values, "settings": settings}), _adapter_line)

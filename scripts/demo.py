@@ -9,7 +9,7 @@ from pathlib import Path
 from ZSADCLIPLib.__main__ import Bar
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.errors import ZSADCLIPError
-from ZSADCLIPLib.jobs import Detect
+from ZSADCLIPLib.jobs.registry import Detect
 
 TEST_SEED = 5000
 

@@ -1,6 +1,6 @@
 """Worker processes on this machine: cases are handed out one by one, and a process that dies costs a retry of its case.
 
-Workers are `python -m ZSADCLIPLib.worker` and speak JSON lines, so nothing is pickled and no library state is inherited.
+Workers are `python -m ZSADCLIPLib.jobs.worker` and speak JSON lines, so nothing is pickled and no library state is inherited.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Worker:
 
     def __init__(self, slot: int, hello: dict, environment: dict, inbox: queue.SimpleQueue):
         pipe = subprocess.PIPE
-        command = [sys.executable, "-m", "ZSADCLIPLib.worker"]
+        command = [sys.executable, "-m", "ZSADCLIPLib.jobs.worker"]
         self.slot, self.item, self.loaded, self.fraction, self.deadline = slot, None, False, 0.0, None
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, encoding="utf-8")
         threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()

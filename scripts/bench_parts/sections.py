@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from ZSADCLIPLib.backbones import textcache
-from ZSADCLIPLib.detect_job import Detect
+from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.training.fit import SliceSet, fit
 from ZSADCLIPLib.training.schedule import Schedule
 from ZSADCLIPLib.volumes.intensity import blank_slices, to_uint8

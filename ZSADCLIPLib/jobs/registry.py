@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import Field, fields
 from pathlib import Path
 
-from .benchmark.steps import Steps
-from .benchmark_job import Benchmark
-from .detect_job import Detect
-from .errors import InputError, UsageError
-from .files.text import parse_json
-from .train_job import Train
-from .weights_job import GetWeights
+from ..benchmark.steps import Steps
+from ..errors import InputError, UsageError
+from ..files.text import parse_json
+from .benchmark import Benchmark
+from .detect import Detect
+from .train import Train
+from .weights import GetWeights
 
 JOBS = {"detect": Detect, "train": Train, "benchmark": Benchmark, "steps": Steps, "weights": GetWeights}
 TYPES = {"str": str, "int": int, "float": (int, float), "bool": bool, "dict": dict, "tuple": tuple, "None": type(None)}

@@ -8,10 +8,10 @@ import sys
 import threading
 import time
 
-from .errors import ZSADCLIPError
-from .execution.base import load_before_listening
-from .jobs import read_job
-from .progress import Cancelled
+from ..errors import ZSADCLIPError
+from ..execution.base import load_before_listening
+from ..progress import Cancelled
+from .registry import read_job
 
 
 class Line:

@@ -11,16 +11,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from .detection import case as detect_case
-from .detection.outputs import SUMMARY, check_free, is_of
-from .errors import OutputError, UsageError, WeightsError
-from .execution import execute
-from .execution.base import EXECUTION_FIELDS, Execution
-from .files.atomic import clear_temporaries
-from .files.digests import content_hash, data_version
-from .files.locks import folder_lock, is_held
-from .progress import Progress, Report, quiet, silent
-from .volumes.headers import volume_hash
+from ..detection import case as detect_case
+from ..detection.outputs import SUMMARY, check_free, is_of
+from ..errors import OutputError, UsageError, WeightsError
+from ..execution import execute
+from ..execution.base import EXECUTION_FIELDS, Execution
+from ..files.atomic import clear_temporaries
+from ..files.digests import content_hash, data_version
+from ..files.locks import folder_lock, is_held
+from ..progress import Progress, Report, quiet, silent
+from ..volumes.headers import volume_hash
 
 # What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
 NOT_SETTINGS = {
@@ -92,9 +92,9 @@ class Detect(Execution):
         Raises ZSADCLIPError before any work when the settings cannot work, OutputError when results cannot be written or
         another run holds the output folder, and whatever `progress` raises.
         """
-        from .detection.inputs import expand_inputs
-        from .detection.summary import Table, forget_parts, write_summary
-        from .volumes.intensity import check_mode
+        from ..detection.inputs import expand_inputs
+        from ..detection.summary import Table, forget_parts, write_summary
+        from ..volumes.intensity import check_mode
 
         self.check_execution()
         self._batch()
@@ -180,11 +180,11 @@ class Detect(Execution):
 
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
-        from .adapters import METHODS
-        from .adapters.checkpoint import load_adapter, read_info
-        from .backbones import BACKBONES, load_backbone
-        from .detection.detector import DEFAULT_SIZE, Detector
-        from .detection.devices import choose_device, choose_dtype
+        from ..adapters import METHODS
+        from ..adapters.checkpoint import load_adapter, read_info
+        from ..backbones import BACKBONES, load_backbone
+        from ..detection.detector import DEFAULT_SIZE, Detector
+        from ..detection.devices import choose_device, choose_dtype
 
         if self.method not in METHODS:
             raise UsageError(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}")
@@ -233,8 +233,8 @@ class Detect(Execution):
         """Fill VAND's memory bank from the non-blank slices of the reference volumes."""
         import torch
 
-        from .volumes.intensity import blank_slices
-        from .volumes.reading import read_volume
+        from ..volumes.intensity import blank_slices
+        from ..volumes.reading import read_volume
 
         if self.method != "vand":
             raise UsageError(f"reference volumes feed VAND's memory bank; {self.method} has none")
@@ -264,8 +264,8 @@ class Detect(Execution):
 
     def _unpinned(self) -> dict[str, str]:
         """SHA-256 of the backbone's files that are found by name and whose content is not pinned; raises WeightsError."""
-        from .backbones.registry import BACKBONES
-        from .backbones.weights import locate
+        from ..backbones.registry import BACKBONES
+        from ..backbones.weights import locate
 
         files = BACKBONES[self.backbone].files if self.backbone in BACKBONES and self.weights is None else {}
         if all(sha for _, sha in files.values()):

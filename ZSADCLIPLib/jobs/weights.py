@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .progress import Progress
+from ..progress import Progress
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class GetWeights:
     files: tuple[str, ...] = ()
 
     def run(self, progress: Progress, report: Callable[[dict], None]) -> dict:
-        from .backbones import weights
+        from ..backbones import weights
 
         if self.files:
             weights.adopt(self.backbone, self.files, self.folder or None, progress)

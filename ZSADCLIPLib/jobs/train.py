@@ -6,10 +6,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
-from .errors import InputError, UsageError, ZSADCLIPError
-from .files.atomic import clear_unfinished
-from .files.locks import folder_lock
-from .progress import Progress, Report, quiet, silent, sub_progress
+from ..errors import InputError, UsageError, ZSADCLIPError
+from ..files.atomic import clear_unfinished
+from ..files.locks import folder_lock
+from ..progress import Progress, Report, quiet, silent, sub_progress
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Train:
         Returns {"adapter", "epochs", "loss", "threshold", "output"}. Raises ZSADCLIPError when settings or data cannot
         work, and whatever `progress` raises; finished epochs are kept.
         """
-        from .adapters import METHODS
-        from .benchmark.profiles import load_profile
-        from .benchmark.settings import Model
+        from ..adapters import METHODS
+        from ..benchmark.profiles import load_profile
+        from ..benchmark.settings import Model
 
         if self.method not in METHODS or not METHODS[self.method].trainable:
             names = ", ".join(name for name, info in METHODS.items() if info.trainable)
@@ -86,17 +86,17 @@ class Train:
             return self._train(profile, progress, report)
 
     def _train(self, profile, progress: Progress, report: Report) -> dict:
-        from .adapters.checkpoint import save_adapter
-        from .benchmark import tasks
-        from .benchmark.cohort import read_cohort
-        from .benchmark.maps import layers_of, open_adapter
-        from .benchmark.plan import Machine
-        from .benchmark.slices import build_brain_slices, build_industrial_slices, record_to
-        from .benchmark.training_plan import training_of
-        from .datasets.splits import write_split
-        from .files.digests import FileHashes
-        from .files.privacy import redact_all
-        from .files.text import write_json
+        from ..adapters.checkpoint import save_adapter
+        from ..benchmark import tasks
+        from ..benchmark.cohort import read_cohort
+        from ..benchmark.maps import layers_of, open_adapter
+        from ..benchmark.plan import Machine
+        from ..benchmark.slices import build_brain_slices, build_industrial_slices, record_to
+        from ..benchmark.training_plan import training_of
+        from ..datasets.splits import write_split
+        from ..files.digests import FileHashes
+        from ..files.privacy import redact_all
+        from ..files.text import write_json
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
@@ -140,8 +140,8 @@ class Train:
 
     def _claim(self, identity: dict) -> None:
         """Write down what the output is made of; raises UsageError when it holds a training of anything else."""
-        from .benchmark.rowfolder import read_json
-        from .files.text import write_json
+        from ..benchmark.rowfolder import read_json
+        from ..files.text import write_json
 
         out = Path(self.output)
         known = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}

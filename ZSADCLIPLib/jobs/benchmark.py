@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-from .errors import InputError, UsageError
-from .execution.base import Execution
-from .files.atomic import clear_temporaries, clear_unfinished
-from .files.locks import folder_lock
-from .files.privacy import folders_below
-from .progress import Progress, Report, quiet, silent, sub_progress
+from ..errors import InputError, UsageError
+from ..execution.base import Execution
+from ..files.atomic import clear_temporaries, clear_unfinished
+from ..files.locks import folder_lock
+from ..files.privacy import folders_below
+from ..progress import Progress, Report, quiet, silent, sub_progress
 
 OWN_FILES = {"run", "split", "hashes", "claims", "runtime", "report"}
 OWN_FOLDERS = ("slices", "features", "adapters", "rows", "tables", "figures")
@@ -56,10 +56,10 @@ class Benchmark(Execution):
         Returns {"rows", "kept", "failed", "seconds", "output", "files"}. Raises ZSADCLIPError before any work when the
         settings cannot work, and whatever `progress` raises.
         """
-        from .benchmark.identity import check_settings
-        from .benchmark.profiles import load_profile
-        from .benchmark.rows import select_rows
-        from .benchmark.variations import check_variations, variations
+        from ..benchmark.identity import check_settings
+        from ..benchmark.profiles import load_profile
+        from ..benchmark.rows import select_rows
+        from ..benchmark.variations import check_variations, variations
 
         self.check_execution()
         profile = load_profile(self.profile)
@@ -69,7 +69,7 @@ class Benchmark(Execution):
         found = variations(profile, rows)
         profile = found[0].profile
         if self.dry_run:
-            from .benchmark.estimate import estimate
+            from ..benchmark.estimate import estimate
 
             told = estimate(profile, rows, self.data, self.weights_dir, self.device)
             if len(found) > 1:
@@ -84,7 +84,7 @@ class Benchmark(Execution):
 
     def _vary(self, found: list, progress: Progress, report: Report) -> dict:
         """Each variation in a folder of its own, then what sets their results apart."""
-        from .report.variations import write_variations
+        from ..report.variations import write_variations
 
         out, total, files = Path(self.output), {"rows": 0, "kept": 0, "failed": 0, "seconds": 0.0}, {}
         with folder_lock(self.output, self.shard):
@@ -122,11 +122,11 @@ class Benchmark(Execution):
         clear_unfinished(Path(self.output) / "features")
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:
-        from .benchmark.cohort import read_cohort
-        from .benchmark.plan import Machine, make_plan
-        from .benchmark.runner import run_plan
-        from .benchmark.steps import Steps
-        from .files.digests import FileHashes
+        from ..benchmark.cohort import read_cohort
+        from ..benchmark.plan import Machine, make_plan
+        from ..benchmark.runner import run_plan
+        from ..benchmark.steps import Steps
+        from ..files.digests import FileHashes
 
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
@@ -141,7 +141,7 @@ class Benchmark(Execution):
         result = run_plan(plan, Steps.like(self, self.output), inner, report, self._folders(data))
         files = {}
         if self.outputs and (_all_finished(plan) if self.shard else result["failed"] < result["rows"]):
-            from .report.write import write_outputs
+            from ..report.write import write_outputs
 
             progress(0.97, "tables, figures and report")
             paper = Path(self.paper_table) if self.paper_table else None
@@ -157,8 +157,8 @@ class Benchmark(Execution):
 
     def _synthetic(self, profile, progress: Progress) -> str:
         """The embedded brains of the profile, made below OUT/data unless they are there."""
-        from .benchmark.cohort import synthetic_plan, write_synthetic_split
-        from .benchmark.steps import Step, Steps
+        from ..benchmark.cohort import synthetic_plan, write_synthetic_split
+        from ..benchmark.steps import Step, Steps
 
         if profile.data.train_cases < 1 or profile.data.test_cases < 1:
             raise UsageError(
@@ -180,6 +180,6 @@ class Benchmark(Execution):
 
 
 def _all_finished(plan) -> bool:
-    from .benchmark.rowfolder import is_finished
+    from ..benchmark.rowfolder import is_finished
 
     return all(is_finished(spec["folder"]) for spec in plan.rows)

@@ -11,9 +11,9 @@ import threading
 import time
 from functools import cache
 
-from .execution.base import fatal, load_before_listening, set_threads
-from .jobs import job_from_dict
-from .progress import Cancelled
+from ..execution.base import fatal, load_before_listening, set_threads
+from ..progress import Cancelled
+from .registry import job_from_dict
 
 EVERY = 0.2  # seconds between two progress messages
 GRACE = 10.0  # seconds for the batch in hand when the parent is gone

@@ -1,0 +1,1 @@
+"""Everything that can be started, as frozen data with a `run`."""
