@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from conftest import affine
 
-from ZSADCLIPLib.__main__ import main
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.datasets.audit import audit, markdown, write_audit
 from ZSADCLIPLib.errors import DependencyError, InputError
 from ZSADCLIPLib.progress import Cancelled

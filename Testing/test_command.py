@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_models import VIT
 
-from ZSADCLIPLib.__main__ import main
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
@@ -187,5 +187,5 @@ def test_phantom_command(tmp_path, capsys):
 
 
 def test_help_needs_no_torch():
-    code = "import sys; import ZSADCLIPLib; from ZSADCLIPLib.__main__ import parser; parser(); print('torch' in sys.modules)"
+    code = "import sys; import ZSADCLIPLib; from ZSADCLIPLib.cli import parser; parser(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"

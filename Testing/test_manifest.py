@@ -6,9 +6,9 @@ import pytest
 from benchmark_cases import write_brains, write_profile
 from small_models import VIT
 
-from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.profiles import load_profile
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.datasets.audit import audit
 from ZSADCLIPLib.datasets.manifest import Entry, read_manifest
 from ZSADCLIPLib.datasets.records import find_records

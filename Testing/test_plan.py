@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from benchmark_cases import write_brains, write_profile
 
-from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
 from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
 from ZSADCLIPLib.benchmark.settings import Model, Slices
 from ZSADCLIPLib.benchmark.slices import chosen_slices, fit_of, open_slices, read_slices
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.files.privacy import pseudonym

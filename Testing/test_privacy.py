@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from benchmark_cases import write_brains, write_profile
 
-from ZSADCLIPLib.__main__ import main
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.detection.inputs import expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed

@@ -8,8 +8,8 @@ import pytest
 from benchmark_cases import write_brains
 from small_models import VIT
 
-from ZSADCLIPLib.__main__ import main
 from ZSADCLIPLib.adapters.checkpoint import read_info
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 

@@ -6,8 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from ZSADCLIPLib.__main__ import Bar
 from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.cli import Bar
 from ZSADCLIPLib.errors import ZSADCLIPError
 from ZSADCLIPLib.jobs.registry import Detect
 

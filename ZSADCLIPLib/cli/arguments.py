@@ -6,11 +6,11 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from .adapters import METHODS
-from .benchmark.profiles import PROFILES
-from .benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
-from .execution.base import EXECUTION_FIELDS
-from .training.schedule import SELECT
+from ..adapters import METHODS
+from ..benchmark.profiles import PROFILES
+from ..benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
+from ..execution.base import EXECUTION_FIELDS
+from ..training.schedule import SELECT
 
 
 def benchmark_arguments(p: argparse.ArgumentParser) -> None:
@@ -82,7 +82,7 @@ def data_arguments(p: argparse.ArgumentParser) -> None:
 
 def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
     """Run the benchmark; 1 when a row failed."""
-    from .jobs.benchmark import Benchmark
+    from ..jobs.benchmark import Benchmark
 
     names = (
         "output",
@@ -112,7 +112,7 @@ def run_benchmark(arguments: argparse.Namespace, bar: Callable) -> int:
 
 def run_train(arguments: argparse.Namespace, bar: Callable, settings: dict) -> int:
     """Run a training."""
-    from .jobs.train import Train
+    from ..jobs.train import Train
 
     values = {name: value for name, value in vars(arguments).items() if name in Train.__dataclass_fields__}
     result = _with_bar(bar, Train(**{**values, "settings": settings}), _adapter_line)
@@ -122,7 +122,7 @@ def run_train(arguments: argparse.Namespace, bar: Callable, settings: dict) -> i
 
 def run_data(arguments: argparse.Namespace, bar: Callable) -> int:
     """Audit a data set; 1 when no case can be used."""
-    from .datasets.audit import audit, markdown, write_audit
+    from ..datasets.audit import audit, markdown, write_audit
 
     shown = bar()
     try:
