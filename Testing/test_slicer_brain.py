@@ -9,7 +9,7 @@ pytest_plugins = ["slicer_fixtures"]
 
 def test_brain_mask_limits_the_findings(logic):
     import slicer
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     node = head()
     label = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", "mask")
@@ -38,7 +38,7 @@ def brain_of_two_segments(node):
 
 
 def test_one_segment_can_be_the_brain(logic):
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     from ZSADCLIPLib.errors import InputError
 
@@ -72,7 +72,7 @@ def test_a_segmentation_counts_where_its_transform_puts_it(logic, moved):
     """As Slicer's own export of a segment onto a volume does."""
     import slicer
     import vtk
-    from ZSADCLIPSlicer.brainmask import maskArray
+    from ZSADCLIPSlicer.scene.brainmask import maskArray
 
     node = head()
     mask = brain_of_two_segments(node)

@@ -10,7 +10,7 @@ pytest_plugins = ["slicer_fixtures"]
 def test_exchanged_volumes_are_nifti_to_others(slicer_env, tmp_path, rng, dtype):
     """Slicer's Python may lack nibabel; the engine reads what was written and writes what is read."""
     import nibabel
-    from ZSADCLIPSlicer import exchange
+    from ZSADCLIPSlicer.engine import exchange
 
     from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
@@ -27,7 +27,7 @@ def test_exchanged_volumes_are_nifti_to_others(slicer_env, tmp_path, rng, dtype)
 
 
 def test_a_truncated_map_is_refused(slicer_env, tmp_path):
-    from ZSADCLIPSlicer import exchange
+    from ZSADCLIPSlicer.engine import exchange
 
     from ZSADCLIPLib.errors import InputError
 

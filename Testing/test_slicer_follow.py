@@ -16,7 +16,7 @@ def change(volume):
 
 def test_a_new_volume_is_not_replaced_by_the_old_one(done):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     second = head(name="second")
     slicer.util.setSliceViewerLayers(background=second, foreground=None)
@@ -29,7 +29,7 @@ def test_a_new_volume_is_not_replaced_by_the_old_one(done):
 def test_the_views_belong_to_the_user_between_changes_of_the_overlay(done):
     """Neither another parameter, nor other voxels, nor coming back takes the views from what was chosen there."""
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     other, composite = head(name="other"), display.compositeNodes()[0]
     slicer.util.setSliceViewerLayers(background=other)
@@ -57,7 +57,7 @@ def test_a_panel_that_was_left_does_not_look_at_new_voxels(done, monkeypatch):
 def test_results_go_where_their_input_goes(done):
     import slicer
     import vtk
-    from ZSADCLIPSlicer import findingstable, geometry
+    from ZSADCLIPSlicer.scene import findingstable, geometry
 
     result, shift = done.results.result, vtk.vtkTransform()
     shift.Translate(30, 20, 10)
@@ -77,7 +77,7 @@ def test_results_go_where_their_input_goes(done):
 def test_a_result_that_was_not_on_display_follows_when_it_is(done):
     import slicer
     import vtk
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     result, shift = done.results.result, vtk.vtkTransform()
     done.ui.resultSelector.setCurrentNode(None)
@@ -131,7 +131,7 @@ def test_results_are_told_apart_by_their_names(logic):
 
 
 def test_rejected_findings_stay_rejected_after_another_run(logic):
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     result = logic.process(head(), command=fake())
     result.accept(2, False)
@@ -182,7 +182,7 @@ def test_the_plot_is_let_go_with_the_panel(slicer_env, monkeypatch):
 
 def test_a_failed_installation_is_said_in_the_panel(panel, monkeypatch):
     import slicer
-    from ZSADCLIPSlicer import install
+    from ZSADCLIPSlicer.engine import install
 
     def fails(wheels):
         raise RuntimeError("pip ended with code 1")
@@ -210,7 +210,7 @@ def test_a_path_typed_as_prompts_is_taken(panel):
 
 def test_a_run_that_ends_while_another_module_is_open_leaves_its_views(panel, use):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     head()
     panel.initializeParameterNode()
@@ -243,7 +243,7 @@ def test_a_scene_that_is_added_is_looked_at_when_it_is_whole(done, monkeypatch):
 def test_nothing_starts_while_packages_are_installed(panel, use, monkeypatch):
     """Slicer handles events at every line that pip prints."""
     import slicer
-    from ZSADCLIPSlicer import install
+    from ZSADCLIPSlicer.engine import install
 
     head()
     panel.initializeParameterNode()
@@ -267,7 +267,7 @@ def test_nothing_starts_while_packages_are_installed(panel, use, monkeypatch):
 
 def test_packages_that_no_longer_exist_are_not_asked_for(panel, monkeypatch):
     import slicer
-    from ZSADCLIPSlicer import install
+    from ZSADCLIPSlicer.engine import install
 
     monkeypatch.setattr(install.sys, "platform", "darwin")
     monkeypatch.setattr(install.platform, "machine", lambda: "x86_64")

@@ -16,7 +16,7 @@ pytest_plugins = ["slicer_fixtures"]
 
 @pytest.fixture
 def install(slicer_env):
-    from ZSADCLIPSlicer import install
+    from ZSADCLIPSlicer.engine import install
 
     return install
 

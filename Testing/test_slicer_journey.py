@@ -60,7 +60,7 @@ def saved(result, folder):
 def test_sample_apply_cancel_apply_threshold_click_reject_save_load(panel_with_engine, tmp_path):
     import qt
     import slicer
-    from ZSADCLIPSlicer import findingstable, segmentation
+    from ZSADCLIPSlicer.scene import findingstable, segmentation
 
     panel, ui = panel_with_engine, panel_with_engine.ui
     ui.sampleButton.click()
@@ -119,8 +119,8 @@ def test_sample_apply_cancel_apply_threshold_click_reject_save_load(panel_with_e
 
 def test_findings_agree_with_the_engines_own(logic, tiny):
     """The panel computes findings anew; at the run's threshold they must be what the engine said."""
-    from ZSADCLIPSlicer import findingstable
-    from ZSADCLIPSlicer.detection import Detection
+    from ZSADCLIPSlicer.engine.run import Detection
+    from ZSADCLIPSlicer.scene import findingstable
 
     kept = {}
     read = Detection._read
@@ -145,7 +145,7 @@ def test_findings_agree_with_the_engines_own(logic, tiny):
 
 
 def test_an_engine_error_names_its_cause(logic, tiny):
-    from ZSADCLIPSlicer.detection import EngineError
+    from ZSADCLIPSlicer.engine.run import EngineError
 
     with pytest.raises(EngineError, match="no-such-file"):
         logic.process(head(), **{**tiny, "weights": "/no-such-file.pt"})

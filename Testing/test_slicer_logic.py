@@ -29,7 +29,7 @@ def test_result_nodes_lie_on_the_grid_of_the_input(result):
 
 def test_segmentation_holds_exactly_the_voxels_over_the_threshold(result):
     import slicer
-    from ZSADCLIPSlicer import segmentation
+    from ZSADCLIPSlicer.scene import segmentation
 
     image = slicer.util.arrayFromVolume(result.input)
     assert np.array_equal(segmentation.read(result.segmentation, result.input), (image >= 600).astype(np.uint8))
@@ -38,7 +38,7 @@ def test_segmentation_holds_exactly_the_voxels_over_the_threshold(result):
 
 
 def test_findings_table_measures_the_lesions(result):
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     rows = findingstable.rowsOf(result.findings)
     assert [row["Rank"] for row in rows] == [1, 2]
@@ -90,7 +90,7 @@ def test_rerun_updates_the_same_nodes_and_a_new_result_is_kept_beside_it(logic, 
 
 
 def test_threshold_and_minimum_size_move_everything(result):
-    from ZSADCLIPSlicer import findingstable, segmentation
+    from ZSADCLIPSlicer.scene import findingstable, segmentation
 
     result.setThreshold(0.9)
     assert len(findingstable.rowsOf(result.findings)) == 1
@@ -107,7 +107,7 @@ def test_a_threshold_between_two_scores_cuts_as_detection_and_benchmark_do(logic
     import slicer
     import vtk
     from vtk.util.numpy_support import vtk_to_numpy
-    from ZSADCLIPSlicer import findingstable, segmentation
+    from ZSADCLIPSlicer.scene import findingstable, segmentation
 
     from ZSADCLIPLib.evaluation.case import evaluate_case
 
@@ -142,7 +142,7 @@ def test_a_threshold_between_two_scores_cuts_as_detection_and_benchmark_do(logic
 
 
 def test_dragging_gives_the_same_segmentation_as_setting(result):
-    from ZSADCLIPSlicer import segmentation
+    from ZSADCLIPSlicer.scene import segmentation
 
     for value in (0.7, 0.9, 0.3):
         result.dragThreshold(value)
@@ -152,7 +152,7 @@ def test_dragging_gives_the_same_segmentation_as_setting(result):
 
 
 def test_rejected_findings_leave_the_segmentation_and_stay_rejected(result):
-    from ZSADCLIPSlicer import findingstable, segmentation
+    from ZSADCLIPSlicer.scene import findingstable, segmentation
 
     whole = segmentation.read(result.segmentation, result.input).sum()
     result.accept(2, False)
@@ -168,7 +168,7 @@ def test_rejected_findings_leave_the_segmentation_and_stay_rejected(result):
 
 def test_edits_are_noticed_and_kept(logic, result):
     import slicer
-    from ZSADCLIPSlicer import segmentation
+    from ZSADCLIPSlicer.scene import segmentation
 
     mask = segmentation.read(result.segmentation, result.input)
     mask[:3] = 1
@@ -185,7 +185,7 @@ def test_edits_are_noticed_and_kept(logic, result):
 
 
 def test_export_has_units_and_all_rows(result, tmp_path):
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     path = tmp_path / "Ünï côde" / "findings.csv"
     path.parent.mkdir()
@@ -219,7 +219,7 @@ def test_unusable_nodes_are_refused_with_a_reason(logic):
 def test_scene_save_and_load_keep_the_result_usable(result, logic, tmp_path):
     import slicer
     from slicer_harness import clear_scene
-    from ZSADCLIPSlicer import findingstable, segmentation
+    from ZSADCLIPSlicer.scene import findingstable, segmentation
 
     result.accept(2, False)
     result.setThreshold(0.65)
@@ -256,7 +256,7 @@ def test_scene_save_and_load_keep_the_result_usable(result, logic, tmp_path):
 
 def test_a_frame_of_a_sequence_says_so(logic):
     import slicer
-    from ZSADCLIPSlicer import geometry
+    from ZSADCLIPSlicer.scene import geometry
 
     sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "frames")
     for index in range(2):
@@ -296,7 +296,7 @@ def test_names_given_by_the_user_stay(result):
 
 def test_deleted_tables_and_charts_do_not_stop_the_threshold(result):
     import slicer
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     slicer.mrmlScene.RemoveNode(result.chart)
     slicer.mrmlScene.RemoveNode(result.profile)
@@ -317,7 +317,7 @@ def test_dragging_leaves_the_map_node_alone(result):
 def test_local_model_files_are_checked_before_they_are_taken(slicer_env, tmp_path, monkeypatch):
     import hashlib
 
-    from ZSADCLIPSlicer import choices
+    from ZSADCLIPSlicer.engine import choices
 
     from ZSADCLIPLib.backbones import BACKBONES, BackboneInfo
     from ZSADCLIPLib.backbones.weights import adopt

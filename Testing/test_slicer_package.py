@@ -41,7 +41,7 @@ def test_cmake_lists_equal_the_files_on_disk():
 
 
 def test_lists_hold_what_the_module_cannot_run_without():
-    assert {"ZSADCLIP.py", "ZSADCLIPSlicer/process.py", "Resources/UI/ZSADCLIP.ui"} <= listed("ZSADCLIP")
+    assert {"ZSADCLIP.py", "ZSADCLIPSlicer/engine/process.py", "Resources/UI/ZSADCLIP.ui"} <= listed("ZSADCLIP")
     assert {"__main__.py", "backbones/registry.py", "prompts/vand.json", "data/anatomy_colin27.npz"} <= listed(
         "ZSADCLIPLib"
     )
@@ -50,7 +50,7 @@ def test_lists_hold_what_the_module_cannot_run_without():
 def test_a_missing_file_is_noticed(tmp_path):
     lists = cmake_lists()
     text = (ROOT / "ZSADCLIP" / "CMakeLists.txt").read_text(encoding="utf-8")
-    wrong = text.replace("  ZSADCLIPSlicer/process.py\n", "")
+    wrong = text.replace("  ZSADCLIPSlicer/engine/process.py\n", "")
     assert wrong != text
     folder = ROOT / "ZSADCLIP"
     resources = [name for name in lists.resources_of(folder) if name != "CMakeLists.txt"]

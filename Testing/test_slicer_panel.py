@@ -61,7 +61,7 @@ def test_controls_follow_parameters_both_ways(panel, widget, attribute, name, va
 
 def test_a_missing_model_offers_its_download(panel, monkeypatch):
     import slicer
-    from ZSADCLIPSlicer import choices
+    from ZSADCLIPSlicer.engine import choices
 
     head()
     panel.initializeParameterNode()
@@ -201,7 +201,7 @@ def test_menus_of_fixed_choices_show_labels_and_set_keys(panel, widget, name, la
     ("weightsFolderEdit", "WeightsFolder"), ("wheelsFolderEdit", "WheelsFolder"), ("pythonEdit", "Python"),
 ])  # fmt: skip
 def test_folders_are_kept_for_the_next_session(slicer_env, panel, monkeypatch, widget, key):
-    from ZSADCLIPSlicer.settings import setSetting, setting
+    from ZSADCLIPSlicer.panels.preferences import setSetting, setting
 
     looked = []
     monkeypatch.setattr(panel.inputs, "_foldersChanged", lambda: looked.append(setting(key)))
@@ -217,7 +217,7 @@ def test_folders_are_kept_for_the_next_session(slicer_env, panel, monkeypatch, w
 
 
 def test_weights_in_a_named_folder_are_found(panel, tmp_path):
-    from ZSADCLIPSlicer.settings import setSetting
+    from ZSADCLIPSlicer.panels.preferences import setSetting
 
     from ZSADCLIPLib.backbones import BACKBONES
 
@@ -236,8 +236,8 @@ def test_weights_in_a_named_folder_are_found(panel, tmp_path):
 
 def test_install_asks_and_takes_the_folder_of_wheels(panel, monkeypatch):
     import slicer
-    from ZSADCLIPSlicer import install
-    from ZSADCLIPSlicer.settings import setSetting
+    from ZSADCLIPSlicer.engine import install
+    from ZSADCLIPSlicer.panels.preferences import setSetting
 
     absent, taken = [install.Package("torch>=2.6", "", False)], []
     monkeypatch.setattr(install, "missing", lambda: absent)
@@ -254,7 +254,7 @@ def test_install_asks_and_takes_the_folder_of_wheels(panel, monkeypatch):
 def test_the_health_check_asks_another_interpreter(slicer_env, tmp_path, monkeypatch):
     import sys
 
-    from ZSADCLIPSlicer import health
+    from ZSADCLIPSlicer.engine import health
 
     text = health.report(sys.executable)
     assert "OK  nibabel: " in text and sys.version.split()[0] in text
@@ -275,7 +275,7 @@ def test_the_health_check_asks_another_interpreter(slicer_env, tmp_path, monkeyp
 
 
 def test_the_probe_knows_what_torch_was_built_for(slicer_env, tmp_path, monkeypatch):
-    from ZSADCLIPSlicer import healthprobe
+    from ZSADCLIPSlicer.engine import healthprobe
 
     for folder in ("torch", "torch-9.9.dist-info"):
         (tmp_path / folder).mkdir()

@@ -84,7 +84,7 @@ def test_progress_callback_may_cancel(logic):
 
 
 def test_crash_shows_its_cause(logic):
-    from ZSADCLIPSlicer.detection import EngineError
+    from ZSADCLIPSlicer.engine.run import EngineError
 
     with pytest.raises(EngineError, match="code 3.*no module named wonder") as caught:
         logic.process(head(), command=fake("crash"))
@@ -92,7 +92,7 @@ def test_crash_shows_its_cause(logic):
 
 
 def test_a_missing_package_says_where_to_look(logic):
-    from ZSADCLIPSlicer.detection import EngineError
+    from ZSADCLIPSlicer.engine.run import EngineError
 
     with pytest.raises(EngineError, match="wonder.*health check"):
         logic.process(head(), command=fake("missing"))
@@ -102,7 +102,7 @@ def test_a_missing_package_says_where_to_look(logic):
 @pytest.mark.parametrize("error", [AttributeError("wonder"), MemoryError()])
 def test_a_result_that_cannot_be_taken_over_ends_the_run(logic, monkeypatch, place, error):
     """Whatever goes wrong, the run ends, so that the panel is not left with 'Cancel' for ever."""
-    from ZSADCLIPSlicer.detection import Detection
+    from ZSADCLIPSlicer.engine.run import Detection
 
     def fails(*_):
         raise error
@@ -116,7 +116,7 @@ def test_a_result_that_cannot_be_taken_over_ends_the_run(logic, monkeypatch, pla
 
 def test_nothing_half_made_stays_in_the_scene(logic, monkeypatch):
     import slicer
-    from ZSADCLIPSlicer.results import Result
+    from ZSADCLIPSlicer.scene.results import Result
 
     node, classes = head(), ("ScalarVolume", "Segmentation", "Table", "PlotChart", "PlotSeries")
     count = lambda: [slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in classes]  # noqa: E731
@@ -130,7 +130,7 @@ def test_nothing_half_made_stays_in_the_scene(logic, monkeypatch):
 def test_windows_ends_the_tree_without_a_console_window_and_waits_no_longer_than_it_must(slicer_env, monkeypatch):
     import types
 
-    from ZSADCLIPSlicer import process
+    from ZSADCLIPSlicer.engine import process
 
     def wait(seconds):
         raise subprocess.TimeoutExpired("child", seconds)
@@ -145,7 +145,7 @@ def test_windows_ends_the_tree_without_a_console_window_and_waits_no_longer_than
 
 def test_a_download_is_stopped_within_a_second(slicer_env):
     import slicer
-    from ZSADCLIPSlicer.download import Fetch
+    from ZSADCLIPSlicer.engine.download import Fetch
 
     for stop in (Fetch.cancel, Fetch.abort):
         fetch = Fetch("PMC-CLIP", command=fake("slow"))
@@ -161,7 +161,7 @@ def test_a_download_is_stopped_within_a_second(slicer_env):
 
 
 def test_unreadable_result_is_an_error(logic):
-    from ZSADCLIPSlicer.detection import EngineError
+    from ZSADCLIPSlicer.engine.run import EngineError
 
     with pytest.raises(EngineError, match="cannot be read"):
         logic.process(head(), command=fake("broken"))
@@ -211,7 +211,7 @@ def test_temporary_files_are_removed(logic):
 
 
 def test_lines_may_arrive_in_pieces(slicer_env):
-    from ZSADCLIPSlicer.process import ChildProcess
+    from ZSADCLIPSlicer.engine.process import ChildProcess
 
     script = (
         "import sys, time\n"
@@ -231,7 +231,7 @@ def test_lines_may_arrive_in_pieces(slicer_env):
 
 @pytest.mark.skipif(os.name != "posix", reason="ends a process by a signal")
 def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
-    from ZSADCLIPSlicer.process import childCommand, childEnvironment
+    from ZSADCLIPSlicer.engine.process import childCommand, childEnvironment
 
     from ZSADCLIPLib.volume import Volume
     from ZSADCLIPLib.volumes.reading import write_volume
@@ -262,7 +262,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
 
 
 def test_words_for_short_memory(slicer_env):
-    from ZSADCLIPSlicer.process import isOutOfMemory
+    from ZSADCLIPSlicer.engine.process import isOutOfMemory
 
     for message in ("CUDA out of memory.", "MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory",
                     "DefaultCPUAllocator: not enough memory: you tried", "std::bad_alloc", "MemoryError"):  # fmt: skip
@@ -281,7 +281,7 @@ def test_a_child_that_the_system_ended_says_so_and_the_cpu_is_no_way_out(logic):
 
 def test_another_interpreter_gets_a_clean_environment(logic, tmp_path):
     """Slicer's own paths would break it; one that cannot be started is named."""
-    from ZSADCLIPSlicer.detection import Settings
+    from ZSADCLIPSlicer.engine.run import Settings
 
     from ZSADCLIPLib.errors import InputError
 

@@ -51,7 +51,7 @@ def test_a_finding_is_marked_after_the_scene_was_closed_as_the_application_does(
 
 def test_unticking_a_finding_rejects_it_and_sorting_keeps_ranks(done):
     import qt
-    from ZSADCLIPSlicer import findingstable, segmentation
+    from ZSADCLIPSlicer.scene import findingstable, segmentation
 
     result = done.results.result
     before = segmentation.read(result.segmentation, result.input).sum()
@@ -64,7 +64,7 @@ def test_unticking_a_finding_rejects_it_and_sorting_keeps_ranks(done):
 
 def test_overlay_switch_gives_the_view_back(done):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     assert display.overlayShown(done.results.result.map)
     composite = display.compositeNodes()[0]
@@ -78,7 +78,7 @@ def test_overlay_switch_gives_the_view_back(done):
 
 
 def test_surface_on_request(done):
-    from ZSADCLIPSlicer import segmentation
+    from ZSADCLIPSlicer.scene import segmentation
 
     node = done.results.result.segmentation
     assert not segmentation.shown3D(node)
@@ -93,7 +93,7 @@ def test_surface_on_request(done):
 
 def test_edits_are_kept_until_the_user_gives_them_up(done):
     import slicer
-    from ZSADCLIPSlicer import segmentation
+    from ZSADCLIPSlicer.scene import segmentation
 
     result = done.results.result
     mask = segmentation.read(result.segmentation, result.input)
@@ -176,7 +176,7 @@ def test_findings_sort_by_number_and_follow_the_arrow_keys(done):
 
 def test_the_view_is_given_back_for_a_new_result_and_after_deletion(done):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     composite, result = display.compositeNodes()[0], done.results.result
     assert composite.GetForegroundVolumeID() == result.map.GetID()
@@ -193,7 +193,7 @@ def test_the_segmentation_opens_in_segment_editor(done, monkeypatch):
     import types
 
     import slicer
-    from ZSADCLIPSlicer import segmentation
+    from ZSADCLIPSlicer.scene import segmentation
 
     calls = []
     editor = types.SimpleNamespace(

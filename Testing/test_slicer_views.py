@@ -22,7 +22,7 @@ def views(slicer_env):
 
 def shown(views, result, world, opacity=1.0):
     """Pictures of the three views with the overlay, at a world point."""
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     display.showOverlay(result.map, result.input, opacity)
     result.segmentation.GetDisplayNode().SetVisibility(False)
@@ -46,7 +46,7 @@ def keep(pictures):
 
 def test_the_sample_and_its_findings_are_in_view(logic, views):
     import slicer
-    from ZSADCLIPSlicer import display, sampledata
+    from ZSADCLIPSlicer.scene import display, sampledata
 
     composite = display.compositeNodes()[0]
     node = sampledata.load()
@@ -86,7 +86,7 @@ def test_overlay_covers_the_lesion_only_and_at_the_radiological_side(logic, view
     elsewhere = (0.0, -30.0, LESION[2])
     assert not coloured(pictures["Red"][views["Red"].pixel(elsewhere)])
     assert views["Red"].pixel(LESION)[1] < 120  # the patient's right is on the left of an axial view
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     display.hideOverlay()
     assert not coloured(views["Red"].render()[views["Red"].pixel(LESION)])
@@ -156,7 +156,7 @@ def test_rotated_parent_transform(logic, views):
     pictures = shown(views, result, world)
     for name, view in views.items():
         assert coloured(pictures[name][view.pixel(world)]), name
-    from ZSADCLIPSlicer import findingstable
+    from ZSADCLIPSlicer.scene import findingstable
 
     assert np.allclose([findingstable.rowsOf(result.findings)[0][a] for a in "RAS"], world, atol=1.5)
 
@@ -183,7 +183,7 @@ def test_non_linear_parent_transform(logic, views):
     world = warp.TransformPoint(LESION)
     pictures = shown(views, result, world)
     assert coloured(pictures["Red"][views["Red"].pixel(world)])
-    from ZSADCLIPSlicer import findingstable, geometry
+    from ZSADCLIPSlicer.scene import findingstable, geometry
 
     row = findingstable.rowsOf(result.findings)[0]
     jumped = geometry.worldOf(result.map, (row["Peak I"], row["Peak J"], row["Peak K"]))
@@ -194,7 +194,7 @@ def test_non_linear_parent_transform(logic, views):
 def test_legend_and_own_colours(logic):
     import matplotlib
     import slicer
-    from ZSADCLIPSlicer import colors, display
+    from ZSADCLIPSlicer.scene import colors, display
 
     for name, reference in (("Inferno", "inferno"), ("Viridis", "viridis"), ("Blue-White-Red", "RdBu_r")):
         expected = matplotlib.colormaps[reference](np.linspace(0, 1, 256))[:, :3]
@@ -213,7 +213,7 @@ def test_legend_and_own_colours(logic):
 
 def test_the_users_layers_come_back(logic):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     node, other = head(), head(name="other")
     slicer.util.setSliceViewerLayers(background=node, foreground=other, foregroundOpacity=0.3)
@@ -229,7 +229,7 @@ def test_the_users_layers_come_back(logic):
 
 def test_layers_that_the_user_chose_meanwhile_stay(logic):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     node, other = head(), head(name="other")
     result = logic.process(node, command=fake())
@@ -248,7 +248,7 @@ def test_layers_that_the_user_chose_meanwhile_stay(logic):
 
 def test_the_legend_has_the_decimals_that_its_window_needs(logic):
     import slicer
-    from ZSADCLIPSlicer import display
+    from ZSADCLIPSlicer.scene import display
 
     result = logic.process(head(), command=fake())
     display.setLegend(result.map, True)

@@ -25,15 +25,16 @@ for _folder in (_here, os.path.dirname(_here)):
             sys.path.insert(0, _folder)
         break
 
-from ZSADCLIPSlicer import menus, sampledata  # noqa: E402
-from ZSADCLIPSlicer.detection import Detection, Settings  # noqa: E402
-from ZSADCLIPSlicer.inputspanel import InputsPanel  # noqa: E402
-from ZSADCLIPSlicer.modelpanel import ModelPanel  # noqa: E402
-from ZSADCLIPSlicer.parameters import ZSADCLIPParameterNode  # noqa: E402
-from ZSADCLIPSlicer.resultpanel import ResultPanel  # noqa: E402
-from ZSADCLIPSlicer.results import Result, resultsOf  # noqa: E402
-from ZSADCLIPSlicer.runpanel import RunPanel  # noqa: E402
-from ZSADCLIPSlicer.settings import setting  # noqa: E402
+from ZSADCLIPSlicer.engine.run import Detection, Settings  # noqa: E402
+from ZSADCLIPSlicer.panels import menus  # noqa: E402
+from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.parameters import ZSADCLIPParameterNode  # noqa: E402
+from ZSADCLIPSlicer.panels.preferences import setting  # noqa: E402
+from ZSADCLIPSlicer.panels.result import ResultPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.run import RunPanel  # noqa: E402
+from ZSADCLIPSlicer.scene import sampledata  # noqa: E402
+from ZSADCLIPSlicer.scene.results import Result, resultsOf  # noqa: E402
 
 
 class ZSADCLIP(ScriptedLoadableModule):
@@ -237,7 +238,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
 
     def ready(self):
         """True when the engine's Python packages are installed."""
-        from ZSADCLIPSlicer import install
+        from ZSADCLIPSlicer.engine import install
 
         return not install.missing()
 

@@ -9,7 +9,7 @@ import vtk
 from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.synthetic.brains import make_case
 
-from . import findingstable, sampledata, segmentation
+from .scene import findingstable, sampledata, segmentation
 
 SLICES = 16
 

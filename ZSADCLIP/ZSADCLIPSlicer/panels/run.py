@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
-from .detection import hint
+from ..engine.run import hint
 
 POLL_MILLISECONDS = 50
 

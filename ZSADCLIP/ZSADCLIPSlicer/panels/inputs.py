@@ -10,8 +10,10 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
-from . import choices, geometry, health, install, menus, sampledata
-from .settings import setSetting, setting
+from ..engine import choices, health, install
+from ..scene import geometry, sampledata
+from . import menus
+from .preferences import setSetting, setting
 
 FOLDERS = {"weightsFolderEdit": "WeightsFolder", "wheelsFolderEdit": "WheelsFolder", "pythonEdit": "Python"}
 TYPING_MILLISECONDS = 400

@@ -19,9 +19,10 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 
-from . import exchange, findingstable, resultnodes, results, segmentation
-from .brainmask import maskArray
-from .geometry import volumeOf
+from ..scene import findingstable, nodes, results, segmentation
+from ..scene.brainmask import maskArray
+from ..scene.geometry import volumeOf
+from . import exchange
 from .process import ChildProcess, isOutOfMemory, startEngine
 
 POLL_SECONDS = 0.02
@@ -183,7 +184,7 @@ class Detection:
         except Exception as error:  # whatever it is, a run that does not end could not even be cancelled
             for half in results.resultsOf(self._input):
                 if half.map.GetID() not in known:
-                    resultnodes.remove(half)
+                    nodes.remove(half)
             message = _("The result of the engine cannot be read: {error}").format(
                 error=str(error) or type(error).__name__)  # fmt: skip
             self._end(error=EngineError(message, [*self.log, *traceback.format_exc().splitlines()]))
@@ -207,7 +208,7 @@ class Detection:
         if into is not None and into.complete and segmentation.edited(into.segmentation, into.input):
             self.notes.append(_("The earlier segmentation was edited by hand: it was kept, and a new result was made."))
             into = None
-        result = resultnodes.store(into, self._input, self._brain, scores, outcome, self._colors)
+        result = nodes.store(into, self._input, self._brain, scores, outcome, self._colors)
         result.setAttribute("BrainMask", self._brain.GetName() if self._brain is not None else "")
         result.setAttribute("BrainSegment", self._segment)
         result.setAttribute("Method", self.settings.method)

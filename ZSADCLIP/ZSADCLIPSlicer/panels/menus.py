@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import qt
 
-from . import choices
-from .colors import NAMES
+from ..engine import choices
+from ..scene.colors import NAMES
 
 
 def fill(combo, entries) -> None:

@@ -17,9 +17,9 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.volume import Volume
 
+from ..engine.choices import planeLabel
 from . import display, findingstable, profile, segmentation
 from .brainmask import maskArray
-from .choices import planeLabel
 from .geometry import affineOf, ijkToRas
 
 ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")

@@ -8,9 +8,10 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
-from . import choices, menus
-from .download import Fetch
-from .settings import setting
+from ..engine import choices
+from ..engine.download import Fetch
+from . import menus
+from .preferences import setting
 
 
 class ModelPanel:

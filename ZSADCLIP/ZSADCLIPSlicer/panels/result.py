@@ -7,10 +7,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from . import display, findingstable, profile, segmentation
-from .findingspanel import FindingsPanel
-from .geometry import worldOf
-from .results import Result, isResult
+from ..scene import display, findingstable, profile, segmentation
+from ..scene.geometry import worldOf
+from ..scene.results import Result, isResult
+from .findings import FindingsPanel
 
 SETTLE_MILLISECONDS = 250  # after the last move of the slider, findings and profile are computed again
 

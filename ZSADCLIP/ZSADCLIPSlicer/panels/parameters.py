@@ -5,8 +5,8 @@ from typing import Annotated, Union
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, Decimals, SingleStep, WithinRange, parameterNodeWrapper
 
-from .choices import BATCHES, DEVICES, PLANES
-from .colors import NAMES
+from ..engine.choices import BATCHES, DEVICES, PLANES
+from ..scene.colors import NAMES
 
 
 @parameterNodeWrapper

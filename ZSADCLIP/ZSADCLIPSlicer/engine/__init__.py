@@ -1,0 +1,1 @@
+"""The way to the engine: its choices, its process, its installation."""

@@ -1,0 +1,1 @@
+"""What is in the scene: nodes of results, their display, geometry and tables."""
