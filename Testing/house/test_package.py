@@ -14,7 +14,7 @@ from conftest import affine
 
 from ZSADCLIPLib import Volume, write_volume
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ZSADCLIPLib"
 NEW = {f"{PACKAGE}/newpart/__init__.py", f"{PACKAGE}/newpart/deeper/data-1/table.bin"}
 """A package with data that nothing lists: it must be found."""

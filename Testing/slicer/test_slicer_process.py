@@ -244,7 +244,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     parent = (
         "import sys, time, slicer\n"
-        f"slicer.__path__.append({str(ROOT / 'Testing' / 'standins' / 'slicerbase')!r})\n"
+        f"slicer.__path__.append({str(ROOT / 'Testing' / 'support' / 'standins' / 'slicerbase')!r})\n"
         "from ZSADCLIPSlicer.process import ChildProcess\n"
         f"child = ChildProcess({childCommand(tmp_path / 'job.json', sys.executable)!r}, {childEnvironment(ROOT)!r})\n"
         "child.start()\n"

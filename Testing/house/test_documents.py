@@ -12,7 +12,7 @@ import pytest
 
 from ZSADCLIPLib.adapters import METHODS
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 CODE = sorted(
     path
     for folder in ("ZSADCLIPLib", "ZSADCLIP", "Testing", "scripts", ".ci")

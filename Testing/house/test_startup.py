@@ -15,7 +15,7 @@ from ZSADCLIPLib.adapters.prompts import load_prompts
 from ZSADCLIPLib.backbones import load_backbone
 from ZSADCLIPLib.backbones.plainclip import PlainCLIP, is_plain, packaged_config, tokenize
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = load_prompts("vand")
 
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
+ROOT = HERE.parents[1]
 MODULE = ROOT / "ZSADCLIP" / "ZSADCLIP.py"
-PICTURES = Path(os.environ.get("ZSADCLIP_TEST_PICTURES") or HERE / "artefacts")
+PICTURES = Path(os.environ.get("ZSADCLIP_TEST_PICTURES") or HERE.parent / "artefacts")
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 

@@ -6,7 +6,7 @@ import pytest
 from parity.case import load_cases
 from parity.report import check, main
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[2] / "golden"
 FILES = sorted(p.relative_to(GOLDEN).with_suffix("") for p in GOLDEN.rglob("*.npz"))
 
 

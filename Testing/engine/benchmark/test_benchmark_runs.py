@@ -15,7 +15,7 @@ from ZSADCLIPLib.benchmark.rows import ROWS
 from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.report.results import Choice, read_run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 KILLED_ROWS = ("vand-finetune", "vand-brats", "intensity-baseline")
 
 

@@ -11,7 +11,7 @@ import pytest
 from ZSADCLIPLib.detection.summary import Table, write_summary
 from ZSADCLIPLib.errors import InputError
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
 
 
 def script(name):

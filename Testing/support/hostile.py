@@ -19,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MEMORY = 1 << 30  # bytes that a reader may add to what its libraries take
 SECONDS = 20  # for one file
 WORDS = (
@@ -265,5 +265,5 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    sys.path[:0] = [str(ROOT), str(ROOT / "Testing")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "Testing" / "support")]
     serve()

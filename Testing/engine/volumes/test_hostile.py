@@ -21,8 +21,8 @@ from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.text import parse_json, within
 from ZSADCLIPLib.volumes.reading import read_volume
 
-ROOT = Path(__file__).resolve().parents[1]
-CORPUS = sorted((Path(__file__).parent / "corpus").iterdir())
+ROOT = Path(__file__).resolve().parents[3]
+CORPUS = sorted((Path(__file__).parents[2] / "corpus").iterdir())
 
 
 @pytest.fixture(scope="module")

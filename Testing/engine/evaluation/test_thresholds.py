@@ -16,7 +16,7 @@ from ZSADCLIPLib.evaluation.metrics import confusion
 from ZSADCLIPLib.evaluation.thresholds import lowest_reaching, reaches
 from ZSADCLIPLib.volumes.components import components
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def exactly(scores, threshold):

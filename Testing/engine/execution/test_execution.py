@@ -28,8 +28,8 @@ from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
-ROOT = Path(__file__).resolve().parents[1]
-FAULTS = Path(__file__).parent / "faults"
+ROOT = Path(__file__).resolve().parents[3]
+FAULTS = Path(__file__).parents[2] / "support" / "faults"
 NAMES = [f"c{n}" for n in range(5)]
 
 

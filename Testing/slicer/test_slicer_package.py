@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import slicer_harness
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SLICER_SIDE = sorted((ROOT / "ZSADCLIP").rglob("*.py"))
 UI = ElementTree.parse(ROOT / "ZSADCLIP" / "Resources" / "UI" / "ZSADCLIP.ui").getroot()
 CATEGORIES = {"Analysis", "Neuroimaging", "Quantification", "Segmentation"}  # of the index's list, those that fit
@@ -115,7 +115,9 @@ print("ok")
 
 def test_the_installed_module_opens_in_a_slicer_without_the_engines_packages(installed, tmp_path):
     slicer_harness.require_slicer_core()
-    code = FRESH.replace("TESTING", repr(str(ROOT / "Testing"))).replace("MODULE", repr(str(tmp_path / "ZSADCLIP.py")))
+    code = FRESH.replace("TESTING", repr(str(ROOT / "Testing" / "support"))).replace(
+        "MODULE", repr(str(tmp_path / "ZSADCLIP.py"))
+    )
     done = run_clean(code, installed | {"QT_QPA_PLATFORM": "offscreen"}, tmp_path)
     assert done.stdout.strip().endswith("ok"), done.stderr
 
@@ -295,7 +297,7 @@ def test_a_machine_without_slicer_core_fails_in_ci_and_skips_elsewhere(tmp_path)
     )
     outcomes = []
     for ci in ("true", ""):
-        environment = os.environ | {"CI": ci, "PYTHONPATH": f"{ROOT / 'Testing'}"}
+        environment = os.environ | {"CI": ci, "PYTHONPATH": f"{ROOT / 'Testing' / 'support'}"}
         command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(test)]
         done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
         outcomes.append(done.stdout)
