@@ -12,7 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "measure"))
 from bench_parts import flops, machine, reference, sections  # noqa: E402
 
 SIZE = 96

@@ -12,7 +12,7 @@ from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
-SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "demo.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make" / "demo.py"
 
 
 def demo(start, *arguments):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = ROOT / "scripts" / "lock"
+SCRIPT = ROOT / "scripts" / "make" / "lock"
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import torch
 
 from ZSADCLIPLib.errors import UsageError
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "make"))
 from mini import train  # noqa: E402
 
 

@@ -17,7 +17,7 @@ from ZSADCLIPLib.backbones import load_backbone
 
 HERE = Path(__file__).resolve().parents[1] / "golden"
 DEVICE = {"name": "cpu"}
-"""Where cases run; `scripts/parity --device` changes the name."""
+"""Where cases run; `scripts/check/parity --device` changes the name."""
 OPERATORS = {ast.Div: operator.truediv, ast.Mult: operator.mul, ast.Add: operator.add, ast.Sub: operator.sub}
 
 

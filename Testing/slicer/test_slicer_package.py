@@ -22,7 +22,7 @@ CATEGORIES = {"Analysis", "Neuroimaging", "Quantification", "Segmentation"}  # o
 
 
 def cmake_lists():
-    path = ROOT / "scripts" / "cmake-lists"
+    path = ROOT / "scripts" / "make" / "cmake_lists"
     loader = importlib.machinery.SourceFileLoader("cmake_lists", str(path))
     module = importlib.util.module_from_spec(importlib.util.spec_from_loader("cmake_lists", loader))
     loader.exec_module(module)
@@ -37,7 +37,7 @@ def listed(folder):
 
 
 def test_cmake_lists_equal_the_files_on_disk():
-    assert cmake_lists().main(["--check"]) == 0, "run scripts/cmake-lists"
+    assert cmake_lists().main(["--check"]) == 0, "run scripts/make/cmake_lists"
 
 
 def test_lists_hold_what_the_module_cannot_run_without():

@@ -1,6 +1,6 @@
 """Seeded mutations of every kind of file that the engine reads, and a child process that reads them within limits.
 
-Used by scripts/fuzz (thousands of inputs) and test_fuzz.py (some hundreds, and the corpus of files that once failed).
+Used by scripts/check/fuzz (thousands of inputs) and test_fuzz.py (some hundreds, and the corpus of files that once failed).
 Run as a program it reads paths from standard input, one a line, and writes one JSON object about each.
 """
 

@@ -42,7 +42,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         architecture="mini",
         native_size=240,
         licence="Apache-2.0",
-        source="trained by scripts/train_mini on synthetic brains and textures",
+        source="trained by scripts/make/mini_vit on synthetic brains and textures",
         embedded=True,
     ),
     "mini-rn": BackboneInfo(
@@ -51,7 +51,7 @@ BACKBONES: dict[str, BackboneInfo] = {
         activation="relu",
         native_size=240,
         licence="Apache-2.0",
-        source="trained by scripts/train_mini on synthetic brains and textures",
+        source="trained by scripts/make/mini_vit on synthetic brains and textures",
         embedded=True,
     ),
     "ViT-L-14-336": BackboneInfo(

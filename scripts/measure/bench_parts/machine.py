@@ -17,7 +17,7 @@ CHUNK = 0.1
 PRODUCTS = 16
 """Products queued at once on a GPU, where waiting for each would be measured as well."""
 DEVICE = {"name": "cpu"}
-"""What is measured; `scripts/bench --device` changes the name."""
+"""What is measured; `scripts/measure/bench --device` changes the name."""
 
 
 def wait() -> None:

@@ -22,7 +22,7 @@ from ZSADCLIPLib.volumes.reading import write_volume
 
 from . import cases, flops, machine, reference
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def peaks(dtype: str = "float32", seconds: float = 0.6) -> dict:
