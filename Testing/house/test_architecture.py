@@ -47,6 +47,10 @@ def test_imports_point_one_way(path):
     assert not wrong, f"{'.'.join(module(path))} imports {wrong}, which stand above it"
 
 
+def test_every_part_has_a_place():
+    assert {name[0] for name in MODULES if name} == {*PACKAGES, "__main__"}
+
+
 def test_no_modules_import_each_other_in_a_circle():
     left = {name: imported(path) & MODULES.keys() for name, path in MODULES.items()}
     while free := [name for name, needs in left.items() if not needs & left.keys()]:

@@ -44,7 +44,7 @@ def write_case(
 ) -> None:
     """Write one test case: sketches and panel first, cases/CASE.json last, whose presence means the case is done.
 
-    `evaluation` is the dictionary of `evaluate.evaluate_case`; `sketches` are by region; `panel` as `make_panel` gives
+    `evaluation` is the dictionary of `evaluation.case.evaluate_case`; `sketches` are by region; `panel` as `make_panel` gives
     it. Raises UsageError for a case id that is not a plain file name.
     """
     if safe_ids([case_id]) != [case_id]:

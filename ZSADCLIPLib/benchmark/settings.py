@@ -49,7 +49,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Data:
-    """What is read: channel, target and label rule of `dataset`, further ignored labels.
+    """What is read: channel, target and label rule of `datasets`, further ignored labels.
 
     `train_cases` and `test_cases` count the synthetic brains that are made when no data set is given, 0 = a data set is needed.
     """
@@ -146,7 +146,7 @@ class Industrial:
 
 @dataclass(frozen=True)
 class Score:
-    """From a raw map to the evaluated one: scale (see `scaling`), in-plane blur in pixels (None = the method's own),
+    """From a raw map to the evaluated one: scale (see `evaluation.scales`), in-plane blur in pixels (None = the method's own),
     upsampling, and what lies outside the brain (keep or zero)."""
 
     scale: str = "layers"

@@ -1,6 +1,6 @@
 """The steps of a benchmark row as functions of plain data: each writes its own files and does nothing when they are there.
 
-A row is described by a dictionary (see `plan`); a record by `material.record_to`. So any executor can run the cases of a
+A row is described by a dictionary (see `plan`); a record by `slices.record_to`. So any executor can run the cases of a
 row anywhere that sees the folder.
 """
 
@@ -35,7 +35,7 @@ ORIENTATIONS = {
 
 
 def train_adapter(spec: dict, progress: Progress = silent) -> dict:
-    """Train the adapter of `spec` (see `plan.training_spec`) into its folder: adapter.safetensors and training.csv.
+    """Train the adapter of `spec` (see `plan`) into its folder: adapter.safetensors and training.csv.
 
     Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
     """

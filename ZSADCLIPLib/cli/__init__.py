@@ -97,7 +97,7 @@ def _detect_arguments(p: argparse.ArgumentParser) -> None:
 
 
 def add_execution(p: argparse.ArgumentParser) -> None:
-    """The options of `executor.Execution`."""
+    """The options of `execution.base.Execution`."""
     g = p.add_argument_group("many cases")
     g.add_argument("--executor", choices=EXECUTORS, default="local", help="worker processes here, or a Dask cluster")
     g.add_argument("--workers", type=int, default=0, metavar="N", help="worker processes (0: this process alone)")

@@ -58,7 +58,7 @@ def find_records(
 
     `rule` "auto" takes the year from the path (a 20xx in a folder's name), else the 2024 rule, which reads 2023 masks
     alike. Manifests are read by `manifest.read_manifest`: a line's own rule comes first, `rule` "auto" means "nonzero", a case
-    without a subject is its own, and ids become file names as in `cases.safe_ids`. With `problems` given, cases of a folder
+    without a subject is its own, and ids become file names as in `names.safe_ids`. With `problems` given, cases of a folder
     that cannot be used are described there and left out; otherwise they raise InputError.
     """
     path = Path(source).expanduser()

@@ -3,7 +3,7 @@
 All three depend only on how many negatives lie below and at each *distinct positive score*. Lesions are small, so the
 positives are sorted once and the negatives are counted against them chunk by chunk, in any order; nothing the size of
 the volume is ever sorted or copied. The numbers equal scikit-learn's (`roc_auc_score`, `average_precision_score`, the
-maximum of F1 over `precision_recall_curve`) up to float rounding. `sketch.ScoreSketch` is the approximate companion.
+maximum of F1 over `precision_recall_curve`) up to float rounding. `sketches.ScoreSketch` is the approximate companion.
 """
 
 from __future__ import annotations

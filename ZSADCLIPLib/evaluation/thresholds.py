@@ -36,7 +36,7 @@ def reaches(scores: np.ndarray, threshold: float | np.ndarray, out: np.ndarray |
 
     The one meaning of it in detection, benchmark and Slicer: a score counts when it is not below the threshold as real
     numbers. Maps are float32 and thresholds float64; NumPy's `scores >= threshold` rounds the threshold to the map's type,
-    so that a score a little below it would count, here and not in the counts of a `sketch.ScoreSketch`.
+    so that a score a little below it would count, here and not in the counts of a `sketches.ScoreSketch`.
     NaN reaches nothing and is reached by nothing.
     """
     return np.greater_equal(scores, lowest_reaching(threshold, scores.dtype), out=out)

@@ -34,7 +34,7 @@ class _TimeOut(Cancelled):
 
 
 def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    """Work on `items` on the cluster; see `executor.execute`."""
+    """Work on `items` on the cluster; see `execution.execute`."""
     if not items:
         return
     _dask()

@@ -179,6 +179,6 @@ class Pool:
 
 
 def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    """Work on `items` in worker processes; see `executor.execute`."""
+    """Work on `items` in worker processes; see `execution.execute`."""
     if items:
         Pool(job, items, settle, progress).run()

@@ -146,11 +146,11 @@ class Detect(Execution):
             time.sleep(0.5)
 
     def load(self, slot: int):
-        """The detector, for `executor.execute`."""
+        """The detector, for `execution.execute`."""
         return self.detector(slot)
 
     def one(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
-        """Work on one case, for `executor.execute`."""
+        """Work on one case, for `execution.execute`."""
         return detect_case.one(self, state, item, progress)
 
     def _settler(self, table, report: Report) -> Callable[[int, dict], None]:

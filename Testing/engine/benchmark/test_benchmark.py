@@ -170,7 +170,7 @@ def test_a_step_that_fails_while_the_output_goes_is_tried_again(whole, tmp_path,
         return {}
 
     monkeypatch.setattr(tasks, "work", work, raising=False)
-    monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
+    monkeypatch.setitem(steps.STEPS, "work", "tasks:work")
     job = Steps(home=str(tmp_path))
     job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest), lambda f, t, *count: lock.touch())
     assert found == {"a": ("", {})} and len(tries) == 2
@@ -238,7 +238,7 @@ def test_no_error_of_one_step_stops_the_others(error, monkeypatch, capsys):
         return {}
 
     monkeypatch.setattr(tasks, "work", work, raising=False)
-    monkeypatch.setitem(steps.STEPS, "work", "row_tasks:work")
+    monkeypatch.setitem(steps.STEPS, "work", "tasks:work")
     found = {}
     todo = [Step(str(n), "work", (n,)) for n in range(2)]
     for shown in ("0", "1"):

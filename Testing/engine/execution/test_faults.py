@@ -110,7 +110,8 @@ def test_seals_notice_every_change_but_not_the_time(tmp_path):
 
 
 def test_a_lock_ends_with_its_process(tmp_path):
-    code = f"import os; from ZSADCLIPLib.files.locks import folder_lock\nwith folder_lock({str(tmp_path)!r}): os.kill(os.getpid(), 9)"
+    code = "import os; from ZSADCLIPLib.files.locks import folder_lock\n"
+    code += f"with folder_lock({str(tmp_path)!r}): os.kill(os.getpid(), 9)"
     assert subprocess.run([os.sys.executable, "-c", code], cwd=Path(__file__).parents[3]).returncode == -9
     assert (tmp_path / NAME).exists()
     with folder_lock(tmp_path):

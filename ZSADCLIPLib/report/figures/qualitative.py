@@ -109,7 +109,7 @@ def _panel(result: Result, case: dict) -> dict | None:
 
 
 def _slice(numbers: Numbers, panel: dict) -> int:
-    """The slice's index in its volume, of which the run may have kept each k-th slice only (see `material.read_slices`)."""
+    """The slice's index in its volume, of which the run may have kept each k-th slice only (see `slices.read_slices`)."""
     every = int(numbers.run.info.get("slices_every") or 1)
     return (every - 1) // 2 + every * int(panel["index"])
 
