@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from ZSADCLIPLib.detection import inputs
 from ZSADCLIPLib.detection.inputs import Case, expand_inputs
 from ZSADCLIPLib.errors import InputError
+from ZSADCLIPLib.files.names import safe_name
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ DONE = json.dumps(dict.fromkeys(("id", "settings", "inputs", "files", "summary",
 
 
 def ids(cases):
-    return [case.id for case in inputs]
+    return [case.id for case in cases]
 
 
 def test_a_file_is_a_case(tree):
@@ -41,9 +41,9 @@ def test_a_file_is_a_case(tree):
 
 def test_a_folder_gives_its_volumes_sorted(tree):
     root = tree("b/2.nii", "b/1.nii.gz", "a.nrrd", "c/d/e.mha", "notes.txt", ".hidden.nii", ".git/x.nii")
-    inputs = expand_inputs([root])
-    assert ids(inputs) == ["a", "1", "2", "e"]
-    assert inputs == expand_inputs([str(root)])
+    cases = expand_inputs([root])
+    assert ids(cases) == ["a", "1", "2", "e"]
+    assert cases == expand_inputs([str(root)])
 
 
 def test_a_dicom_folder_is_one_case(tree):
@@ -51,8 +51,8 @@ def test_a_dicom_folder_is_one_case(tree):
     (root / "p2/0001").write_bytes(bytes(128) + b"DICM")
     named = expand_inputs([root], keep_identifiers=True)
     assert [(case.id, case.image) for case in named] == [("p1", root / "p1"), ("p2", root / "p2")]
-    inputs = expand_inputs([root])
-    assert len(inputs) == 2 and all(re.fullmatch(r"dicom-[0-9a-f]{12}(-2)?", case.id) for case in inputs)
+    cases = expand_inputs([root])
+    assert len(cases) == 2 and all(re.fullmatch(r"dicom-[0-9a-f]{12}(-2)?", case.id) for case in cases)
 
 
 def test_globs_take_volumes_only(tree):
@@ -165,7 +165,7 @@ def test_ids_are_unique_and_safe(tree):
     ],
 )
 def test_ids_from_strangers_become_plain_names(given, safe):
-    assert inputs._safe(given) == safe
+    assert safe_name(given) == safe
 
 
 def test_a_suffix_never_meets_another_id(tree):
