@@ -25,7 +25,7 @@ for _folder in (_here, os.path.dirname(_here)):
             sys.path.insert(0, _folder)
         break
 
-from ZSADCLIPSlicer.engine.run import Detection, Settings  # noqa: E402
+from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
@@ -34,7 +34,7 @@ from ZSADCLIPSlicer.panels.preferences import setting  # noqa: E402
 from ZSADCLIPSlicer.panels.result import ResultPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.run import RunPanel  # noqa: E402
 from ZSADCLIPSlicer.scene import sampledata  # noqa: E402
-from ZSADCLIPSlicer.scene.results import Result, resultsOf  # noqa: E402
+from ZSADCLIPSlicer.scene.results import ResultNodes, resultsOf  # noqa: E402
 
 
 class ZSADCLIP(ScriptedLoadableModule):
@@ -245,7 +245,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
     def settings(self, parameters, weightsFolder=""):
         """The settings of a run from a parameter node."""
         batch = parameters.batchSize
-        return Settings(
+        return RunSettings(
             method=parameters.method,
             backbone=parameters.model,
             checkpoint=parameters.checkpoint or None,
@@ -259,11 +259,11 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
         )
 
     def start(self, inputVolume, settings, **options):
-        """Start a run in the background; returns a Detection whose `poll()` must be called until `done`.
+        """Start a run in the background; returns an `EngineRun` whose `poll()` must be called until `done`.
 
-        `options` are those of Detection: brainMask, brainSegment, into, colors, python, command.
+        `options` are those of `EngineRun`: brainMask, brainSegment, into, colors, python, command.
         """
-        detection = Detection(inputVolume, settings, **options)
+        detection = EngineRun(inputVolume, settings, **options)
         detection.start()
         logging.info("ZSADCLIP: %s with %s on '%s'", settings.method, settings.backbone, inputVolume.GetName())
         return detection
@@ -272,14 +272,14 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
                 **settings):  # fmt: skip
         """Detect anomalies in a scalar volume node.
 
-        `settings` are the fields of ZSADCLIPSlicer.detection.Settings (method, backbone, threshold, ...). With `wait` the
-        call returns a Result (`.map`, `.segmentation`, `.findings`, `.volumeScore`, `.setThreshold(x)`), else a running
-        Detection. Give an earlier `result` to update its nodes. Raises ZSADCLIPError with what to do, and Cancelled when
+        `settings` are the fields of ZSADCLIPSlicer.engine.run.RunSettings (method, backbone, threshold, ...). With `wait` the
+        call returns `ResultNodes` (`.map`, `.segmentation`, `.findings`, `.volumeScore`, `.setThreshold(x)`), else a running
+        `EngineRun`. Give an earlier `result` to update its nodes. Raises ZSADCLIPError with what to do, and Cancelled when
         `progress(fraction, text)` raised it.
         """
         detection = self.start(
             inputVolume,
-            Settings(**settings),
+            RunSettings(**settings),
             brainMask=brainMask,
             brainSegment=brainSegment,
             into=result,
@@ -297,7 +297,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
 
     def result(self, mapNode):
         """The result behind an anomaly map node."""
-        return Result(mapNode)
+        return ResultNodes(mapNode)
 
 
 class ZSADCLIPTest(ScriptedLoadableModuleTest):

@@ -119,21 +119,21 @@ def test_sample_apply_cancel_apply_threshold_click_reject_save_load(panel_with_e
 
 def test_findings_agree_with_the_engines_own(logic, tiny):
     """The panel computes findings anew; at the run's threshold they must be what the engine said."""
-    from ZSADCLIPSlicer.engine.run import Detection
+    from ZSADCLIPSlicer.engine.run import EngineRun
     from ZSADCLIPSlicer.scene import findingstable
 
     kept = {}
-    read = Detection._read
+    read = EngineRun._read
 
     def spy(self):
         kept["outcome"], scores = read(self)
         return kept["outcome"], scores
 
-    Detection._read = spy
+    EngineRun._read = spy
     try:
         result = logic.process(head("PIR"), **tiny)
     finally:
-        Detection._read = read
+        EngineRun._read = read
     stated = kept["outcome"]["findings"]
     rows = findingstable.rowsOf(result.findings)
     assert len(rows) == len(stated) > 0

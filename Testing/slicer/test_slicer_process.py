@@ -102,12 +102,12 @@ def test_a_missing_package_says_where_to_look(logic):
 @pytest.mark.parametrize("error", [AttributeError("wonder"), MemoryError()])
 def test_a_result_that_cannot_be_taken_over_ends_the_run(logic, monkeypatch, place, error):
     """Whatever goes wrong, the run ends, so that the panel is not left with 'Cancel' for ever."""
-    from ZSADCLIPSlicer.engine.run import Detection
+    from ZSADCLIPSlicer.engine.run import EngineRun
 
     def fails(*_):
         raise error
 
-    monkeypatch.setattr(Detection, place, fails)
+    monkeypatch.setattr(EngineRun, place, fails)
     run = logic.process(head(), wait=False, command=fake())
     follow(run, lambda r, e: r.done)
     assert (str(error) or "MemoryError") in str(run.error)
@@ -116,12 +116,12 @@ def test_a_result_that_cannot_be_taken_over_ends_the_run(logic, monkeypatch, pla
 
 def test_nothing_half_made_stays_in_the_scene(logic, monkeypatch):
     import slicer
-    from ZSADCLIPSlicer.scene.results import Result
+    from ZSADCLIPSlicer.scene.results import ResultNodes
 
     node, classes = head(), ("ScalarVolume", "Segmentation", "Table", "PlotChart", "PlotSeries")
     count = lambda: [slicer.mrmlScene.GetNumberOfNodesByClass(f"vtkMRML{name}Node") for name in classes]  # noqa: E731
     before = count()
-    monkeypatch.setattr(Result, "refresh", lambda self: np.zeros(1) @ np.zeros(2))
+    monkeypatch.setattr(ResultNodes, "refresh", lambda self: np.zeros(1) @ np.zeros(2))
     run = logic.process(node, wait=False, command=fake())
     follow(run, lambda r, e: r.done)
     assert run.error is not None and count() == before
@@ -245,7 +245,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     parent = (
         "import sys, time, slicer\n"
         f"slicer.__path__.append({str(ROOT / 'Testing' / 'support' / 'standins' / 'slicerbase')!r})\n"
-        "from ZSADCLIPSlicer.process import ChildProcess\n"
+        "from ZSADCLIPSlicer.engine.process import ChildProcess\n"
         f"child = ChildProcess({childCommand(tmp_path / 'job.json', sys.executable)!r}, {childEnvironment(ROOT)!r})\n"
         "child.start()\n"
         "while not any(e.get('done') for e in child.poll()): time.sleep(0.01)\n"
@@ -281,7 +281,7 @@ def test_a_child_that_the_system_ended_says_so_and_the_cpu_is_no_way_out(logic):
 
 def test_another_interpreter_gets_a_clean_environment(logic, tmp_path):
     """Slicer's own paths would break it; one that cannot be started is named."""
-    from ZSADCLIPSlicer.engine.run import Settings
+    from ZSADCLIPSlicer.engine.run import RunSettings
 
     from ZSADCLIPLib.errors import InputError
 
@@ -291,12 +291,12 @@ def test_another_interpreter_gets_a_clean_environment(logic, tmp_path):
     python.chmod(0o755)
     os.environ["PYTHONHOME_OF_SLICER"] = "/slicer"
     try:
-        run = logic.start(head(), Settings(), python=str(python))
+        run = logic.start(head(), RunSettings(), python=str(python))
         follow(run, lambda r, e: r.done)
     finally:
         del os.environ["PYTHONHOME_OF_SLICER"]
     text = seen.read_text(encoding="utf-8")
     assert f"PYTHONPATH={ROOT}\n" in text and "PYTHONUTF8=1" in text and "OF_SLICER" not in text
     with pytest.raises(InputError, match="/no/python.*Advanced"):
-        logic.start(head(), Settings(), python="/no/python")
+        logic.start(head(), RunSettings(), python="/no/python")
     assert not [name for name in os.listdir(run._folder.parent) if name.startswith("ZSADCLIP-")]

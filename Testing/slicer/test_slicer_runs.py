@@ -144,12 +144,12 @@ def test_reload_replaces_the_panel_and_its_helpers(slicer_env):
     container, made = widget.parent, []
     container.reload = lambda: made.append(sys.modules["ZSADCLIP"].ZSADCLIPWidget)
     saved = {n: m for n, m in sys.modules.items() if n.split(".")[0] in ("ZSADCLIP", "ZSADCLIPLib", "ZSADCLIPSlicer")}
-    former = sys.modules["ZSADCLIPSlicer.results"]
+    former = sys.modules["ZSADCLIPSlicer.scene.results"]
     slicer.modules.zsadclip.widgetRepresentation = lambda: container
     slicer.modules.ZSADCLIPWidget = widget
     try:
         widget.onReload()
-        assert sys.modules["ZSADCLIPSlicer.results"] is not former
+        assert sys.modules["ZSADCLIPSlicer.scene.results"] is not former
         assert made and made[0] is not type(widget)
         assert widget._parameters is None and not widget.Observations
     finally:

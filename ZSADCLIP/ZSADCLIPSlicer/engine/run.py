@@ -29,7 +29,7 @@ POLL_SECONDS = 0.02
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """What a run does, as the engine's Detect job names it; None leaves a choice to the engine."""
 
     method: str = "vand"
@@ -72,7 +72,7 @@ def hint(kind: str) -> str:
     )
 
 
-class Detection:
+class EngineRun:
     """A run over one volume node.
 
     `start()` writes the volume and starts the child; `poll()` follows it and returns the progress events. When `done` is
@@ -80,7 +80,7 @@ class Detection:
     says how it ended. Raises InputError from the constructor for a volume that cannot be used.
     """
 
-    def __init__(self, inputNode, settings: Settings, brainMask=None, brainSegment: str = "", into=None,
+    def __init__(self, inputNode, settings: RunSettings, brainMask=None, brainSegment: str = "", into=None,
                  colors: str = "Inferno", python: str = "",
                  command: Callable[[Path], list[str]] | None = None):  # fmt: skip
         self.settings = settings
@@ -240,7 +240,7 @@ class Detection:
             self._end(dropped=dropped, cancelled=not dropped)
 
     def wait(self, progress: Callable[[float, str], None] = lambda fraction, text: None):
-        """Follow the run to its end; returns the Result.
+        """Follow the run to its end; returns the `ResultNodes`.
 
         Raises the run's error, or Cancelled when `progress` raised it or the run was stopped.
         """

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from ..scene import display, findingstable, profile, segmentation
 from ..scene.geometry import worldOf
-from ..scene.results import Result, isResult
+from ..scene.results import ResultNodes, isResult
 from .findings import FindingsPanel
 
 SETTLE_MILLISECONDS = 250  # after the last move of the slider, findings and profile are computed again
@@ -21,7 +21,7 @@ class ResultPanel:
     def __init__(self, ui):
         self.ui = ui
         self.parameters = None
-        self.result: Result | None = None
+        self.result: ResultNodes | None = None
         self.entered = True  # False while another module is shown, to which the views belong
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
         self._updating = False
@@ -48,13 +48,13 @@ class ResultPanel:
         """Follow the parameter node: another result, another display option."""
         self.parameters = parameters
         node = parameters.result if parameters else None
-        node = node if isResult(node) and Result(node).complete else None
+        node = node if isResult(node) and ResultNodes(node).complete else None
         if (self.result.map if self.result else None) is not node:
-            self.setResult(Result(node) if node else None)
+            self.setResult(ResultNodes(node) if node else None)
         elif self.result is not None:
             self._applyOptions()
 
-    def setResult(self, result: Result | None) -> None:
+    def setResult(self, result: ResultNodes | None) -> None:
         """Look at a result; the views are given back when there is none."""
         self._settle.stop()
         self._stale.stop()
@@ -82,7 +82,7 @@ class ResultPanel:
             display.hideOverlay()
         self.update()
 
-    def _observe(self, result: Result | None) -> None:
+    def _observe(self, result: ResultNodes | None) -> None:
         """Follow the map, which a script may fill anew, and the input, which may be moved."""
         for node, tag in self._observed:
             node.RemoveObserver(tag)
@@ -96,7 +96,7 @@ class ResultPanel:
     def onMapChanged(self) -> None:
         """Other voxels in the map on display: range, threshold and findings are read again."""
         if self.result is not None and self.result.complete:
-            self.setResult(Result(self.result.map))
+            self.setResult(ResultNodes(self.result.map))
 
     def onInputMoved(self, *_) -> None:
         """The input was moved: the result goes with it, findings are placed again when it rests."""
@@ -104,7 +104,7 @@ class ResultPanel:
             self.result.follow()
             self._settle.start()
 
-    def _leave(self, result: Result) -> None:
+    def _leave(self, result: ResultNodes) -> None:
         """Another result comes: two outlines or legends at once could not be told apart."""
         display.setLegend(result.map, False)
         display.clearHighlight()

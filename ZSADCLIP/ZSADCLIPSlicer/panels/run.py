@@ -17,7 +17,7 @@ POLL_MILLISECONDS = 50
 class RunPanel:
     """Follows one detection at a time.
 
-    `begin(settings or None)` makes and starts a Detection (None: from the panel); `finished(result)` is called when one
+    `begin(settings or None)` makes and starts an `EngineRun` (None: from the panel); `finished(result)` is called when one
     landed.
     """
 

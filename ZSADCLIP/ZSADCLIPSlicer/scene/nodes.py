@@ -6,20 +6,22 @@ import numpy as np
 import slicer
 
 from . import display, profile, segmentation
-from .results import Result
+from .results import ResultNodes
 
 
-def store(result: Result | None, inputNode, brainMask, map_: np.ndarray, outcome: dict, colors: str) -> Result:
+def store(
+    result: ResultNodes | None, inputNode, brainMask, map_: np.ndarray, outcome: dict, colors: str
+) -> ResultNodes:
     """Put a finished run into the scene: into the nodes of `result`, or new ones when it is None.
 
     `map_` is float32 (I, J, K) on the input's grid; `outcome` is the engine's JSON of the case.
     """
     if result is None:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", inputNode.GetName() + " anomaly")
-        result = Result(node)
+        result = ResultNodes(node)
         result.setAttribute("Result", "1")
     else:
-        result = Result(result.map)  # nothing cached of the former map
+        result = ResultNodes(result.map)  # nothing cached of the former map
     node = result.map
     with slicer.util.NodeModify(node):
         node.CopyOrientation(inputNode)
@@ -46,7 +48,7 @@ def store(result: Result | None, inputNode, brainMask, map_: np.ndarray, outcome
     return result
 
 
-def remove(result: Result) -> None:
+def remove(result: ResultNodes) -> None:
     """Take the nodes of a result out of the scene, those that are there."""
     nodes = [result.segmentation, result.findings, result.profile, result.chart, result.map]
     series = result.chart.GetNumberOfPlotSeriesNodes() if result.chart is not None else 0
@@ -55,7 +57,7 @@ def remove(result: Result) -> None:
             slicer.mrmlScene.RemoveNode(node)
 
 
-def _makeCompanions(result: Result) -> None:
+def _makeCompanions(result: ResultNodes) -> None:
     """Segmentation, tables and chart of a result, made where they are missing, placed beside the input."""
     if result.segmentation is None:
         result.link("segmentation", segmentation.create(result.input, result.input.GetName()))

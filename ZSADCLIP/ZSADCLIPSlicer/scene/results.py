@@ -25,7 +25,7 @@ from .geometry import affineOf, ijkToRas
 ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")
 
 
-class Result:
+class ResultNodes:
     """A view of one result by its map node (vtkMRMLScalarVolumeNode with the attribute ZSADCLIP.Result)."""
 
     def __init__(self, mapNode):
@@ -253,7 +253,7 @@ def isResult(node) -> bool:
     return node is not None and node.GetAttribute("ZSADCLIP.Result") == "1"
 
 
-def resultsOf(inputNode) -> list[Result]:
+def resultsOf(inputNode) -> list[ResultNodes]:
     """All results in the scene that were made from a volume."""
     nodes = [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isResult(n)]
-    return [result for result in map(Result, nodes) if result.input is inputNode]
+    return [result for result in map(ResultNodes, nodes) if result.input is inputNode]
