@@ -35,6 +35,10 @@ class CaseSlices:
     spacing: tuple[float, float, float]
     stack: SliceStack
 
+    def fit(self, size: int, resample: str = "bicubic") -> Fit:
+        """How the slices fill the square of `size` pixels that models are trained on."""
+        return Fit(self.image.shape[1:], self.spacing[:2], size, resample)
+
 
 def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
     """Read a case with the profile sections `data` and `slices` (as dictionaries); raises InputError as `read_case`.
@@ -51,11 +55,6 @@ def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
     masks = [np.ascontiguousarray(stack.arrange(mask)[kept]) for mask in (case.truth, case.ignore, case.brain)]
     spacing = (*stack.spacing[:2], stack.spacing[2] * every)
     return CaseSlices(record, np.ascontiguousarray(image[kept]), *masks, stack.array[kept], spacing, stack)
-
-
-def fit_of(case: CaseSlices, size: int, method: str = "vand") -> Fit:
-    """How a case's slices fill the model's square; AnoVL's authors resize bilinearly, the others bicubically."""
-    return Fit(case.image.shape[1:], case.spacing[:2], size, "bilinear" if method == "anovl" else "bicubic")
 
 
 def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
@@ -84,11 +83,9 @@ def build_brain_slices(folder: str, records: list[dict], spec: dict, progress: P
             progress(i / len(records), f"slices of case {i + 1} of {len(records)}", i, len(records))
             case = read_slices(record, spec["data"], spec["slices"])
             rows = chosen_slices(case, spec["rule"], spec["seed"])
-            fit, size = fit_of(case, spec["slices"]["image_size"]), spec["slices"]["image_size"]
-            masks = Fit(fit.shape, fit.spacing, size, MASKS[spec["masks"]]).apply(
-                case.truth[rows].astype(np.uint8) * 255
-            )
-            yield fit.apply(case.image[rows]), masks > 127
+            size = spec["slices"]["image_size"]
+            masks = case.fit(size, MASKS[spec["masks"]]).apply(case.truth[rows].astype(np.uint8) * 255)
+            yield case.fit(size).apply(case.image[rows]), masks > 127
 
     return _build(Path(folder), pieces, spec["slices"]["image_size"])
 
@@ -168,7 +165,7 @@ def build_reference_slices(folder: str, records: list[dict], spec: dict, progres
             used[i] += len(rows)
             drawn.extend(f"{record.id} slice {row}" for row in rows)
             if rows.size:
-                yield fit_of(case, size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
+                yield case.fit(size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
 
     found = _build(Path(folder), pieces, size, drawn)
     if found["slices"] < wanted:

@@ -9,23 +9,20 @@ import torch
 
 from .. import __version__
 from ..backbones.focus import Box, patch_box
-from ..errors import InputError, UsageError, ZSADCLIPError
+from ..errors import InputError, UsageError
 from ..evaluation.thresholds import reaches
 from ..progress import Progress, silent
 from ..volume import Volume
 from ..volumes.components import remove_small
 from ..volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 from ..volumes.slicing import Fit, SliceStack, slice_volume
-from .batches import run_batches
 from .devices import default_batch_size
 from .findings import Finding, find
+from .slice_maps import FAST_RUN, check_finite, fill_memory, fit_for, slice_maps, zeroed_background
 from .threshold import Threshold
 
 DEFAULT_SIZE = 240
-DEFAULT_QUANTILE = 0.995
 MOST_SLICES = 4096
-FAST_RUN = 8
-"""Slices that share a box in fast mode: neighbours look alike, and a box each would leave nothing to batch."""
 
 
 @dataclass
@@ -110,36 +107,6 @@ class Detector:
         self.min_size_mm3, self.background = min_size_mm3, background
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
-    def score_slices(
-        self, slices: np.ndarray, progress: Progress = silent, boxes: list[Box] | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Raw maps (N, S, S) and image scores (N,) of 8-bit slices (N, S, S); identical blank slices are scored once.
-
-        With `boxes` (fast mode) only the patches of the n-th box are computed in the n-th run of slices.
-        """
-        todo = np.flatnonzero(~blank_slices(slices)) if len(slices) > 1 else np.arange(len(slices))
-        blank = np.setdiff1d(np.arange(len(slices)), todo)
-        todo = np.concatenate([todo, blank[:1]]).astype(int)
-        maps = np.empty((len(slices), self.image_size, self.image_size), np.float32)
-        scores = np.empty(len(slices), np.float32)
-
-        def score(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            found = self.adapter.score(backbone, images)
-            return found.maps, found.images
-
-        def keep(rows: np.ndarray, results: list[np.ndarray]) -> None:
-            maps[rows], scores[rows] = results
-
-        done = 0
-        for n, box in enumerate(boxes or [None]):
-            rows = todo if box is None else todo[todo // FAST_RUN == n]
-            backbone = self.backbone if box is None else self.backbone.focused(box)
-            count = (done, len(todo))
-            self.batch_size = run_batches(backbone, slices, rows, self.batch_size, score, keep, progress, count)
-            done += len(rows)
-        maps[blank[1:]], scores[blank[1:]] = maps[blank[:1]], scores[blank[:1]]
-        return maps, scores
-
     def prepare(self, volume: Volume) -> tuple[SliceStack, np.ndarray, Fit]:
         """The volume's slices, their 8-bit version (N, R, C), and how they fit the model's square.
 
@@ -152,8 +119,12 @@ class Detector:
                 "choose another plane, or resample it"
             )
         image = to_uint8(stack.array, self.intensity, self.window)
-        resample = "bilinear" if self.adapter.method == "anovl" else "bicubic"
-        return stack, image, Fit(image.shape[1:], stack.spacing[:2], self.image_size, resample)
+        return stack, image, fit_for(self.adapter, image.shape[1:], stack.spacing[:2], self.image_size)
+
+    def remember(self, volume: Volume) -> None:
+        """Fill the adapter's memory bank from the slices of a normal volume that are not blank."""
+        _, image, fit = self.prepare(volume)
+        fill_memory(self.adapter, self.backbone, fit.apply(image[~blank_slices(image)]), self.batch_size)
 
     def detect(self, volume: Volume, brain: np.ndarray | None = None, progress: Progress = silent) -> Detection:
         """Score a volume; `brain` (I, J, K) bool limits mask and findings (default: found from the image).
@@ -168,21 +139,18 @@ class Detector:
         stack, image, fit = self.prepare(volume)
         inside = brain_mask(volume) if brain is None else brain.astype(bool)
         boxes = self._boxes(stack, fit, inside) if self.fast else None
-        maps, scores = self.score_slices(fit.apply(image), progress, boxes)
-        if not (np.isfinite(maps).all() and np.isfinite(scores).all()):
-            raise ZSADCLIPError(
-                f"the anomaly map of {volume.name or 'the volume'} has {int((~np.isfinite(maps)).sum())} values that are not "
-                f"finite, so it is not used; precision {self.backbone.describe()['dtype']} may be too low (try float32), or "
-                "the weights are damaged"
-            )
+        (maps,), (scores,), self.batch_size = slice_maps(
+            self.backbone, [self.adapter], fit.apply(image), self.batch_size, progress, boxes
+        )
+        check_finite(volume.name or "the volume", self.backbone, maps, scores)
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
         array = np.ascontiguousarray(stack.restore(fit.back(maps)))
         brain = inside
         if self.background == "zero":
-            array[~brain] = array.min()
+            array = zeroed_background(array, brain)
         result = volume.with_array(array)
-        threshold, rule = self._cut(array, brain)
+        threshold, rule = self.threshold.value_for(array, brain, getattr(self.adapter, "provenance", {}))
         mask = remove_small(reaches(array, threshold) & brain, volume.spacing, self.min_size_mm3)
         findings = find(result, mask, stack, brain=brain)
         low, high = self.adapter.display_range(self.backbone)
@@ -200,17 +168,6 @@ class Detector:
             image=image,
             brain=brain,
         )
-
-    def _cut(self, array: np.ndarray, brain: np.ndarray) -> tuple[float, str]:
-        rule, value = self.threshold.rule, self.threshold.value
-        if rule == "checkpoint":
-            stored = getattr(self.adapter, "provenance", {}).get("threshold")
-            if stored is not None:
-                return float(stored), "checkpoint"
-            rule, value = "quantile", DEFAULT_QUANTILE
-        if rule == "quantile":
-            return float(np.quantile(array[brain], value)), f"quantile:{value:g} over brain voxels"
-        return float(value), f"fixed:{value:g}"
 
     def _boxes(self, stack: SliceStack, fit: Fit, brain: np.ndarray) -> list[Box]:
         """For each run of slices the patches that hold any voxel of the brain; they do not depend on the batch size."""

@@ -8,6 +8,8 @@ import numpy as np
 
 from ..errors import UsageError
 
+DEFAULT_QUANTILE = 0.995
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -37,3 +39,18 @@ class Threshold:
                 f"threshold {text!r}: expected checkpoint, a number, fixed:NUMBER or quantile:Q with 0 < Q < 1"
             )
         return cls(rule, value)
+
+    def value_for(self, array: np.ndarray, brain: np.ndarray, provenance: dict) -> tuple[float, str]:
+        """The value that cuts the raw map `array`, and the rule behind it in words.
+
+        `brain` (bool, of the same shape) is where quantiles are taken, `provenance` the adapter's, which may hold a "threshold".
+        """
+        rule, value = self.rule, self.value
+        if rule == "checkpoint":
+            stored = provenance.get("threshold")
+            if stored is not None:
+                return float(stored), "checkpoint"
+            rule, value = "quantile", DEFAULT_QUANTILE
+        if rule == "quantile":
+            return float(np.quantile(array[brain], value)), f"quantile:{value:g} over brain voxels"
+        return float(value), f"fixed:{value:g}"

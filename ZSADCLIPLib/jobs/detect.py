@@ -231,18 +231,12 @@ class Detect(Execution):
 
     def _remember(self, detector) -> None:
         """Fill VAND's memory bank from the non-blank slices of the reference volumes."""
-        import torch
-
-        from ..volumes.intensity import blank_slices
         from ..volumes.reading import read_volume
 
         if self.method != "vand":
             raise UsageError(f"reference volumes feed VAND's memory bank; {self.method} has none")
         for path in self.reference:
-            _, image, fit = detector.prepare(read_volume(path))
-            slices = fit.apply(image[~blank_slices(image)])
-            for rows in torch.from_numpy(slices).split(detector.batch_size):
-                detector.adapter.remember(detector.backbone, detector.backbone.preprocess(rows))
+            detector.remember(read_volume(path))
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """Where the results of a case go: map, mask, json and, with pictures, png."""

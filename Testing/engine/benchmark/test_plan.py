@@ -13,7 +13,7 @@ from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
 from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
 from ZSADCLIPLib.benchmark.settings import Model, Slices
-from ZSADCLIPLib.benchmark.slices import chosen_slices, fit_of, open_slices, read_slices
+from ZSADCLIPLib.benchmark.slices import chosen_slices, open_slices, read_slices
 from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.errors import UsageError, WeightsError
 from ZSADCLIPLib.files.digests import FileHashes
@@ -170,7 +170,7 @@ def test_every_kth_slice_and_the_training_choice(place):
     assert whole.truth[rows].any(axis=(1, 2)).sum() == 4 and len(rows) == 7
     assert (rows == chosen_slices(whole, "lesion+3", 0)).all()
     assert len(chosen_slices(whole, "brain", 0)) == 10 and len(chosen_slices(whole, "all", 0)) == 12
-    assert fit_of(whole, 64, "anovl").resample == "bilinear"
+    assert whole.fit(64).resample == "bicubic"
 
 
 def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch):

@@ -62,8 +62,8 @@ def test_a_volume_of_very_many_slices_is_refused_before_any_work():
 
 def test_blank_slices_are_scored_once(brain, monkeypatch):
     d, counted = detector(), []
-    score = d.adapter.score
-    monkeypatch.setattr(d.adapter, "score", lambda b, images: counted.append(len(images)) or score(b, images))
+    features = d.adapter.features
+    monkeypatch.setattr(d.adapter, "features", lambda b, images: counted.append(len(images)) or features(b, images))
     found = d.detect(brain)
     assert sum(counted) == 8
     assert found.slice_scores[0] == found.slice_scores[-1]
@@ -77,14 +77,14 @@ def test_batch_sizes_agree(brain):
 
 def test_out_of_memory_halves_the_batch_and_goes_on(brain, monkeypatch):
     d = detector(batch_size=8)
-    score, texts = d.adapter.score, []
+    features, texts = d.adapter.features, []
 
     def scarce(b, images):
         if len(images) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
-        return score(b, images)
+        return features(b, images)
 
-    monkeypatch.setattr(d.adapter, "score", scarce)
+    monkeypatch.setattr(d.adapter, "features", scarce)
     found = d.detect(brain, progress=lambda f, t, *count: texts.append(t))
     assert d.batch_size == 2 and any("batches of 4" in t for t in texts)
     assert np.abs(found.map.array - detector().detect(brain).map.array).max() < 1e-5
@@ -92,14 +92,14 @@ def test_out_of_memory_halves_the_batch_and_goes_on(brain, monkeypatch):
 
 def test_a_map_that_is_not_finite_is_never_a_result(brain, monkeypatch):
     d = detector()
-    score = d.adapter.score
+    predict = d.adapter.predict
 
-    def broken(b, images):
-        out = score(b, images)
+    def broken(*arguments):
+        out = predict(*arguments)
         out.maps[0, 0, 0] = float("nan")
         return out
 
-    monkeypatch.setattr(d.adapter, "score", broken)
+    monkeypatch.setattr(d.adapter, "predict", broken)
     with pytest.raises(ZSADCLIPError, match="not finite.*float32"):
         d.detect(brain)
 

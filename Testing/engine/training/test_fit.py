@@ -220,7 +220,7 @@ def test_adaclip_batch_is_the_mean_of_single_losses_and_gradients(data):
 
 def test_training_works_after_scoring(data):
     """What scoring cached must not be bound to inference mode."""
-    from ZSADCLIPLib.detection.detector import Detector
+    from ZSADCLIPLib.detection.slice_maps import slice_maps
 
     masks, labels = torch.from_numpy(data.masks[:2]).float(), torch.from_numpy(data.labels[:2])
     for method in METHODS:
@@ -229,7 +229,7 @@ def test_training_works_after_scoring(data):
             model = backbone()
             adapter = load_adapter(f"{method}:random", model)
             if scored:
-                Detector(model, adapter, image_size=64).score_slices(data.images[:2])
+                slice_maps(model, [adapter], data.images[:2], 2)
             adapter.train()
             adapter.loss(model, model.preprocess(torch.from_numpy(data.images[:2])), masks, labels)["total"].backward()
             gradients.append({name: p.grad for name, p in adapter.named_parameters() if p.grad is not None})

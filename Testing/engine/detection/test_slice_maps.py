@@ -1,0 +1,108 @@
+"""Detector and benchmark send slices through adapters in one way, so that both have the same numbers and refuse the same."""
+
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from small_models import config
+
+from ZSADCLIPLib import Detector, load_adapter
+from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.benchmark import maps
+from ZSADCLIPLib.benchmark.settings import Score, Slices
+from ZSADCLIPLib.benchmark.slices import read_slices
+from ZSADCLIPLib.datasets.records import Record
+from ZSADCLIPLib.detection.slice_maps import slice_maps
+from ZSADCLIPLib.errors import ZSADCLIPError
+from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.intensity import blank_slices
+from ZSADCLIPLib.volumes.reading import read_volume, write_volume
+
+MODEL = {"name": config("vit"), "weights": "random:3", "activation": None, "device": "cpu", "precision": "float32"}
+MODEL |= {"weights_dir": None}
+SLICES = Slices(image_size=64, every=1)
+
+
+@pytest.fixture(scope="module")
+def record(tmp_path_factory):
+    """A brain of 13 slices, five of them blank, on a grid that must be padded and resized."""
+    folder, rng = tmp_path_factory.mktemp("volume"), np.random.default_rng(8)
+    array, truth = np.zeros((40, 44, 13), np.int16), np.zeros((40, 44, 13), np.uint8)
+    array[6:-6, 5:-5, 2:-3] = rng.integers(20, 900, (28, 34, 8))
+    truth[10:14, 10:14, 4:6] = 1
+    for name, each in (("image", array), ("mask", truth)):
+        write_volume(folder / f"{name}.nii.gz", Volume(each, np.diag([-1.0, -1.5, 2, 1])))
+    return Record("case", "subject", folder / "image.nii.gz", folder / "mask.nii.gz", rule="nonzero")
+
+
+def specs(method, background="keep"):
+    """Two rows of a method with different adapters."""
+    score = asdict(Score(scale="raw", gaussian_sigma=None, background=background))
+    shared = {"method": method, "backbone": MODEL, "overrides": {}, "slices": asdict(SLICES), "score": score}
+    sources = (f"{method}:random:{seed}" for seed in (0, 1)) if METHODS[method].trainable else (method, method)
+    return [{**shared, "row": f"row{n}", "source": source} for n, source in enumerate(sources)]
+
+
+def case_of(record):
+    return read_slices(record, {"target": "wt", "ignore": []}, asdict(SLICES))
+
+
+def detect(spec, record, batch_size):
+    backbone = maps.open_backbone(spec["backbone"])
+    intensity, background = SLICES.intensity, spec["score"]["background"]
+    options = {"image_size": 64, "intensity": intensity, "batch_size": batch_size, "background": background}
+    return Detector(backbone, load_adapter(spec["source"], backbone), **options).detect(read_volume(record.image))
+
+
+@pytest.mark.parametrize(("batch_size", "background"), [(1, "keep"), (3, "zero"), (64, "keep")])
+@pytest.mark.parametrize("method", METHODS)
+def test_detector_and_benchmark_have_the_same_bits(record, monkeypatch, method, batch_size, background):
+    monkeypatch.setattr(maps, "default_batch_size", lambda *_: batch_size)
+    rows, case = specs(method, background), case_of(record)
+    assert blank_slices(case.image).sum() == 5
+    evaluated = maps.row_maps(rows, case)
+    for spec, array in zip(rows, evaluated, strict=True):
+        detection = detect(spec, record, batch_size)
+        assert array.dtype == np.float32 and np.array_equal(array, detection.stack.arrange(detection.map.array))
+    assert np.array_equal(*evaluated) == (not METHODS[method].trainable)
+
+
+def test_an_adapter_gives_the_same_alone_and_beside_others():
+    images = np.random.default_rng(2).integers(0, 255, (5, 64, 64), np.uint8)
+    images[[0, 4]] = 0
+    opened = [maps.open_adapter(spec) for method in METHODS for spec in specs(method)]
+    backbone, adapters = opened[0][0], [adapter for _, adapter in opened]
+    together = slice_maps(backbone, adapters, images, 2)
+    assert together[2] == 2
+    for adapter, both, scores in zip(adapters, *together[:2], strict=True):
+        (alone,), (alone_scores,), _ = slice_maps(backbone, [adapter], images, 2)
+        assert np.array_equal(both, alone) and np.array_equal(scores, alone_scores)
+
+
+def test_features_are_computed_once_for_adapters_that_need_the_same(monkeypatch):
+    opened, calls = [maps.open_adapter(spec) for spec in specs("vand")], []
+    backbone, adapters = opened[0][0], [adapter for _, adapter in opened]
+    for adapter in adapters:
+        features = adapter.features
+        monkeypatch.setattr(adapter, "features", lambda *a, features=features: calls.append(1) or features(*a))
+    slice_maps(backbone, adapters, np.random.default_rng(2).integers(0, 255, (4, 64, 64), np.uint8), 4)
+    assert len(calls) == 1
+
+
+def test_both_refuse_a_map_that_is_not_finite(record, monkeypatch):
+    predict = METHODS["vand"].load().predict
+
+    def broken(self, backbone, features, size):
+        scores = predict(self, backbone, features, size)
+        if self.fc[0].weight.flatten()[0] == first:
+            scores.maps[0, 0, 0] = float("inf")
+        return scores
+
+    rows = specs("vand")
+    first = maps.open_adapter(rows[0])[1].fc[0].weight.flatten()[0].item()
+    monkeypatch.setattr(METHODS["vand"].load(), "predict", broken)
+    refused, good = maps.row_maps(rows, case_of(record))
+    assert isinstance(refused, ZSADCLIPError) and np.isfinite(good).all()
+    with pytest.raises(ZSADCLIPError) as raised:
+        detect(rows[0], record, 8)
+    assert str(refused) == str(raised.value).replace("image", "row0") and "float32" in str(refused)
