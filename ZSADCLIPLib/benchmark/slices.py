@@ -50,11 +50,11 @@ def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
     if slices["orientation"] == "array":
         stack = stored_order(case.image, stack)
     every = slices["every"]
-    kept = slice((min(every, len(stack.array)) - 1) // 2, None, every)
+    chosen = slice((min(every, len(stack.array)) - 1) // 2, None, every)
     image = to_uint8(stack.array, slices["intensity"], slices["window"])
-    masks = [np.ascontiguousarray(stack.arrange(mask)[kept]) for mask in (case.truth, case.ignore, case.brain)]
+    masks = [np.ascontiguousarray(stack.arrange(mask)[chosen]) for mask in (case.truth, case.ignore, case.brain)]
     spacing = (*stack.spacing[:2], stack.spacing[2] * every)
-    return CaseSlices(record, np.ascontiguousarray(image[kept]), *masks, stack.array[kept], spacing, stack)
+    return CaseSlices(record, np.ascontiguousarray(image[chosen]), *masks, stack.array[chosen], spacing, stack)
 
 
 def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
@@ -120,9 +120,9 @@ def _build(folder: Path, pieces, size: int, drawn: list | None = None) -> dict:
                 count, lesion = count + len(image), lesion + int(mask.any(axis=(1, 2)).sum())
         if not count:
             raise InputError("there is no slice to train on: the chosen cases have no brain or lesion slices")
-    found = {"slices": count, "lesion": lesion, "size": size} | ({} if drawn is None else {"drawn": drawn})
-    write_json(info, found)
-    return found
+    counts = {"slices": count, "lesion": lesion, "size": size} | ({} if drawn is None else {"drawn": drawn})
+    write_json(info, counts)
+    return counts
 
 
 def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -167,12 +167,12 @@ def build_reference_slices(folder: str, records: list[dict], spec: dict, progres
             if rows.size:
                 yield case.fit(size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
 
-    found = _build(Path(folder), pieces, size, drawn)
-    if found["slices"] < wanted:
+    counts = _build(Path(folder), pieces, size, drawn)
+    if counts["slices"] < wanted:
         raise InputError(
-            f"the training cases gave {found['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
+            f"the training cases gave {counts['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
         )
-    return found
+    return counts
 
 
 def training_slices(spec: dict) -> tuple[tuple, tuple | None]:
@@ -185,8 +185,8 @@ def training_slices(spec: dict) -> tuple[tuple, tuple | None]:
         return (images, masks), open_slices(wanted["slices"])
     order = np.random.default_rng([seed, 2]).permutation(len(images))
     count = min(len(images) - 1, max(1, round(wanted["share"] * len(images))))
-    held, rest = np.sort(order[:count]), np.sort(order[count:])
-    return (images[rest], masks[rest]), (images[held], masks[held])
+    validating, training = np.sort(order[:count]), np.sort(order[count:])
+    return (images[training], masks[training]), (images[validating], masks[validating])
 
 
 def record_to(record: Record) -> dict:

@@ -51,9 +51,9 @@ def find(
     x = 0 when there is none; within 2.5 mm it is the midline. Raises InputError if a shape differs from the map's.
     """
     check_size(min_size_mm3)
-    for name, given in (("mask", mask), ("brain", brain)):
-        if given is not None and given.shape != map.shape:
-            raise InputError(f"the {name} of shape {given.shape} does not fit the map {map.shape}")
+    for name, array in (("mask", mask), ("brain", brain)):
+        if array is not None and array.shape != map.shape:
+            raise InputError(f"the {name} of shape {array.shape} does not fit the map {map.shape}")
     if not mask.any():
         return []
     # Everything outside the box of the mask is background; on a brain that is most of the grid.
@@ -80,10 +80,10 @@ def find(
     centroid_ras = _ras(map.affine, np.add.reduceat(ijk, starts, 1).T / sizes[:, None])
     middle = 0.0 if brain is None or not brain.any() else _middle(map.affine, brain)
     excess = (means - scores.min()) * sizes * voxel_mm3
-    found = []
+    findings = []
     for rank, n in enumerate(np.lexsort((-sizes, -excess)), start=1):
         span = sorted(stack.index(*corner)[0] for corner in (first[n], last[n]))
-        found.append(
+        findings.append(
             Finding(
                 rank=rank,
                 label=int(owner[starts[n]]),
@@ -98,7 +98,7 @@ def find(
                 box=tuple((int(a), int(b)) for a, b in zip(first[n], last[n], strict=True)),
             )
         )
-    return found
+    return findings
 
 
 def _ras(affine: np.ndarray, ijk: np.ndarray) -> np.ndarray:

@@ -78,14 +78,14 @@ def expand_inputs(
     cases: dict[tuple, Case] = {}
     missing: list[str] = []
     search = _Search(keep_identifiers, os.path.realpath(output) if output is not None else None)
-    for given in inputs:
-        path = Path(given).expanduser()
+    for name in inputs:
+        path = Path(name).expanduser()
         if "\0" in str(path):
             raise InputError(f"{str(path)!r} cannot be the name of a file")
-        left, found = search.left, list(_expand(path, search))
-        if not found and search.left == left:
-            missing.append(f"{given} ({'holds no volume' if path.exists() else 'not found'})")
-        for case in found:
+        left, named = search.left, list(_expand(path, search))
+        if not named and search.left == left:
+            missing.append(f"{name} ({'holds no volume' if path.exists() else 'not found'})")
+        for case in named:
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
     if missing:
         raise InputError(

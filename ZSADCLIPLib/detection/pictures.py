@@ -75,9 +75,9 @@ def montage(
     letters the left and right edge. Colour and opacity follow `display`, and the colour bar carries raw scores. Raises
     InputError if the shapes differ.
     """
-    for name, given in (("map", map), ("mask", mask), ("truth", truth), ("brain", brain)):
-        if given is not None and given.shape != image.shape:
-            raise InputError(f"the {name} of shape {given.shape} does not fit the slices {image.shape}")
+    for name, array in (("map", map), ("mask", mask), ("truth", truth), ("brain", brain)):
+        if array is not None and array.shape != image.shape:
+            raise InputError(f"the {name} of shape {array.shape} does not fit the slices {image.shape}")
     inside = np.ones(map.shape, bool) if brain is None else brain.astype(bool)
     slices = top_slices(np.where(inside, map, map.min()), mask) if slices is None else list(slices)
     height = np.clip(WIDTH_INCHES * image.shape[1] * spacing[0] / (image.shape[2] * spacing[1]), 0.6, 6)
