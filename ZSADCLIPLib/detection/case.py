@@ -10,6 +10,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import OutputError, ZSADCLIPError
@@ -22,41 +23,64 @@ from ..files.text import parse_json
 from ..progress import Cancelled, Progress, sub_progress
 from ..volumes.headers import volume_hash
 from .inputs import Case
-from .outputs import ENDINGS, SUMMARY, claim
+from .outputs import ENDINGS, SUMMARY, unfinished_marker
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
 BYTES_A_VOXEL = 5  # of map and mask, uncompressed
 
 
-def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dict:
+@dataclass(frozen=True)
+class CaseRun:
+    """What the work on a case needs to know of its run; the meaning of the settings is `jobs.detect.Detect`'s.
+
+    `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `shard` is the part of the
+    run that holds the output folder, `token` what its lock there says, and `patience` how many seconds a share that is gone
+    is waited for.
+    """
+
+    output: str
+    method: str
+    paths: Callable[[str], dict[str, Path]]
+    skip_existing: bool
+    keep_identifiers: bool
+    brain_mask: str | None
+    shard: str | None
+    patience: float
+    token: str = ""
+
+    def owns_output(self) -> bool:
+        """True while the output folder is there and held by this run."""
+        return is_held(self.output, self.token, self.shard)
+
+    def is_given_up(self) -> bool:
+        """True when another run holds the output folder by now; not when its share is gone, which may come back."""
+        return bool(self.token) and holder(self.output, self.shard) not in (None, "", self.token)
+
+
+def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Progress) -> dict:
     """The row of a case, its files written; a failed case gives a failed row.
 
-    A share that is gone is waited for, `job.patience` seconds. Rows say in "kept" that nothing had to be done, and in
+    A share that is gone is waited for, `run.patience` seconds. Rows say in "kept" that nothing had to be done, and in
     "unwritable" that other cases would fail in the same way. Raises what `state` and `progress` raise.
     """
+    run = replace(run, token=item.get("run", ""))
     case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None)
-    if job.skip_existing and (row := stored(job, case, item["settings"])) is not None:
+    if run.skip_existing and (row := stored(run, case, item["settings"])) is not None:
         with suppress(OSError):
-            claim(job.output, case.id).unlink(missing_ok=True)  # of a run that was killed between the last two steps
+            # Of a run that was killed between the last two steps.
+            unfinished_marker(run.output, case.id).unlink(missing_ok=True)
         return {**row, "kept": True}
     began, pause, detector = time.monotonic(), 0.5, None
-
-    def held() -> bool:
-        return is_held(job.output, item.get("run", ""), job.shard)
-
     while True:
         try:
             detector = detector if detector is not None else state()
-            return _detect(job, detector, case, item["settings"], progress, held)
+            return _detect(run, detector, case, item["settings"], progress)
         except Cancelled:
             raise
         except Exception as error:
-            if (
-                not _is_given_up(job, item)
-                and is_lost(error, case.image, held)
-                and time.monotonic() - began < job.patience
-            ):
+            lost = not run.is_given_up() and is_lost(error, case.image, run.owns_output)
+            if lost and time.monotonic() - began < run.patience:
                 progress(0.0, "waiting for a share that is gone")
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
@@ -67,39 +91,34 @@ def one(job, state: Callable[[], object], item: dict, progress: Progress) -> dic
             detail = str(error) or "out of memory"
             if kind == "Unexpected":
                 detail = f"{type(error).__name__}: {detail}"
-            row = failed(item, f"{kind}: {_discreet(job, case, detail)}")
+            row = failed(item, f"{kind}: {_discreet(run, case, detail)}")
             return {**row, "unwritable": True} if isinstance(error, OutputError) else row
 
 
-def _is_given_up(job, item: dict) -> bool:
-    """True when another run holds the output folder by now; not when its share is gone, which may come back."""
-    return bool(item.get("run")) and holder(job.output, job.shard) not in (None, "", item["run"])
-
-
-def _discreet(job, case: Case, text: str) -> str:
-    if not job.keep_identifiers:
+def _discreet(run: CaseRun, case: Case, text: str) -> str:
+    if not run.keep_identifiers:
         # A series is called by its id, also where a link leads to its folder.
         text = renamed(text, case.image, case.id) if split_suffix(case.image)[1] not in VOLUMES else text
-        text = redact(text, (case.image, case.mask, job.brain_mask, job.output))
+        text = redact(text, (case.image, case.mask, run.brain_mask, run.output))
     return printable(text)
 
 
-def is_lost(error: BaseException | None, image: Path, held: Callable[[], bool]) -> bool:
-    """True when an error comes from a share that went away with the input, or with the output, which `held` tells."""
+def is_lost(error: BaseException | None, image: Path, owns_output: Callable[[], bool]) -> bool:
+    """True when an error comes from a share that went away with the input, or with the output, which `owns_output` tells."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in LOST:
             return True
         error = error.__cause__ or error.__context__
     try:
         # A share that is gone leaves its empty mount point; a file that was removed leaves its neighbours.
-        return not held() or not image.parent.is_dir() or not any(os.scandir(image.parent))
+        return not owns_output() or not image.parent.is_dir() or not any(os.scandir(image.parent))
     except OSError:
         return True
 
 
-def stored(job, case: Case, settings: str) -> dict | None:
+def stored(run: CaseRun, case: Case, settings: str) -> dict | None:
     """The row of a finished case: same settings, same input, every file with its length and content; else None."""
-    paths = job.paths(case.id)
+    paths = run.paths(case.id)
     wanted = {path.name for path in paths.values()} - {paths["json"].name}
     try:
         done = parse_json(paths["json"].read_text(encoding="utf-8"))
@@ -108,7 +127,7 @@ def stored(job, case: Case, settings: str) -> dict | None:
         row = done["summary"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return row if same and isinstance(row, dict) and is_intact(job.output, done["files"]) else None
+    return row if same and isinstance(row, dict) and is_intact(run.output, done["files"]) else None
 
 
 def _inputs(case: Case) -> dict[str, str]:
@@ -122,95 +141,95 @@ def _seal_of(data: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _detect(job, detector, case: Case, settings: str, progress: Progress, held: Callable[[], bool]) -> dict:
+def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progress) -> dict:
     from ..volumes.reading import read_mask, read_volume
 
-    _check_held(job, held)
+    _check_output(run)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
     volume = read_volume(case.image)
-    _check_space(job.output, volume.array.size)
+    _check_space(run.output, volume.array.size)
     truth = read_mask(case.mask, volume).array > 0 if case.mask else None
-    brain = read_mask(job.brain_mask, volume).array > 0 if job.brain_mask else None
-    found = detector.detect(volume, brain, sub_progress(progress, 0.02, 0.9))
+    brain = read_mask(run.brain_mask, volume).array > 0 if run.brain_mask else None
+    detection = detector.detect(volume, brain, sub_progress(progress, 0.02, 0.9))
     row = {
         "id": case.id,
         "status": "done",
         "error": "",
-        "volume_score": found.volume_score,
-        "threshold": found.threshold,
-        "threshold_rule": found.threshold_rule,
-        "findings": len(found.findings),
-        "volume_mm3": sum(f.volume_mm3 for f in found.findings),
+        "volume_score": detection.volume_score,
+        "threshold": detection.threshold,
+        "threshold_rule": detection.threshold_rule,
+        "findings": len(detection.findings),
+        "volume_mm3": sum(f.volume_mm3 for f in detection.findings),
     }
     if truth is not None:
-        row |= _against(found, truth)
+        row |= _against(detection, truth)
     progress(0.92, "writing")
-    _check_held(job, held)
-    with _begun(job, case):
-        _write(job, detector, case, found, truth, {"settings": settings, "inputs": inputs, "summary": row}, held)
+    _check_output(run)
+    with _begun(run, case):
+        _write(run, detector, case, detection, truth, {"settings": settings, "inputs": inputs, "summary": row})
     progress(1.0, "done")
     return row
 
 
 @contextmanager
-def _begun(job, case: Case) -> Iterator[None]:
-    """While results are written a claim says so; the old result is not complete any more, nor a summary of earlier runs true.
+def _begun(run: CaseRun, case: Case) -> Iterator[None]:
+    """While results are written a marker says so; the old result is not complete any more, nor a summary of earlier runs true.
 
-    The claim stays when the block fails after the first of the files.
+    The marker stays when the block fails after the first of the files.
     """
-    mark = claim(job.output, case.id)
+    marker = unfinished_marker(run.output, case.id)
     try:
-        mark.touch()
-        job.paths(case.id)["json"].unlink(missing_ok=True)
+        marker.touch()
+        run.paths(case.id)["json"].unlink(missing_ok=True)
         with suppress(PermissionError):  # open in another program; its writer says so at the end
-            Path(job.output, SUMMARY).unlink(missing_ok=True)
+            Path(run.output, SUMMARY).unlink(missing_ok=True)
     except OSError as error:
         raise OutputError(f"cannot replace results of {case.id}: {error.strerror}; check the folder") from error
     try:
         yield
     except BaseException:
         with suppress(OSError):
-            if not any(Path(job.output, case.id + end).exists() for end in ENDINGS):  # of other settings, too
-                mark.unlink(missing_ok=True)
+            if not any(Path(run.output, case.id + end).exists() for end in ENDINGS):  # of other settings, too
+                marker.unlink(missing_ok=True)
         raise
     with suppress(OSError):  # the JSON says as much
-        mark.unlink(missing_ok=True)
+        marker.unlink(missing_ok=True)
 
 
-def _write(job, detector, case: Case, found, truth, facts: dict, held: Callable[[], bool]) -> None:
+def _write(run: CaseRun, detector, case: Case, detection, truth, facts: dict) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from ..files.text import plain, write_json
     from ..volumes.reading import write_volume
 
-    paths = job.paths(case.id)
-    write_volume(paths["map"], found.map, "float32")
-    _check_held(job, held)
-    write_volume(paths["mask"], found.mask, "uint8")
-    _check_held(job, held)
+    paths = run.paths(case.id)
+    write_volume(paths["map"], detection.map, "float32")
+    _check_output(run)
+    write_volume(paths["mask"], detection.mask, "uint8")
+    _check_output(run)
     if "png" in paths:
         from ..adapters import METHODS
         from .pictures import montage_of
 
-        title = f"{case.id}: {METHODS[job.method].label} on {detector.backbone.name}"
-        montage_of(paths["png"], found, truth, title=title)
+        title = f"{case.id}: {METHODS[run.method].label} on {detector.backbone.name}"
+        montage_of(paths["png"], detection, truth, title=title)
     data = {"id": case.id, **facts, "files": seal(path for key, path in paths.items() if key != "json")}
-    told = found.to_dict()
-    if not job.keep_identifiers:  # a file of prompts, say, is told by its name alone
+    told = detection.to_dict()
+    if not run.keep_identifiers:  # a file of prompts, say, is told by its name alone
         told["provenance"] = redact_all(told["provenance"])
     data = plain(data | told)
-    _check_held(job, held)
+    _check_output(run)
     write_json(paths["json"], data | {"seal": _seal_of(data)})
 
 
-def _check_held(job, held: Callable[[], bool]) -> None:
+def _check_output(run: CaseRun) -> None:
     """Raise OutputError unless the folder is there, and this run's."""
-    if not held():
+    if not run.owns_output():
         what = (
             "holds another run by now"
-            if is_held(job.output, shard=job.shard)
+            if is_held(run.output, shard=run.shard)
             else "is gone; is its share still connected?"
         )
-        raise OutputError(f"the output folder {job.output} {what}")
+        raise OutputError(f"the output folder {run.output} {what}")
 
 
 def _check_space(folder: str | os.PathLike, voxels: int) -> None:
@@ -226,12 +245,12 @@ def _check_space(folder: str | os.PathLike, voxels: int) -> None:
         )
 
 
-def _against(found, truth) -> dict:
+def _against(detection, truth) -> dict:
     """Voxel metrics of a detection over the whole volume, undefined ones empty."""
     from ..evaluation.curves import curve
     from ..evaluation.metrics import confusion, scores
 
-    overlap, ranking = scores(confusion(found.mask.array > 0, truth)), curve(found.map.array, truth)
+    overlap, ranking = scores(confusion(detection.mask.array > 0, truth)), curve(detection.map.array, truth)
     values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}
     values |= {"auroc": ranking.auroc, "average_precision": ranking.average_precision, "f1_max": ranking.f1_max}
     return {k: float(v) if v == v else None for k, v in values.items()}

@@ -14,11 +14,11 @@ VOLUME_RESULTS = ("_anomaly", "_mask")
 ENDINGS = (*(end + suffix for end in VOLUME_RESULTS for suffix in (".nii.gz", ".nii")), ".json", ".png")
 SUMMARY = "summary.csv"
 SUMMARY_START = "id,status,"
-KEYS = {"id", "settings", "inputs", "files", "summary", "seal"}  # of a case's JSON, besides what was found
+KEYS = {"id", "settings", "inputs", "files", "summary", "seal"}  # of a case's JSON, besides the detection itself
 LARGEST_JSON = 1 << 26  # bytes
 
 
-def claim(folder: str | os.PathLike, case_id: str) -> Path:
+def unfinished_marker(folder: str | os.PathLike, case_id: str) -> Path:
     """The empty file that is there from before the first result of a case until its JSON, which comes last."""
     return Path(folder, f".{case_id}.unfinished")
 
@@ -45,7 +45,7 @@ class Results:
         json = folder / f"{case_id}.json"
         if json not in self._known:
             # Once more, as another run may have finished the case between the first two looks.
-            begun = claim(folder, case_id)
+            begun = unfinished_marker(folder, case_id)
             self._known[json] = _is_written_here(json) or begun.is_file() or _is_written_here(json)
         return self._known[json]
 
@@ -63,10 +63,10 @@ def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Pat
         """The case whose result has this name, "" for the summary, None for another file; also where case is ignored."""
         if name.casefold() == SUMMARY:
             return "" if (folder / SUMMARY).is_file() else None
-        found = (
+        cases = (
             (known.get(name.casefold().removesuffix(end)), end) for end in ENDINGS if name.casefold().endswith(end)
         )
-        return next((id for id, end in found if id and (folder / f"{id}{end}").is_file()), None)
+        return next((id for id, end in cases if id and (folder / f"{id}{end}").is_file()), None)
 
     def is_here(path: str) -> bool:
         place = os.path.dirname(path)

@@ -22,7 +22,7 @@ PART = re.compile(r"\d+-of-\d+-[0-9a-f]{16}\.csv")
 REMEMBERED = 20  # failed ids
 
 
-class Table:
+class SummaryRows:
     """One row for each of `length` cases, put in any order, read in theirs."""
 
     def __init__(self, length: int):
@@ -60,14 +60,14 @@ class Table:
         known = [name for name in COLUMNS if name in self.columns]
         write_csv(path, self.rows(), known)
 
-    def __enter__(self) -> Table:
+    def __enter__(self) -> SummaryRows:
         return self
 
     def __exit__(self, *_) -> None:
         self._file.close()
 
 
-def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], table: Table, key: str) -> None:
+def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], rows: SummaryRows, key: str) -> None:
     """Write OUTPUT/summary.csv; a shard writes OUTPUT/shards/I-of-N-KEY.csv, and the last one to finish the summary of all.
 
     `ids` are those of the whole run, of which shard (i, n) has every n-th from i on; only parts of the same settings, told by
@@ -75,10 +75,10 @@ def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], tabl
     """
     i, n = shard
     if n == 1:
-        table.write(output / SUMMARY)
+        rows.write(output / SUMMARY)
         return
-    table.write(_part(output, i, n, key))
-    with Table(len(ids)) as whole:
+    rows.write(_part(output, i, n, key))
+    with SummaryRows(len(ids)) as whole:
         for k in range(n):
             if not _read_part(_part(output, k, n, key), ids[k::n], whole, k, n):
                 return
@@ -118,19 +118,19 @@ def _part(output: Path, i: int, n: int, key: str) -> Path:
     return output / "shards" / f"{i + 1}-of-{n}-{key}.csv"
 
 
-def _read_part(path: Path, ids: Sequence[str], whole: Table, first: int, step: int) -> bool:
+def _read_part(path: Path, ids: Sequence[str], whole: SummaryRows, first: int, step: int) -> bool:
     """Put the rows of another shard into `whole`; False where it has not finished; raises as `write_summary`."""
     try:
         with open(path, encoding="utf-8", newline="") as file:
-            found = list(csv.DictReader(file))
+            rows = list(csv.DictReader(file))
     except OSError:
         return False
-    if [row.get("id") for row in found] != list(ids):
+    if [row.get("id") for row in rows] != list(ids):
         (path.parent.parent / SUMMARY).unlink(missing_ok=True)
         raise InputError(
             f"shard {first + 1}/{step} worked on other cases than this shard knows of: the inputs changed between their starts. "
             "Run all shards again with --skip-existing; there is no summary until then"
         )
-    for n, row in enumerate(found):
+    for n, row in enumerate(rows):
         whole.put(first + n * step, row)
     return True

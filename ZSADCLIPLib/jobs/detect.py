@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from ..detection import case as detect_case
+from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
 from ..errors import OutputError, UsageError, WeightsError
 from ..execution import execute
@@ -93,7 +93,7 @@ class Detect(Execution):
         another run holds the output folder, and whatever `progress` raises.
         """
         from ..detection.inputs import expand_inputs
-        from ..detection.summary import Table, forget_parts, write_summary
+        from ..detection.summary import SummaryRows, forget_parts, write_summary
         from ..volumes.intensity import check_mode
 
         self.check_execution()
@@ -116,7 +116,7 @@ class Detect(Execution):
             # Another shard may be writing the summary.
             return is_of(name, ids) or (name == SUMMARY and not self.shard)
 
-        with folder_lock(self.output, self.shard) as token, Table(len(mine)) as table:
+        with folder_lock(self.output, self.shard) as token, SummaryRows(len(mine)) as table:
             clear_temporaries(self.output, is_ours)
             forget_parts(Path(self.output), (first, step) if self.shard else None, self.key)
             try:
@@ -151,7 +151,21 @@ class Detect(Execution):
 
     def one(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
         """Work on one case, for `execution.execute`."""
-        return detect_case.one(self, state, item, progress)
+        return run_case(self.case_run, state, item, progress)
+
+    @property
+    def case_run(self) -> CaseRun:
+        """What the work on a case needs of these settings."""
+        return CaseRun(
+            output=self.output,
+            method=self.method,
+            paths=self.paths,
+            skip_existing=self.skip_existing,
+            keep_identifiers=self.keep_identifiers,
+            brain_mask=self.brain_mask,
+            shard=self.shard,
+            patience=self.patience,
+        )
 
     def _settler(self, table, report: Report) -> Callable[[int, dict], None]:
         unwritable = 0

@@ -151,9 +151,9 @@ def one(tmp_path, monkeypatch):
     def run(detector, lock=True):
         item = {"id": "a", "image": str(tmp_path / "in" / "DOE" / "a.nii"), "mask": None, "settings": job.key}
         if not lock:
-            return detect_case.one(job, lambda: detector, item, lambda *_: None)
+            return detect_case.run_case(job.case_run, lambda: detector, item, lambda *_: None)
         with folder_lock(job.output) as item["run"]:
-            return detect_case.one(job, lambda: detector, item, lambda *_: None)
+            return detect_case.run_case(job.case_run, lambda: detector, item, lambda *_: None)
 
     run.job, run.folder = job, tmp_path
     return run
@@ -192,11 +192,11 @@ def test_a_lock_that_nobody_else_may_read_is_held(tmp_path, monkeypatch):
         assert is_held(tmp_path, token)
 
 
-def test_a_claim_stays_while_results_of_other_settings_are_there(tmp_path):
+def test_a_marker_stays_while_results_of_other_settings_are_there(tmp_path):
     job = Detect(("x",), str(tmp_path), compress=False)
     (tmp_path / "a_mask.nii.gz").write_text("x")
     for left in (1, 0):
-        with pytest.raises(OutputError), detect_case._begun(job, Case("a", tmp_path / "a.nii")):
+        with pytest.raises(OutputError), detect_case._begun(job.case_run, Case("a", tmp_path / "a.nii")):
             raise OutputError("full")
         assert (tmp_path / ".a.unfinished").exists() == left
         (tmp_path / "a_mask.nii.gz").unlink(missing_ok=True)

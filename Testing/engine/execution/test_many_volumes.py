@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ZSADCLIPLib.detection.summary import Table, write_summary
+from ZSADCLIPLib.detection.summary import SummaryRows, write_summary
 from ZSADCLIPLib.errors import InputError
 
 SCRIPTS = Path(__file__).resolve().parents[3] / "scripts"
@@ -35,7 +35,7 @@ def test_the_simulation_finds_what_limits_a_run():
 
 
 def test_the_table_keeps_the_order_of_cases_and_no_rows_in_memory(tmp_path):
-    with Table(3) as table:
+    with SummaryRows(3) as table:
         for n in (2, 0, 1):
             table.put(n, {"id": f"c{n}", "status": "failed" if n == 1 else "done", "error": "x" * n, "dice": 0.5})
         assert [row["id"] for row in table.rows()] == ["c0", "c1", "c2"] and table.failed_ids == ["c1"]
@@ -45,18 +45,18 @@ def test_the_table_keeps_the_order_of_cases_and_no_rows_in_memory(tmp_path):
 
 def test_the_last_shard_writes_the_summary_unless_another_worked_on_other_cases(tmp_path):
     for first, ids, merged in ((1, ["b"], False), (0, ["a", "c"], True)):
-        with Table(len(ids)) as table:
+        with SummaryRows(len(ids)) as table:
             for n, name in enumerate(ids):
                 table.put(n, {"id": name, "status": "done", "error": ""})
             write_summary(tmp_path, ["a", "b", "c"], (first, 2), table, "k")
         assert (tmp_path / "summary.csv").exists() == merged
     assert [line[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]] == ["a", "b", "c"]
     (tmp_path / "summary.csv").unlink()
-    with Table(1) as table:
+    with SummaryRows(1) as table:
         table.put(0, {"id": "z", "status": "done", "error": ""})
         write_summary(tmp_path, ["a", "z", "c"], (1, 2), table, "k")
     assert subprocess.run(["grep", "-c", "b", tmp_path / "summary.csv"], capture_output=True).stdout.strip() == b"0"
-    with Table(1) as table:
+    with SummaryRows(1) as table:
         table.put(0, {"id": "z", "status": "done", "error": ""})
         write_summary(tmp_path, ["x", "z", "c"], (1, 2), table, "other settings")
         assert (tmp_path / "summary.csv").exists()
