@@ -113,7 +113,7 @@ class _Execution:
 
     def _own_rows(self) -> list[dict]:
         """The rows of this shard: those of every N-th method, as the rows of a method share trainings."""
-        position, number = self.steps.part()
+        position, number = self.steps.shard_position()
         methods = list(dict.fromkeys(spec["method"] for spec in self.plan.rows))
         return [spec for spec in self.plan.rows if methods.index(spec["method"]) % number == position]
 

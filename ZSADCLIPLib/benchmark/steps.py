@@ -68,7 +68,7 @@ class Steps(Execution):
         if torch.cuda.is_available():
             torch.cuda.set_device(slot % torch.cuda.device_count())
 
-    def one(self, state: Callable[[], None], item: dict, progress: Progress) -> dict:
+    def work(self, state: Callable[[], None], item: dict, progress: Progress) -> dict:
         """Run one step; an error becomes its row. One that fails while the output's share is gone is tried again."""
         state()
         module, _, name = STEPS[item["step"]].partition(":")
@@ -85,7 +85,7 @@ class Steps(Execution):
         else:
             row = {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
         if (row["error"] or row["failed"]) and self.home and not is_held(self.home, shard=self.shard):
-            return self.one(state, item, progress)
+            return self.work(state, item, progress)
         return row
 
     def await_home(self, progress: Progress = silent) -> None:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from functools import cache
 
 from ..progress import Progress, sub_progress
-from .base import Execution, Settle, set_threads
+from .base import Settle, Spreadable, set_threads
 
 
-def execute(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+def execute(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
     """Work on all items; raises what loading the model raises, and whatever `progress` raises after stopping the work."""
     if job.executor == "dask":
         from .cluster import run
@@ -23,11 +23,11 @@ def execute(job: Execution, items: Sequence[dict], settle: Settle, progress: Pro
         _run_here(job, items, settle, progress)
 
 
-def _run_here(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+def _run_here(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
     @cache
     def state():
         set_threads(job.threads)
         return job.load(0)
 
     for n, item in enumerate(items):
-        settle(n, job.one(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
+        settle(n, job.work(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))

@@ -1,9 +1,6 @@
 """Where the cases of a job are worked on: in this process, in worker processes, or on a Dask cluster.
 
-A job that can be spread over processes is an `Execution` with three methods: `load(slot)` returns what is needed once a
-process (the model); `one(state, item, progress)` works on one JSON-able item {"id", ...}, with `state()` returning what was
-loaded, writes its own files and returns a small row {"id", "status", "error", ...}, without raising for a bad item; `key` is
-a digest of its settings. An error that `one` does raise ends the run.
+A job that can be spread is an `Execution` that fulfils `Spreadable`.
 """
 
 from __future__ import annotations
@@ -14,10 +11,11 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn
+from typing import ClassVar, NoReturn, Protocol, runtime_checkable
 
 from .. import errors
 from ..errors import UsageError, ZSADCLIPError
+from ..progress import Progress
 
 Settle = Callable[[int, dict], None]
 """Called once for every item with its position and its row, in the order of finishing."""
@@ -63,18 +61,42 @@ class Execution:
             raise UsageError(f"time-out {self.time_out} s: expected more than 0")
         if self.executor == "local" and self.scheduler:
             raise UsageError("a scheduler belongs to --executor dask")
-        self.part()
+        self.shard_position()
 
     def limit(self, item: dict) -> float | None:
         """Seconds that an item may take, None without limit."""
         return self.time_out
 
-    def part(self) -> tuple[int, int]:
-        """(position from 0, number) of the shard, (0, 1) for a whole run."""
+    def shard_position(self) -> tuple[int, int]:
+        """(position from 0, number of shards), (0, 1) for a whole run; raises UsageError for a shard that is not I/N."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
         if not match or not 1 <= int(match[1]) <= int(match[2]):
             raise UsageError(f"shard {self.shard!r}: expected I/N with 1 <= I <= N, such as 3/8")
         return int(match[1]) - 1, int(match[2])
+
+
+@runtime_checkable
+class Spreadable(Protocol):
+    """What the executors ask of a job, which is an `Execution` as well."""
+
+    kind: ClassVar[str]
+
+    @property
+    def key(self) -> str:
+        """A digest of the settings that a loaded state depends on; a process loads anew when it changes."""
+
+    def limit(self, item: dict) -> float | None:
+        """Seconds that an item may take, None without limit."""
+
+    def load(self, slot: int) -> object:
+        """What is needed once a process, such as the model; `slot`, from 0, tells the processes of a machine apart."""
+
+    def work(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
+        """Work on one JSON-able item {"id", ...} and return its row {"id", "status", "error", ...}.
+
+        `state()` returns what was loaded. Files are written here. A bad item is told in its row; an error that is raised ends
+        the run.
+        """
 
 
 EXECUTION_FIELDS = tuple(Execution.__dataclass_fields__)

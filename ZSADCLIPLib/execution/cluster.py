@@ -19,7 +19,7 @@ from pathlib import Path
 from ..errors import DependencyError, UsageError, ZSADCLIPError
 from ..files.privacy import printable, redact
 from ..progress import Cancelled, Progress
-from .base import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, fatal, raise_fatal, set_threads
+from .base import DIED, LATE, LOAD_SECONDS, Settle, Spreadable, cores, failed, fatal, raise_fatal, set_threads
 
 GPU = "GPU"
 HEARTBEAT = 0.5
@@ -33,7 +33,7 @@ class _TimeOut(Cancelled):
     pass
 
 
-def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+def run(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
     """Work on `items` on the cluster; see `execution.execute`."""
     if not items:
         return
@@ -47,7 +47,7 @@ def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progres
 class Run:
     """The state of one run on a cluster."""
 
-    def __init__(self, job: Execution, items: Sequence[dict], settle: Settle, progress: Progress, client):
+    def __init__(self, job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress, client):
         self.job, self.items, self.settle, self.progress, self.client = job, items, settle, progress, client
         self.inbox: queue.SimpleQueue = queue.SimpleQueue()
         self.futures: dict[int, object] = {}
@@ -130,7 +130,7 @@ class Run:
             )
 
 
-def _work(job: Execution, item: dict, place: str) -> dict:
+def _work(job: Spreadable, item: dict, place: str) -> dict:
     """One item on a worker, whose model is loaded once and kept while the job stays the same; {"fatal"} ends the run.
 
     Relative paths are those of the client, which was in the folder `place`.
@@ -158,7 +158,7 @@ def _work(job: Execution, item: dict, place: str) -> dict:
         if last:
             last.start()
         try:
-            return job.one(state, item, progress)
+            return job.work(state, item, progress)
         except _TimeOut:
             return failed(item, f"TimeOut: {LATE.format(limit)}")
         except Exception as error:  # raised here, Dask would print where it came from
@@ -180,7 +180,7 @@ def _working_in(place: str) -> Iterator[None]:
 
 
 @contextmanager
-def _client(job: Execution, scratch: str) -> Iterator:
+def _client(job: Spreadable, scratch: str) -> Iterator:
     import dask
     from distributed import Client, LocalCluster
 

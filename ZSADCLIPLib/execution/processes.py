@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ..errors import ZSADCLIPError
 from ..progress import Progress
-from .base import DIED, LATE, LOAD_SECONDS, Execution, Settle, cores, failed, raise_fatal
+from .base import DIED, LATE, LOAD_SECONDS, Settle, Spreadable, cores, failed, raise_fatal
 
 STILLBORN = 3
 HEARTBEAT = 0.2
@@ -59,7 +59,7 @@ class Worker:
 class Pool:
     """The state of one run over worker processes."""
 
-    def __init__(self, job: Execution, items: Sequence[dict], settle: Settle, progress: Progress):
+    def __init__(self, job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress):
         self.job, self.items, self.settle, self.progress = job, items, settle, progress
         self.number = min(max(1, job.workers), len(items))
         self.inbox: queue.SimpleQueue = queue.SimpleQueue()
@@ -178,7 +178,7 @@ class Pool:
                 worker.process.wait()
 
 
-def run(job: Execution, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+def run(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
     """Work on `items` in worker processes; see `execution.execute`."""
     if items:
         Pool(job, items, settle, progress).run()

@@ -102,7 +102,7 @@ class Detect(Execution):
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
-        first, step = self.part()
+        first, step = self.shard_position()
         mine = cases[first::step]
         check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
         if self.dry_run:
@@ -149,7 +149,7 @@ class Detect(Execution):
         """The detector, for `execution.execute`."""
         return self.detector(slot)
 
-    def one(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
+    def work(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
         """Work on one case, for `execution.execute`."""
         return run_case(self.case_run, state, item, progress)
 

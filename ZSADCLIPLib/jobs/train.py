@@ -105,7 +105,7 @@ class Train:
         spec, places, row = training_of(
             profile, self.method, cohort, out, Machine(self.device, "float32", self.weights_dir), hashes, self._start()
         )
-        self._claim(spec.pop("identity"))
+        self.check_identity(spec.pop("identity"))
         build = build_industrial_slices if cohort is None else build_brain_slices
         for i, place in enumerate(places):
             shares = (0.02 + 0.08 * n / len(places) for n in (i, i + 1))
@@ -138,7 +138,7 @@ class Train:
         report({"event": "adapter", "id": self.method, "status": "kept" if trained.get("kept") else "done", **result})
         return {**result, "output": self.output}
 
-    def _claim(self, identity: dict) -> None:
+    def check_identity(self, identity: dict) -> None:
         """Write down what the output is made of; raises UsageError when it holds a training of anything else."""
         from ..benchmark.rowfolder import read_json
         from ..files.text import write_json

@@ -69,7 +69,7 @@ def main() -> int:
             return loaded
 
         while (message := inbox.get()) is not None:
-            emit({"row": job.one(state, message["item"], progress)})
+            emit({"row": job.work(state, message["item"], progress)})
         return 0
     except Cancelled:
         return 0

@@ -18,10 +18,11 @@ import psutil
 import pytest
 from small_models import VIT
 
+from ZSADCLIPLib.benchmark.steps import Steps
 from ZSADCLIPLib.detection.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.execution import cluster
-from ZSADCLIPLib.execution.base import Execution
+from ZSADCLIPLib.execution.base import Execution, Spreadable
 from ZSADCLIPLib.files.locks import folder_lock, is_held
 from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.progress import Cancelled
@@ -74,6 +75,11 @@ def no_worker_is_left():
     return not [
         p for p in psutil.Process().children(recursive=True) if "ZSADCLIPLib.jobs.worker" in " ".join(p.cmdline())
     ]
+
+
+def test_what_is_spread_keeps_to_the_protocol(data, tmp_path):
+    assert isinstance(detect(data, tmp_path), Spreadable) and isinstance(Steps(), Spreadable)
+    assert not isinstance(Execution(), Spreadable)
 
 
 def test_worker_processes_survive_what_kills_and_stops_them(data, with_faults, tmp_path):
@@ -425,7 +431,7 @@ def test_a_case_that_was_given_up_elsewhere_writes_nothing_into_the_next_run(dat
         item = {"id": "c0", "image": str(source), "mask": None, "settings": old.key, "run": token}
     detector = old.load(0)
     with folder_lock(out, shard):
-        row = old.one(lambda: detector, item, lambda *_: None)
+        row = old.work(lambda: detector, item, lambda *_: None)
         assert row["status"] == "failed" and "holds another run by now" in row["error"]
     assert not old.paths("c0")["json"].exists()
 
@@ -560,10 +566,10 @@ def test_weights_whose_share_comes_back_are_waited_for(data, tmp_path):
 
     item = {"id": "c0", "image": str(data / "in" / "c0.nii"), "mask": None, "settings": job.key}
     with folder_lock(tmp_path):
-        assert job.one(state, item, lambda *_: None)["status"] == "done" and len(calls) == 3
+        assert job.work(state, item, lambda *_: None)["status"] == "done" and len(calls) == 3
         calls.clear()
         with pytest.raises(WeightsError):
-            replace(job, patience=0.0).one(state, item, lambda *_: None)
+            replace(job, patience=0.0).work(state, item, lambda *_: None)
 
 
 @pytest.fixture(scope="module")
