@@ -11,11 +11,17 @@ from pathlib import Path
 
 from .. import __version__
 from ..errors import InputError
-from .packaged import DATA, PACKAGE
+from .packaged import PACKAGE
 from .privacy import pseudonym
 from .text import write_json
 
 BLOCK = 1 << 20
+MAKES_NUMBERS = (
+    *("volume.py", "volumes", "synthetic", "evaluation", "datasets", "backbones", "adapters", "detection", "training"),
+    *("benchmark", "data", "prompts"),
+)
+"""The parts of the package that results depend on; the others start the work, spread it, or describe what came out."""
+TEXTS, BINARIES = (".py", ".json", ".txt"), (".npz", ".safetensors")
 
 
 def seal(paths: Iterable[Path]) -> dict[str, dict]:
@@ -54,19 +60,18 @@ def content_key(settings: Mapping) -> str:
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
-    """Such as "0.1.0+3f9c0a1b2d4e": 12 hex digits of the SHA-256 over names and texts of the engine's Python files."""
-    root, digest = PACKAGE, hashlib.sha256()
-    for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).as_posix()):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
-        digest.update(path.read_bytes().replace(b"\r\n", b"\n") + b"\0")
+    """Such as "0.1.0+3f9c0a1b2d4e": 12 hex digits of the SHA-256 over names and contents of what makes numbers.
+
+    That is the code of `MAKES_NUMBERS` with its embedded models and prompts; line ends of texts do not matter.
+    """
+    digest, parts = hashlib.sha256(), [PACKAGE / name for name in MAKES_NUMBERS]
+    files = [path for part in parts for path in ([part] if part.is_file() else part.rglob("*"))]
+    named = {path.relative_to(PACKAGE).as_posix(): path for path in files if path.suffix in TEXTS + BINARIES}
+    for name, path in sorted(named.items()):
+        content = path.read_bytes()
+        content = content.replace(b"\r\n", b"\n") if path.suffix in TEXTS else content
+        digest.update(name.encode() + b"\0" + content + b"\0")
     return f"{__version__}+{digest.hexdigest()[:12]}"
-
-
-@lru_cache(maxsize=1)
-def data_version() -> str:
-    """`code_version` with a digest of the embedded models as well."""
-    files = sorted(DATA.rglob("*.safetensors"))
-    return f"{code_version()}+{hashlib.sha256(''.join(map(content_hash, files)).encode()).hexdigest()[:12]}"
 
 
 class FileHashes:

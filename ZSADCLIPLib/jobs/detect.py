@@ -17,7 +17,7 @@ from ..errors import OutputError, UsageError, WeightsError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
 from ..files.atomic import clear_temporaries
-from ..files.digests import content_hash, data_version
+from ..files.digests import code_version, content_hash
 from ..files.locks import folder_lock, is_held
 from ..progress import Progress, Report, quiet, silent
 from ..volumes.headers import volume_hash
@@ -261,12 +261,12 @@ class Detect(Execution):
 
     @cached_property
     def key(self) -> str:
-        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, code, embedded files.
+        """Sixteen hex digits of what a result depends on: settings, the content of the files they name, `code_version`.
 
         Raises WeightsError when files of the backbone are missing.
         """
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
-        data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": data_version()}
+        data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": code_version()}
         data |= {"files": files} if (files := self._unpinned()) else {}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 

@@ -306,7 +306,7 @@ def test_results_depend_on_code_and_embedded_models(data, monkeypatch):
     from ZSADCLIPLib.jobs import detect as detect_job
 
     before = detect(data, "out").key
-    monkeypatch.setattr(detect_job, "data_version", lambda: "0.1.0+other")
+    monkeypatch.setattr(detect_job, "code_version", lambda: "0.1.0+other")
     assert detect(data, "out").key != before
 
 
