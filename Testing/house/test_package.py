@@ -13,6 +13,7 @@ import pytest
 from conftest import affine
 
 from ZSADCLIPLib import Volume, write_volume
+from ZSADCLIPLib.files.digests import code_version
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "ZSADCLIPLib"
@@ -92,6 +93,8 @@ def test_the_installed_command_detects_outside_the_checkout(wheel, tmp_path, rng
     (site / "needed.pth").write_text("\n".join(sorted(needed)) + "\n")
     imported = run(python, "-c", f"import {PACKAGE}; print({PACKAGE}.__file__)", cwd=tmp_path).strip()
     assert Path(imported) == site / PACKAGE / "__init__.py"
+    version = f"from {PACKAGE}.files.digests import code_version; print(code_version())"
+    assert run(python, "-c", version, cwd=tmp_path).strip() == code_version()  # keys are those of the checkout
 
     volume = Volume(rng.uniform(10, 200, (16, 16, 3)).astype("float32"), affine(), "head")
     write_volume(tmp_path / "head.nii.gz", volume, "float32")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 from ..files.text import write_json
 from .rowfolder import read_json
+from .specs import BackboneSpec
 
 
 class Clock:
-    """The cost of one step from now on, for rows with the model `backbone` of a specification (None: without one)."""
+    """The cost of one step from now on, for rows with this backbone (None: without one)."""
 
-    def __init__(self, backbone: dict | None):
+    def __init__(self, backbone: BackboneSpec | None):
         self._started, self._gpu = time.monotonic(), None
         if backbone is None:
             return
@@ -34,13 +35,13 @@ class Clock:
 
     def note(self, folder: Path, name: str, seconds: float, **more) -> None:
         """Write FOLDER/seconds/NAME.json: `seconds`, the process's and the GPU's highest memory, the device."""
-        found = {"seconds": round(seconds, 3), "peak_memory_mb": _peak_mb(), "device": "CPU"}
+        note = {"seconds": round(seconds, 3), "peak_memory_mb": _peak_mb(), "device": "CPU"}
         if self._gpu is not None:
             import torch
 
-            found["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated(self._gpu) / 1e6, 1)
-            found["device"] = torch.cuda.get_device_name(self._gpu)
-        write_json(folder / "seconds" / f"{name}.json", {**found, **more})
+            note["peak_gpu_mb"] = round(torch.cuda.max_memory_allocated(self._gpu) / 1e6, 1)
+            note["device"] = torch.cuda.get_device_name(self._gpu)
+        write_json(folder / "seconds" / f"{name}.json", {**note, **more})
 
 
 def logged_seconds(log: Path) -> float:

@@ -42,12 +42,11 @@ def model_id(model: Model, hashes: FileHashes) -> str | dict:
     return model.name
 
 
-def settings_id(settings: dict) -> dict:
-    """Settings of a method with the prompts themselves in the place of a prompt file's name."""
+def prompts_of(settings: dict) -> dict | None:
+    """The content of the prompt file that settings of a method name; None without one."""
     prompts = settings.get("prompts")
-    if isinstance(prompts, str) and prompts not in prompt_sets():
-        return {**settings, "prompts": load_prompts(prompts).to_dict()}
-    return settings
+    named = isinstance(prompts, str) and prompts not in prompt_sets()
+    return load_prompts(prompts).to_dict() if named else None
 
 
 def check_settings(method: str, settings: dict) -> None:

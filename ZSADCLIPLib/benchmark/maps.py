@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -16,53 +17,48 @@ from ..detection.slice_maps import check_finite, fill_memory, fit_for, slice_map
 from ..errors import ZSADCLIPError
 from ..evaluation.scales import scale_range, scaled
 from ..progress import Progress, silent
+from .settings import Score
 from .slices import CaseSlices, open_slices
+from .specs import AdapterSpec, BackboneSpec, RowSpec, from_json, to_json
 
 # Settings of the image score alone, which the benchmark does not use; the map does not depend on them.
 MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}
 
 
-def device_of(model: dict) -> str:
+def device_of(model: BackboneSpec) -> str:
     """The device behind a specification's; of several GPUs the one that this process was given (`steps.Steps.load`)."""
-    return choose_device(model["device"])
+    return choose_device(model.device)
 
 
 @lru_cache(maxsize=2)
 def _backbone(text: str):
-    model = json.loads(text)
-    device = device_of(model)
-    return load_backbone(
-        model["name"],
-        model["weights"],
-        model["activation"],
-        device,
-        choose_dtype(model["precision"], device),
-        model["weights_dir"],
-    )
+    model = from_json(BackboneSpec, json.loads(text))
+    device, dtype = device_of(model), choose_dtype(model.precision, device_of(model))
+    return load_backbone(model.name, model.weights, model.activation, device, dtype, model.weights_dir)
 
 
-def open_backbone(model: dict):
-    """The backbone of a specification {name, weights, activation, device, precision, weights_dir}, kept in this process."""
-    return _backbone(json.dumps(model, sort_keys=True))
+def open_backbone(model: BackboneSpec):
+    """The backbone of a specification, kept in this process."""
+    return _backbone(json.dumps(to_json(model), sort_keys=True))
 
 
 @lru_cache(maxsize=8)
-def _adapter(text: str):
-    spec = json.loads(text)
-    backbone = open_backbone(spec["backbone"])
-    adapter = load_adapter(spec["source"], backbone, {**spec["overrides"], **MAP_ONLY.get(spec["method"], {})})
-    if spec.get("reference"):
-        images = np.array(open_slices(spec["reference"])[0])
+def _adapter(text: str, written: tuple[int, int] | None):
+    spec = from_json(AdapterSpec, json.loads(text))
+    backbone = open_backbone(spec.backbone)
+    adapter = load_adapter(spec.source, backbone, {**spec.overrides, **MAP_ONLY.get(spec.method, {})})
+    if spec.reference:
+        images = np.array(open_slices(spec.reference.folder)[0])
         fill_memory(adapter, backbone, images, default_batch_size(backbone, images.shape[-1]))
     return adapter
 
 
-def open_adapter(spec: dict):
-    """(backbone, adapter) of a row's specification, ready to score, kept in this process."""
-    wanted = {key: spec.get(key) for key in ("method", "backbone", "source", "overrides", "reference")}
-    if Path(spec["source"]).is_file():  # a file may be written anew while the process lives
-        wanted["written"] = (stat := Path(spec["source"]).stat()).st_mtime_ns, stat.st_size
-    return open_backbone(spec["backbone"]), _adapter(json.dumps(wanted, sort_keys=True))
+def open_adapter(spec: AdapterSpec):
+    """(backbone, adapter) of a specification, ready to score, kept in this process."""
+    written = None
+    if Path(spec.source).is_file():  # a file may be written anew while the process lives
+        written = (stat := Path(spec.source).stat()).st_mtime_ns, stat.st_size
+    return open_backbone(spec.backbone), _adapter(json.dumps(to_json(spec), sort_keys=True), written)
 
 
 def layers_of(adapter) -> int:
@@ -70,18 +66,20 @@ def layers_of(adapter) -> int:
     return len(adapter.config.layers) if adapter.method in ("vand", "anomalyclip") else 1
 
 
-def range_of(spec: dict) -> tuple[float, float]:
+def range_of(spec: RowSpec) -> tuple[float, float]:
     """Bounds of a row's scaled scores, which its sketches span."""
-    if spec["backbone"] is None:
+    if spec.adapter is None:
         return 0.0, 1.0
-    backbone, adapter = open_adapter(spec)
+    backbone, adapter = open_adapter(spec.adapter)
     low, high = adapter.display_range(backbone)
     if adapter.method == "anovl":  # the colour scale shows half of what a cosine difference can reach
         low, high = 2 * low - 0.5, 2 * high - 0.5
-    return scale_range(spec["score"]["scale"], (low, high), layers_of(adapter))
+    return scale_range(spec.score.scale, (low, high), layers_of(adapter))
 
 
-def row_maps(specs: list[dict], case: CaseSlices, progress: Progress = silent) -> list[np.ndarray | ZSADCLIPError]:
+def row_maps(
+    specs: Sequence[RowSpec], case: CaseSlices, progress: Progress = silent
+) -> list[np.ndarray | ZSADCLIPError]:
     """The evaluated map float32 (N, R, C) of each row for a case: scored, brought back to its grid, blurred and scaled.
 
     A row whose adapter cannot be opened or gives values that are not finite has its error there, and the others go on.
@@ -89,11 +87,11 @@ def row_maps(specs: list[dict], case: CaseSlices, progress: Progress = silent) -
     adapters, results = {}, {}
     for spec in specs:
         try:
-            backbone, adapters[spec["row"]] = open_adapter(spec)
+            backbone, adapters[spec.row] = open_adapter(spec.adapter)
         except ZSADCLIPError as error:
-            results[spec["row"]] = error
+            results[spec.row] = error
     if adapters:
-        size, some = specs[0]["slices"]["image_size"], next(iter(adapters.values()))
+        size, some = specs[0].slices.image_size, next(iter(adapters.values()))
         fit = fit_for(some, case.image.shape[1:], case.spacing[:2], size)
         batch_size = default_batch_size(backbone, size)
         raw, _, _ = slice_maps(backbone, list(adapters.values()), fit.apply(case.image), batch_size, progress)
@@ -103,13 +101,13 @@ def row_maps(specs: list[dict], case: CaseSlices, progress: Progress = silent) -
             except ZSADCLIPError as error:
                 results[row] = error
             else:
-                results[row] = _evaluated(fit.back(maps), adapter, case, specs[0]["score"])
-    return [results[spec["row"]] for spec in specs]
+                results[row] = _evaluated(fit.back(maps), adapter, case, specs[0].score)
+    return [results[spec.row] for spec in specs]
 
 
-def _evaluated(maps: np.ndarray, adapter, case: CaseSlices, score: dict) -> np.ndarray:
+def _evaluated(maps: np.ndarray, adapter, case: CaseSlices, score: Score) -> np.ndarray:
     """Raw maps (N, R, C) with the blur, scale and background of the profile section `score`."""
-    if score["gaussian_sigma"] is not None and score["gaussian_sigma"] > 0:
-        maps = ndimage.gaussian_filter(maps, (0, score["gaussian_sigma"], score["gaussian_sigma"]))
-    maps = scaled(maps, case.brain, score["scale"], layers_of(adapter))
-    return np.ascontiguousarray(zeroed_background(maps, case.brain) if score["background"] == "zero" else maps)
+    if score.gaussian_sigma is not None and score.gaussian_sigma > 0:
+        maps = ndimage.gaussian_filter(maps, (0, score.gaussian_sigma, score.gaussian_sigma))
+    maps = scaled(maps, case.brain, score.scale, layers_of(adapter))
+    return np.ascontiguousarray(zeroed_background(maps, case.brain) if score.background == "zero" else maps)

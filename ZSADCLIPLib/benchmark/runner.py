@@ -11,13 +11,14 @@ from pathlib import Path
 
 from ..datasets.splits import write_split
 from ..errors import describe
+from ..files.digests import code_version, content_key
 from ..files.privacy import redact_all
 from ..files.text import write_json
 from ..progress import Progress, Report, quiet, silent, sub_progress
 from . import tasks
-from .plan import CODE, Plan
+from .plan import Plan
 from .rowfolder import is_finished, reopen_if_damaged
-from .slices import record_to
+from .specs import RowSpec, TrainingSpec, to_json
 from .steps import Step, Steps
 
 # Shares of the progress bar, by what a mini run spends.
@@ -49,7 +50,7 @@ def write_run(plan: Plan, folders: list[str] | None) -> None:
         plan.out / "run.json",
         {
             "profile": profile.name,
-            "code": CODE,
+            "code": code_version(),
             "rule": profile.threshold.rule,
             "region": profile.metrics.region,
             "undefined": profile.metrics.undefined,
@@ -58,7 +59,7 @@ def write_run(plan: Plan, folders: list[str] | None) -> None:
             "axis": profile.metrics.axis,
             "aggregate": profile.metrics.aggregate,
             "slices_every": profile.slices.every,
-            "rows": [Path(spec["folder"]).name for spec in plan.rows],
+            "rows": [Path(spec.folder).name for spec in plan.rows],
             "split": cohort.split.sha256,
             "data": {
                 "train": cohort.digest(train),
@@ -77,6 +78,14 @@ def _told(value, folders: list[str] | None):
     return value if folders is None else redact_all(value, folders)
 
 
+def groups(rows: list[RowSpec]) -> list[list[RowSpec]]:
+    """Rows that share a backbone and method, whose frozen features one pass gives."""
+    alike: dict[str, list[RowSpec]] = {}
+    for spec in rows:
+        alike.setdefault(content_key({"method": spec.method, "backbone": to_json(spec.backbone)}), []).append(spec)
+    return list(alike.values())
+
+
 class _Execution:
     def __init__(self, plan: Plan, steps: Steps, progress: Progress, report: Report, folders: list[str] | None):
         self.plan, self.steps, self.progress, self.report = plan, steps, progress, report
@@ -89,33 +98,34 @@ class _Execution:
         plan, rows = self.plan, self._own_rows()
         for i, spec in enumerate(rows):
             self.progress(0.0, f"finished rows: {i + 1} of {len(rows)}", i + 1, len(rows))
-            if is_finished(spec["folder"]) and (damaged := reopen_if_damaged(spec["folder"])):
-                self.progress(0.0, f"{spec['row']}: {', '.join(damaged[:3])} damaged, made anew")
-        open_rows = [spec for spec in rows if not is_finished(spec["folder"])]
-        kept = [spec["row"] for spec in rows if spec not in open_rows]
-        for row in kept:
+            if is_finished(spec.folder) and (damaged := reopen_if_damaged(spec.folder)):
+                self.progress(0.0, f"{spec.row}: {', '.join(damaged[:3])} damaged, made anew")
+        open_rows = [spec for spec in rows if not is_finished(spec.folder)]
+        finished = [spec.row for spec in rows if spec not in open_rows]
+        for row in finished:
             self.report({"event": "row", "id": row, "status": "kept"})
-        folders = {spec["folder"] for spec in open_rows}
-        brain = [spec for spec in plan.brain if spec["folder"] in folders]
-        sources = {spec["start"] for spec in brain} | {str(spec["source"]) for spec in open_rows}
-        industrial = [s for s in plan.industrial if str(Path(s["folder"]) / "adapter.safetensors") in sources]
+        brain = [spec.training for spec in open_rows if spec.training]
+        sources = {spec.start for spec in brain} | {spec.adapter.source for spec in open_rows if spec.adapter}
+        industrial = [spec for spec in plan.industrial if spec.adapter in sources]
         self._slices([*industrial, *brain], open_rows)
         self._train("industrial", industrial)
         self._train("train", brain)
         self._fail_without_adapter(open_rows)
-        records = [r for r in plan.cohort.records if r.id in set(sum((s["threshold"]["cases"] for s in open_rows), []))]
+        records = [
+            r for r in plan.cohort.records if r.id in {case for spec in open_rows for case in spec.threshold.cases}
+        ]
         self._cases("threshold", open_rows, records)
         self._settle(open_rows)
         self._cases("test", open_rows, list(plan.cohort.side("test")))
         seconds = round(time.monotonic() - self.started, 1)
         self.progress(1.0, "all rows")
-        return {"rows": len(rows), "kept": len(kept), "failed": len(self.failed), "seconds": seconds}
+        return {"rows": len(rows), "kept": len(finished), "failed": len(self.failed), "seconds": seconds}
 
-    def _own_rows(self) -> list[dict]:
+    def _own_rows(self) -> list[RowSpec]:
         """The rows of this shard: those of every N-th method, as the rows of a method share trainings."""
         position, number = self.steps.shard_position()
-        methods = list(dict.fromkeys(spec["method"] for spec in self.plan.rows))
-        return [spec for spec in self.plan.rows if methods.index(spec["method"]) % number == position]
+        methods = list(dict.fromkeys(spec.method for spec in self.plan.rows))
+        return [spec for spec in self.plan.rows if methods.index(spec.method) % number == position]
 
     def _stage(self, name: str, steps: list[Step], on_error: Callable[[Step, str], None], on_done=None) -> None:
         inner = sub_progress(self.progress, self._at, self._at + STAGES[name], f"{name}: ")
@@ -129,91 +139,89 @@ class _Execution:
 
         self.steps.run_all(steps, settle, inner)
 
-    def _slices(self, trainings: list[dict], rows: list[dict]) -> None:
-        missing = [spec for spec in trainings if not (Path(spec["folder"]) / "adapter.safetensors").is_file()]
-        needed = {folder for spec in missing for folder in (spec["slices"], (spec["validation"] or {}).get("slices"))}
-        needed |= {spec.get("reference") for spec in rows}
+    def _slices(self, trainings: list[TrainingSpec], rows: list[RowSpec]) -> None:
+        needed = {f for spec in trainings if not Path(spec.adapter).is_file() for f in spec.slice_folders}
+        needed |= {spec.adapter.reference.folder for spec in rows if spec.adapter and spec.adapter.reference}
         steps = [
-            Step(Path(folder).name, name, (folder, *arguments))
-            for folder, (name, *arguments) in self.plan.slice_sets.items()
-            if folder in needed
+            Step(Path(spec.folder).name, "slices", (spec, records))
+            for spec, records in self.plan.slice_sets
+            if spec.folder in needed
         ]
-        self._stage("slices", steps, lambda step, error: self.broken.update({step.arguments[0]: error}))
+        self._stage("slices", steps, lambda step, error: self.broken.update({step.arguments[0].folder: error}))
 
-    def _train(self, stage: str, trainings: list[dict]) -> None:
+    def _train(self, stage: str, trainings: list[TrainingSpec]) -> None:
         steps = []
         # The dearest first, so that no worker is left alone with it at the end.
         for spec in sorted(trainings, key=lambda spec: -self._training_cost(spec)):
-            sources = (spec["slices"], (spec["validation"] or {}).get("slices"), spec["start"])
-            why = next((self.broken[source] for source in sources if source in self.broken), None)
-            target = str(Path(spec["folder"]) / "adapter.safetensors")
+            why = next((self.broken[f] for f in (*spec.slice_folders, spec.start) if f in self.broken), None)
             if why:
-                self.broken[target] = why
-            elif not Path(target).is_file():
-                steps.append(Step(Path(spec["folder"]).name.rsplit("-", 1)[0], "train", (spec,)))
+                self.broken[spec.adapter] = why
+            elif not Path(spec.adapter).is_file():
+                steps.append(Step(Path(spec.folder).name.rsplit("-", 1)[0], "train", (spec,)))
         self._stage(stage, steps, self._untrained)
 
-    def _training_cost(self, spec: dict) -> float:
-        return TRAIN_COST[spec["method"]] * (spec["schedule"]["epochs"] or 10) * (spec["max_slices"] or 200)
+    def _training_cost(self, spec: TrainingSpec) -> float:
+        return TRAIN_COST[spec.method] * (spec.schedule.epochs or 10) * (spec.max_slices or 200)
 
     def _untrained(self, step: Step, error: str) -> None:
-        self.broken[str(Path(step.arguments[0]["folder"]) / "adapter.safetensors")] = error
+        self.broken[step.arguments[0].adapter] = error
 
-    def _fail_without_adapter(self, rows: list[dict]) -> None:
+    def _fail_without_adapter(self, rows: list[RowSpec]) -> None:
         for spec in rows:
-            for needed in (spec["source"], spec.get("reference")):
+            if spec.adapter is None:
+                continue
+            for needed in (spec.adapter.source, spec.adapter.reference and spec.adapter.reference.folder):
                 if needed in self.broken:
-                    self._fail(spec["row"], self.broken[needed])
+                    self._fail(spec.row, self.broken[needed])
 
-    def _alive(self, rows: list[dict]) -> list[dict]:
-        return [spec for spec in rows if spec["row"] not in self.failed]
+    def _alive(self, rows: list[RowSpec]) -> list[RowSpec]:
+        return [spec for spec in rows if spec.row not in self.failed]
 
-    def _settle(self, rows: list[dict]) -> None:
+    def _settle(self, rows: list[RowSpec]) -> None:
         inner = sub_progress(self.progress, self._at, self._at + STAGES["settle"])
         self._at += STAGES["settle"]
         alive = self._alive(rows)
         for i, spec in enumerate(alive):
-            inner(i / len(alive), f"thresholds: {spec['row']}", i, len(alive))
+            inner(i / len(alive), f"thresholds: {spec.row}", i, len(alive))
             try:
                 self.steps.await_home(inner)
                 tasks.settle_row(spec)
             except Exception as error:  # the other rows go on
-                self._fail(spec["row"], describe(error))
+                self._fail(spec.row, describe(error))
 
-    def _cases(self, stage: str, rows: list[dict], records: list) -> None:
+    def _cases(self, stage: str, rows: list[RowSpec], records: list) -> None:
         steps = []
         # The dearest first, as in training; rows finish one method after the other.
-        groups = sorted(self.plan.groups(self._alive(rows)), key=lambda group: -SCORE_COST[group[0]["method"]])
-        for group in groups:
-            wanted = set(group[0]["threshold"]["cases"]) if stage == "threshold" else None
+        for group in sorted(groups(self._alive(rows)), key=lambda group: -SCORE_COST[group[0].method]):
+            wanted = set(group[0].threshold.cases) if stage == "threshold" else None
             for record in records:
                 if wanted is None or record.id in wanted:
-                    name = f"{', '.join(spec['row'] for spec in group)} {record.id}"
-                    steps.append(Step(name, f"{stage}-case", (group, record_to(record))))
-        left = {spec["row"]: sum(spec in step.arguments[0] for step in steps) for spec in self._alive(rows)}
+                    name = f"{', '.join(spec.row for spec in group)} {record.id}"
+                    steps.append(Step(name, f"{stage}-case", (group, record)))
+        left = {spec.row: sum(spec in step.arguments[0] for step in steps) for spec in self._alive(rows)}
 
         def done(step: Step, failed: dict) -> None:
             for row, why in failed.items():
-                self._fail(row, f"{step.arguments[1]['id']}: {why}")
+                self._fail(row, f"{step.arguments[1].id}: {why}")
             for spec in step.arguments[0]:
-                left[spec["row"]] -= 1
-                if stage == "test" and not left[spec["row"]] and spec["row"] not in self.failed:
+                left[spec.row] -= 1
+                if stage == "test" and not left[spec.row] and spec.row not in self.failed:
                     self._close(spec)
 
         self._stage(stage, steps, self._group, done)
 
-    def _close(self, spec: dict) -> None:
+    def _close(self, spec: RowSpec) -> None:
         try:
             self.steps.await_home()
             tasks.close_row(spec, [record.id for record in self.plan.cohort.side("test")])
         except Exception as error:  # the other rows go on
-            self._fail(spec["row"], describe(error))
+            self._fail(spec.row, describe(error))
         else:
-            self.report({"event": "row", "id": spec["row"], "status": "done"})
+            self.report({"event": "row", "id": spec.row, "status": "done"})
 
     def _group(self, step: Step, error: str) -> None:
         for spec in step.arguments[0]:
-            self._fail(spec["row"], f"{step.arguments[1]['id']}: {error}")
+            self._fail(spec.row, f"{step.arguments[1].id}: {error}")
 
     def _fail(self, row: str, why: str) -> None:
         records = self.plan.cohort.records

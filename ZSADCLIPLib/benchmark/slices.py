@@ -16,7 +16,8 @@ from ..files.text import write_json
 from ..progress import Progress, silent
 from ..volumes.intensity import to_uint8
 from ..volumes.slicing import Fit, SliceStack, slice_volume, stored_order
-from .settings import MASKS, slice_rule
+from .settings import MASKS, Slices, slice_rule
+from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, SliceSpec, TrainingSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,21 +41,21 @@ class CaseSlices:
         return Fit(self.image.shape[1:], self.spacing[:2], size, resample)
 
 
-def read_slices(record: Record, data: dict, slices: dict) -> CaseSlices:
-    """Read a case with the profile sections `data` and `slices` (as dictionaries); raises InputError as `read_case`.
+def read_slices(record: Record, data: DataSpec, slices: Slices) -> CaseSlices:
+    """Read a case as `data` and `slices` say; raises InputError as `read_case`.
 
     Contrast is set over the whole volume before every k-th slice is taken.
     """
-    case = read_case(record, data["target"], tuple(data["ignore"]))
+    case = read_case(record, data.target, data.ignore)
     stack = slice_volume(case.image)
-    if slices["orientation"] == "array":
+    if slices.orientation == "array":
         stack = stored_order(case.image, stack)
-    every = slices["every"]
-    chosen = slice((min(every, len(stack.array)) - 1) // 2, None, every)
-    image = to_uint8(stack.array, slices["intensity"], slices["window"])
-    masks = [np.ascontiguousarray(stack.arrange(mask)[chosen]) for mask in (case.truth, case.ignore, case.brain)]
+    every = slices.every
+    taken = slice((min(every, len(stack.array)) - 1) // 2, None, every)
+    image = to_uint8(stack.array, slices.intensity, slices.window)
+    masks = [np.ascontiguousarray(stack.arrange(mask)[taken]) for mask in (case.truth, case.ignore, case.brain)]
     spacing = (*stack.spacing[:2], stack.spacing[2] * every)
-    return CaseSlices(record, np.ascontiguousarray(image[chosen]), *masks, stack.array[chosen], spacing, stack)
+    return CaseSlices(record, np.ascontiguousarray(image[taken]), *masks, stack.array[taken], spacing, stack)
 
 
 def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
@@ -71,39 +72,44 @@ def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
     return np.sort(np.concatenate([np.flatnonzero(lesion), drawn]))
 
 
-def build_brain_slices(folder: str, records: list[dict], spec: dict, progress: Progress = silent) -> dict:
-    """Write the training slices of some cases into `folder`, case by case, unless they are there.
+def build_slices(spec: SliceSpec, records: tuple[Record, ...], progress: Progress = silent) -> dict:
+    """Write slices of cases into the folder of `spec` unless they are there: images.bin, masks.bin and info.json.
 
-    `spec` holds the sections data and slices, rule and seed of the choice, and how masks are resized. Returns {"slices",
-    "lesion"} counts.
+    Returns the content of info.json: {"slices", "lesion", "size"} and, of reference slices, "drawn" ("CASE slice N" each).
+    Raises InputError when the cases have too few slices.
     """
+    if isinstance(spec, IndustrialSlices):
+        return _industrial_slices(spec, progress)
+    build = _brain_slices if isinstance(spec, BrainSlices) else _reference_slices
+    return build(spec, records, progress)
+
+
+def _brain_slices(spec: BrainSlices, records: tuple[Record, ...], progress: Progress) -> dict:
+    size = spec.slices.image_size
 
     def pieces():
-        for i, record in enumerate(map(record_from, records)):
+        for i, record in enumerate(records):
             progress(i / len(records), f"slices of case {i + 1} of {len(records)}", i, len(records))
-            case = read_slices(record, spec["data"], spec["slices"])
-            rows = chosen_slices(case, spec["rule"], spec["seed"])
-            size = spec["slices"]["image_size"]
-            masks = case.fit(size, MASKS[spec["masks"]]).apply(case.truth[rows].astype(np.uint8) * 255)
+            case = read_slices(record, spec.data, spec.slices)
+            rows = chosen_slices(case, spec.rule, spec.seed)
+            masks = case.fit(size, MASKS[spec.masks]).apply(case.truth[rows].astype(np.uint8) * 255)
             yield case.fit(size).apply(case.image[rows]), masks > 127
 
-    return _build(Path(folder), pieces, spec["slices"]["image_size"])
+    return _build(Path(spec.folder), pieces, size)
 
 
-def build_industrial_slices(
-    folder: str, images: int, seed: int, size: int, masks: str = "half", progress: Progress = silent
-) -> dict:
-    """Write synthetic industrial images, three quarters of them with a defect, unless they are there."""
+def _industrial_slices(spec: IndustrialSlices, progress: Progress) -> dict:
+    """Synthetic industrial images, three quarters of them with a defect."""
     from ..synthetic.industrial import make_image
 
     def pieces():
-        for i in range(images):
-            progress(i / images, f"industrial image {i + 1} of {images}", i, images)
-            image, mask, _, _ = make_image(seed + i, defect=i % 4 > 0)
-            square = [Fit(image.shape, (1.0, 1.0), size, how) for how in ("bicubic", MASKS[masks])]
+        for i in range(spec.images):
+            progress(i / spec.images, f"industrial image {i + 1} of {spec.images}", i, spec.images)
+            image, mask, _, _ = make_image(spec.seed + i, defect=i % 4 > 0)
+            square = [Fit(image.shape, (1.0, 1.0), spec.size, how) for how in ("bicubic", MASKS[spec.masks])]
             yield square[0].apply(image[None]), square[1].apply(mask[None].astype(np.uint8) * 255) > 127
 
-    return _build(Path(folder), pieces, size)
+    return _build(Path(spec.folder), pieces, spec.size)
 
 
 def _build(folder: Path, pieces, size: int, drawn: list | None = None) -> dict:
@@ -120,9 +126,9 @@ def _build(folder: Path, pieces, size: int, drawn: list | None = None) -> dict:
                 count, lesion = count + len(image), lesion + int(mask.any(axis=(1, 2)).sum())
         if not count:
             raise InputError("there is no slice to train on: the chosen cases have no brain or lesion slices")
-    counts = {"slices": count, "lesion": lesion, "size": size} | ({} if drawn is None else {"drawn": drawn})
-    write_json(info, counts)
-    return counts
+    content = {"slices": count, "lesion": lesion, "size": size} | ({} if drawn is None else {"drawn": drawn})
+    write_json(info, content)
+    return content
 
 
 def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -137,15 +143,12 @@ def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
     return np.asarray(arrays[0][rows]), np.asarray(arrays[1][rows])
 
 
-def build_reference_slices(folder: str, records: list[dict], spec: dict, progress: Progress = silent) -> dict:
-    """Write `spec["count"]` normal slices of cases into `folder` unless they are there: with brain and without lesion.
+def _reference_slices(spec: ReferenceSlices, cases: tuple[Record, ...], progress: Progress) -> dict:
+    """Normal slices, with brain and without lesion: of the cases in their order one each and round again.
 
-    Cases are taken in the order given, one slice each and round again, the next one standing in for what a case lacks; `spec`
-    also holds the sections data and slices and the seed of the draw. Returns {"slices", "lesion": 0, "drawn": ["CASE slice N",
-    ...]}. Raises InputError when the cases have too few such slices.
+    The next case stands in for what one lacks.
     """
-    size, drawn = spec["slices"]["image_size"], []
-    wanted, cases = spec["count"], list(map(record_from, records))
+    size, wanted, drawn = spec.slices.image_size, spec.count, []
 
     def pieces():
         used = [0] * len(cases)
@@ -157,9 +160,9 @@ def build_reference_slices(folder: str, records: list[dict], spec: dict, progres
                 return
             record = cases[i]
             progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
-            case = read_slices(record, spec["data"], spec["slices"])
+            case = read_slices(record, spec.data, spec.slices)
             free = case.brain.any(axis=(1, 2)) & ~case.truth.any(axis=(1, 2)) & ~case.ignore.any(axis=(1, 2))
-            digest = hashlib.sha256(f"{spec['seed']}:{record.id}".encode()).digest()
+            digest = hashlib.sha256(f"{spec.seed}:{record.id}".encode()).digest()
             order = np.random.default_rng(list(digest[:8])).permutation(np.flatnonzero(free))
             rows = np.sort(order[used[i] : used[i] + asked])
             used[i] += len(rows)
@@ -167,34 +170,21 @@ def build_reference_slices(folder: str, records: list[dict], spec: dict, progres
             if rows.size:
                 yield case.fit(size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
 
-    counts = _build(Path(folder), pieces, size, drawn)
-    if counts["slices"] < wanted:
+    info = _build(Path(spec.folder), pieces, size, drawn)
+    if info["slices"] < wanted:
         raise InputError(
-            f"the training cases gave {counts['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
+            f"the training cases gave {info['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
         )
-    return counts
+    return info
 
 
-def training_slices(spec: dict) -> tuple[tuple, tuple | None]:
+def training_slices(spec: TrainingSpec) -> tuple[tuple, tuple | None]:
     """(images, masks) that train and those that choose the epoch, None without; each industrial image is its own subject."""
-    seed, wanted = spec["schedule"]["seed"], spec["validation"]
-    images, masks = open_slices(spec["slices"], spec["max_slices"], seed)
-    if wanted is None:
-        return (images, masks), None
-    if "slices" in wanted:
-        return (images, masks), open_slices(wanted["slices"])
+    seed, validation = spec.schedule.seed, spec.validation
+    images, masks = open_slices(spec.slices.folder, spec.max_slices, seed)
+    if not isinstance(validation, float):
+        return (images, masks), validation and open_slices(validation.folder)
     order = np.random.default_rng([seed, 2]).permutation(len(images))
-    count = min(len(images) - 1, max(1, round(wanted["share"] * len(images))))
-    validating, training = np.sort(order[:count]), np.sort(order[count:])
-    return (images[training], masks[training]), (images[validating], masks[validating])
-
-
-def record_to(record: Record) -> dict:
-    """A record as JSON."""
-    values = {k: getattr(record, k) for k in Record.__dataclass_fields__}
-    return {**values, "image": str(record.image), "mask": str(record.mask) if record.mask else None}
-
-
-def record_from(data: dict) -> Record:
-    """A record from JSON."""
-    return Record(**{**data, "image": Path(data["image"]), "mask": Path(data["mask"]) if data["mask"] else None})
+    count = min(len(images) - 1, max(1, round(validation * len(images))))
+    chooses, trains = np.sort(order[:count]), np.sort(order[count:])
+    return (images[trains], masks[trains]), (images[chooses], masks[chooses])

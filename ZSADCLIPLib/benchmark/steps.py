@@ -8,21 +8,22 @@ from dataclasses import dataclass, fields
 from importlib import import_module
 from typing import ClassVar
 
+from ..datasets.records import Record
 from ..errors import OutputError, describe
 from ..execution import execute
 from ..execution.base import Execution, failed
 from ..files.locks import is_held
 from ..progress import Cancelled, Progress, silent
+from .specs import RowSpec, SliceSpec, TrainingSpec, from_json, to_json
 
 STEPS = {
-    "brain": "cohort:make_synthetic",
-    "brain-slices": "slices:build_brain_slices",
-    "industrial-slices": "slices:build_industrial_slices",
-    "reference-slices": "slices:build_reference_slices",
-    "train": "tasks:train_adapter",
-    "threshold-case": "tasks:score_training_case",
-    "test-case": "tasks:score_case",
+    "brain": ("cohort:make_synthetic", (str, str, dict)),
+    "slices": ("slices:build_slices", (SliceSpec, tuple[Record, ...])),
+    "train": ("tasks:train_adapter", (TrainingSpec,)),
+    "threshold-case": ("tasks:score_training_case", (tuple[RowSpec, ...], Record)),
+    "test-case": ("tasks:score_case", (tuple[RowSpec, ...], Record)),
 }
+"""A function by module and name, and the types of its arguments but for the progress, which travel as JSON."""
 PAUSE = 0.5  # seconds between two looks for a share that is gone
 CASES = ("threshold-case", "test-case")
 
@@ -71,19 +72,18 @@ class Steps(Execution):
     def work(self, state: Callable[[], None], item: dict, progress: Progress) -> dict:
         """Run one step; an error becomes its row. One that fails while the output's share is gone is tried again."""
         state()
-        module, _, name = STEPS[item["step"]].partition(":")
         try:
             self.await_home(progress)
         except OutputError as error:
             return failed(item, describe(error))
         try:
-            found = getattr(import_module(f".{module}", __package__), name)(*item["arguments"], progress=progress)
+            result = _call(item["step"], item["arguments"], progress)
         except Cancelled:
             raise
         except Exception as error:  # whatever it is, the other steps go on
             row = failed(item, describe(error))
         else:
-            row = {"id": item["id"], "status": "done", "error": "", "failed": found.get("failed", {})}
+            row = {"id": item["id"], "status": "done", "error": "", "failed": result.get("failed", {})}
         if (row["error"] or row["failed"]) and self.home and not is_held(self.home, shard=self.shard):
             return self.work(state, item, progress)
         return row
@@ -103,5 +103,13 @@ class Steps(Execution):
     def run_all(self, steps: list[Step], settle: Callable[[Step, str, dict], None], progress: Progress) -> None:
         """Run steps in any order; `settle` hears of each with its error, "" when it is done, and {row: error} of the rows
         that failed in a step that is done for others."""
-        items = [{"id": step.id, "step": step.name, "arguments": list(step.arguments)} for step in steps]
+        items = [{"id": step.id, "step": step.name, "arguments": to_json(step.arguments)} for step in steps]
         execute(self, items, lambda n, row: settle(steps[n], row["error"], row.get("failed", {})), progress)
+
+
+def _call(step: str, arguments: list, progress: Progress) -> dict:
+    """What the function of a step returns for arguments from JSON."""
+    target, kinds = STEPS[step]
+    module, _, name = target.partition(":")
+    values = [from_json(kind, value) for kind, value in zip(kinds, arguments, strict=True)]
+    return getattr(import_module(f".{module}", __package__), name)(*values, progress=progress)

@@ -1,19 +1,19 @@
-"""The steps of a benchmark row as functions of plain data: each writes its own files and does nothing when they are there.
+"""The steps of a benchmark row as functions of specifications: each writes its own files and does nothing when they are there.
 
-A row is described by a dictionary (see `plan`); a record by `slices.record_to`. So any executor can run the cases of a
-row anywhere that sees the folder.
+So any executor can run the cases of a row anywhere that sees the folder.
 """
 
 from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from .. import __version__
+from ..datasets.records import Record
 from ..errors import InputError, describe
 from ..evaluation.case import evaluate_case, regions_of, sketch_case
 from ..evaluation.scales import DatasetScale
@@ -26,7 +26,8 @@ from ..progress import Cancelled, Progress, silent, sub_progress
 from ..volumes.reading import read_volume, write_volume
 from .clocks import Clock, logged_seconds, runtime_of
 from .rowfolder import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
-from .slices import read_slices, record_from, training_slices
+from .slices import CaseSlices, read_slices, training_slices
+from .specs import RowSpec, TrainingSpec, row_settings
 
 ORIENTATIONS = {
     "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",
@@ -34,54 +35,52 @@ ORIENTATIONS = {
 }
 
 
-def train_adapter(spec: dict, progress: Progress = silent) -> dict:
-    """Train the adapter of `spec` (see `plan`) into its folder: adapter.safetensors and training.csv.
+def train_adapter(spec: TrainingSpec, progress: Progress = silent) -> dict:
+    """Train an adapter into the folder of `spec`: adapter.safetensors and training.csv.
 
     Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
     """
     from ..adapters.checkpoint import load_adapter, save_adapter
     from ..training.fit import SliceSet, fit
-    from ..training.schedule import Schedule, selected_epoch
+    from ..training.schedule import selected_epoch
     from .maps import open_backbone
 
-    folder = Path(spec["folder"])
-    target = folder / "adapter.safetensors"
+    folder, target, schedule = Path(spec.folder), Path(spec.adapter), spec.schedule
     if target.is_file():
         return {"kept": True}
-    clock = Clock(spec["backbone"])
-    backbone = open_backbone(spec["backbone"])
-    adapter = load_adapter(spec["start"], backbone, spec["settings"])
-    data, validation = (held and SliceSet(*held) for held in training_slices(spec))
+    clock = Clock(spec.backbone)
+    backbone = open_backbone(spec.backbone)
+    adapter = load_adapter(spec.start, backbone, spec.settings)
+    data, validation = (arrays and SliceSet(*arrays) for arrays in training_slices(spec))
     working = folder / "training"
     before = logged_seconds(working / "training.csv")
-    rows = fit(adapter, backbone, data, Schedule(**spec["schedule"]), working, progress, spec["features"], validation)
-    chosen = selected_epoch(rows, spec["schedule"]["select"])
-    batch = spec["schedule"]["batch_size"] or adapter.config.batch_size
+    rows = fit(adapter, backbone, data, schedule, working, progress, spec.features, validation)
+    epoch = selected_epoch(rows, schedule.select)
     training = {
         "epochs": len(rows),
-        "batch_size": batch,
+        "batch_size": schedule.batch_size or adapter.config.batch_size,
         "learning_rate": adapter.config.learning_rate,
         "optimizer": type(adapter.optimizer()).__name__,
-        "seed": spec["schedule"]["seed"],
+        "seed": schedule.seed,
         "slices": len(data),
         "lesion_slices": int(data.labels.sum()),
         "slices_seen": len(rows) * len(data),
-        "subjects": spec["subjects"],
-        "domain": spec["domain"],
-        "start": spec["start_label"],
-        "augment": spec["schedule"]["augment"],
-        "precision": spec["schedule"]["precision"],
-        "loss": rows[chosen - 1]["total"],
+        "subjects": spec.subjects,
+        "domain": spec.domain,
+        "start": spec.start_label,
+        "augment": schedule.augment,
+        "precision": schedule.precision,
+        "loss": rows[epoch - 1]["total"],
     }
-    if spec["schedule"]["select"] != "last":
-        training |= {"select": spec["schedule"]["select"], "selected_epoch": chosen}
+    if schedule.select != "last":
+        training |= {"select": schedule.select, "selected_epoch": epoch}
     if validation is not None:
         training["validation_slices"] = len(validation)
     write_csv(folder / "training.csv", [{k: v for k, v in row.items() if k != "seconds"} for row in rows])
     clock.note(folder, "train", before + clock.seconds, epoch_seconds=[row["seconds"] for row in rows])
     # The log keeps its text form only: a file read back and written again must not differ.
     with open(folder / "training.csv", encoding="utf-8", newline="") as file:
-        training["loss"] = float(list(csv.DictReader(file))[chosen - 1]["total"])
+        training["loss"] = float(list(csv.DictReader(file))[epoch - 1]["total"])
     save_adapter(target, adapter, backbone, {"training": training, "code_version": __version__})
     if (working / "tensorboard").is_dir():
         shutil.copytree(working / "tensorboard", folder / "tensorboard", dirs_exist_ok=True)
@@ -89,92 +88,92 @@ def train_adapter(spec: dict, progress: Progress = silent) -> dict:
     return {"epochs": len(rows), "loss": training["loss"]}
 
 
-def score_training_case(specs: list[dict], record: dict, progress: Progress = silent) -> dict:
+def score_training_case(specs: Sequence[RowSpec], record: Record, progress: Progress = silent) -> dict:
     """Sketch the scores of one training case for rows that share a backbone: ROW/threshold/CASE.npz.
 
     Sketches "all" and "brain" by region, and "clean", the lesion-free slices within the row's region. Returns {"rows",
     "failed": {row id: error}}.
     """
-    todo = [spec for spec in specs if not _sketch_path(spec, record).is_file()]
+    todo = [spec for spec in specs if not _sketch_path(spec, record.id).is_file()]
     if not todo:
         return {"rows": 0}
-    clock = Clock(todo[0]["backbone"])
-    case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
+    clock = Clock(todo[0].backbone)
+    case = read_slices(record, todo[0].data, todo[0].slices)
     maps = _maps(todo, case, sub_progress(progress, 0.05, 0.9))
 
-    def sketch(spec: dict, scores: np.ndarray) -> None:
+    def sketch(spec: RowSpec, scores: np.ndarray) -> None:
         low, high = _range(spec)
-        region = spec["metrics"]["region"]
+        region = spec.metrics.region
         sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, region)
         clean = ~case.truth.any(axis=(1, 2))
         where = regions_of(case.brain, case.ignore, case.truth, region)[region][clean]
         sketches["clean"] = ScoreSketch(low, high).add(scores[clean][where], np.zeros(int(where.sum()), bool))
-        clock.note(Path(spec["folder"]), f"threshold-{record['id']}", clock.seconds / len(todo))
-        write_sketches(_sketch_path(spec, record), sketches)
+        clock.note(Path(spec.folder), f"threshold-{record.id}", clock.seconds / len(todo))
+        write_sketches(_sketch_path(spec, record.id), sketches)
 
     failed = _each(todo, maps, sketch)
     return {"rows": len(todo) - len(failed), "failed": failed}
 
 
-def settle_row(spec: dict, progress: Progress = silent) -> dict:
+def settle_row(spec: RowSpec, progress: Progress = silent) -> dict:
     """Thresholds from the training sketches and the row's manifest: threshold.json and manifest.json.
 
     Raises InputError naming the row when no training case holds a lesion.
     """
-    folder = Path(spec["folder"])
+    folder = Path(spec.folder)
     if (folder / "manifest.json").is_file() and (folder / "threshold.json").is_file():
-        known = read_json(folder / "threshold.json")["rules"]
+        thresholds = read_json(folder / "threshold.json")["rules"]
         # Earlier versions lost thresholds below all scores to JSON's null, which only a volume's own threshold may be.
-        if all(value is not None or parse_rule(name).source == "volume" for name, value in known.items()):
-            return known
-    paths = [_sketch_path(spec, {"id": case}) for case in spec["threshold"]["cases"]]
-    region = spec["metrics"]["region"]
+        if all(value is not None or parse_rule(name).source == "volume" for name, value in thresholds.items()):
+            return thresholds
+    paths = [_sketch_path(spec, case) for case in spec.threshold.cases]
+    region = spec.metrics.region
     sketches, clean = [read_sketch(path, region) for path in paths], None
     for path in paths:
         one = read_sketch(path, "clean")
         clean = one if clean is None else clean.merge(one)
     thresholds = {}
-    for name in spec["threshold"]["rules"]:
+    for name in spec.threshold.rules:
         rule = parse_rule(name)
         if rule.source != "test":  # found from the test sketches when the tables are made
             thresholds[name] = None if rule.source == "volume" else _from_sketches(spec, rule, sketches, clean)
     pooled = read_sketch(paths[0], region)
     for path in paths[1:]:
         pooled.merge(read_sketch(path, region))
-    levels = froc_levels(pooled, spec["metrics"]["froc_levels"]) if spec["metrics"]["froc_levels"] else ()
-    found = {"rules": thresholds, "levels": list(levels), "region": region, "cases": spec["threshold"]["cases"]}
-    if spec["backbone"] is not None and spec["score"]["scale"] == "minmax-dataset":
-        found = _on_dataset_scale(found, paths)
-    write_json(folder / "threshold.json", found)
+    levels = froc_levels(pooled, spec.metrics.froc_levels) if spec.metrics.froc_levels else ()
+    content = {"rules": thresholds, "levels": list(levels), "region": region, "cases": list(spec.threshold.cases)}
+    if spec.adapter is not None and spec.score.scale == "minmax-dataset":
+        content = _on_dataset_scale(content, paths)
+    write_json(folder / "threshold.json", content)
     write_json(folder / "manifest.json", _manifest(spec))
-    progress(1.0, spec["row"])
+    progress(1.0, spec.row)
     return thresholds
 
 
-def score_case(specs: list[dict], record: dict, progress: Progress = silent) -> dict:
+def score_case(specs: Sequence[RowSpec], record: Record, progress: Progress = silent) -> dict:
     """Score and evaluate one test case for rows that share a backbone; needs their threshold.json.
 
     Returns {"case", "rows": {row id: Dice at the primary rule or None}, "failed": {row id: error}} of what was computed now.
     """
-    todo = [spec for spec in specs if not _case_path(spec, record).is_file()]
+    todo = [spec for spec in specs if not (Path(spec.folder) / "cases" / f"{record.id}.json").is_file()]
     if not todo:
-        return {"case": record["id"], "rows": {}}
-    clock = Clock(todo[0]["backbone"])
-    case = read_slices(record_from(record), todo[0]["data"], todo[0]["slices"])
-    maps, found = _maps(todo, case, sub_progress(progress, 0.05, 0.7)), {}
+        return {"case": record.id, "rows": {}}
+    clock = Clock(todo[0].backbone)
+    case = read_slices(record, todo[0].data, todo[0].slices)
+    maps, dice = _maps(todo, case, sub_progress(progress, 0.05, 0.7)), {}
     scored = clock.seconds / len(todo)
 
-    def evaluate(spec: dict, scores: np.ndarray) -> None:
-        progress(0.7 + 0.3 * len(found) / len(todo), f"{spec['row']}: evaluating {record['id']}")
+    def evaluate(spec: RowSpec, scores: np.ndarray) -> None:
+        progress(0.7 + 0.3 * len(dice) / len(todo), f"{spec.row}: evaluating {record.id}")
         began = clock.seconds
-        found[spec["row"]] = _evaluate(spec, case, scores)
-        clock.note(Path(spec["folder"]), f"test-{record['id']}", scored + clock.seconds - began)
+        dice[spec.row] = _evaluate(spec, case, scores)
+        clock.note(Path(spec.folder), f"test-{record.id}", scored + clock.seconds - began)
 
     failed = _each(todo, maps, evaluate)
-    return {"case": record["id"], "rows": found, "failed": failed}
+    return {"case": record.id, "rows": dice, "failed": failed}
 
 
-def _each(specs: list[dict], maps: list, work: Callable[[dict, np.ndarray], None]) -> dict[str, str]:
+def _each(specs: Sequence[RowSpec], maps: list, work: Callable[[RowSpec, np.ndarray], None]) -> dict[str, str]:
     """Work on the map of each row; one that fails, or has an error for a map, is returned and stops no other."""
     failed = {}
     for spec, scores in zip(specs, maps, strict=True):
@@ -185,84 +184,84 @@ def _each(specs: list[dict], maps: list, work: Callable[[dict, np.ndarray], None
         except Cancelled:
             raise
         except Exception as error:
-            failed[spec["row"]] = describe(error)
+            failed[spec.row] = describe(error)
     return failed
 
 
-def _evaluate(spec: dict, case, scores: np.ndarray) -> float | None:
-    folder, metrics = Path(spec["folder"]), spec["metrics"]
-    chosen = read_json(folder / "threshold.json")
+def _evaluate(spec: RowSpec, case: CaseSlices, scores: np.ndarray) -> float | None:
+    folder, metrics = Path(spec.folder), spec.metrics
+    threshold = read_json(folder / "threshold.json")
     low, high = _range(spec)
-    if "limits" in chosen:
-        line = DatasetScale(*chosen["limits"])
+    if "limits" in threshold:
+        line = DatasetScale(*threshold["limits"])
         scores, low, high = line(scores), line(low), line(high)
     evaluation = evaluate_case(
         scores,
         case.truth,
         case.brain,
-        chosen["rules"],
+        threshold["rules"],
         case.spacing,
         case.ignore,
-        tuple(chosen["levels"]),
-        metrics["min_component_mm3"],
-        metrics["region"],
-        metrics["aggregate"] == "slices",
+        tuple(threshold["levels"]),
+        metrics.min_component_mm3,
+        metrics.region,
+        metrics.aggregate == "slices",
     )
     sketches = None
-    if spec["keep"]["sketches"]:
-        sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, metrics["region"])
-    panel = make_panel(case.image, scores, case.truth, case.brain) if spec["keep"]["panels"] else None
-    if spec["keep"]["maps"]:
+    if spec.keep.sketches:
+        sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, metrics.region)
+    panel = make_panel(case.image, scores, case.truth, case.brain) if spec.keep.panels else None
+    if spec.keep.maps:
         array = np.ascontiguousarray(case.stack.restore(scores), dtype=np.float32)
         write_volume(folder / "maps" / f"{case.record.id}.nii.gz", read_volume(case.record.image).with_array(array))
     write_case(folder, case.record.id, case.record.subject, evaluation, sketches, panel)
-    counts = evaluation["rules"].get(spec["threshold"]["rule"], {}).get(metrics["region"])
+    counts = evaluation["rules"].get(spec.threshold.rule, {}).get(metrics.region)
     total = 2 * counts["tp"] + counts["fp"] + counts["fn"] if counts else 0
     return 2 * counts["tp"] / total if total else None
 
 
-def close_row(spec: dict, cases: list[str]) -> None:
+def close_row(spec: RowSpec, cases: list[str]) -> None:
     """Gather runtime.json from the notes of all steps and declare the row finished."""
-    folder = Path(spec["folder"])
+    folder = Path(spec.folder)
     write_json(folder / "runtime.json", runtime_of(folder))
     finish_row(folder, cases)
 
 
-def _manifest(spec: dict) -> dict:
+def _manifest(spec: RowSpec) -> dict:
     """Everything a row's numbers depend on; nothing that differs between two runs of the same settings."""
     backbone = method = training = None
-    if spec["backbone"] is not None:
+    if spec.adapter is not None:
         from ..detection.detector import adaptations
         from .maps import open_adapter
 
-        model, adapter = open_adapter(spec)
-        backbone = {**model.describe(), "weights_id": spec["settings"]["backbone"]["weights_id"]}
+        model, adapter = open_adapter(spec.adapter)
+        backbone = {**model.describe(), "weights_id": spec.backbone.weights_id}
         learned = sum(p.numel() for p in adapter.parameters())
-        method = {"name": spec["method"], "trainable_parameters": learned, **redact_all(adapter.describe())}
-        method["adapted"] = adaptations(spec["method"], model)
+        method = {"name": spec.method, "trainable_parameters": learned, **redact_all(adapter.describe())}
+        method["adapted"] = adaptations(spec.method, model)
         provenance = getattr(adapter, "provenance", {})
-        training = provenance.get("training") if spec["trained_on"] else None
-        method["start"] = spec["start_label"]
+        training = provenance.get("training") if spec.training else None
+        method["start"] = spec.start_label
     return {
-        "row": spec["row"],
-        "key": spec["key"],
+        "row": spec.row,
+        "key": spec.key,
         "schema": SCHEMA,
         "code_version": code_version(),
-        "split": spec["settings"]["split"],
-        "test_data": spec["settings"]["test_data"],
+        "split": spec.split,
+        "test_data": spec.test_data,
         "backbone": backbone,
         "method": method,
         "training": training,
-        "threshold_rule": spec["threshold"]["rule"],
-        "threshold_cases": spec["threshold"]["cases"],
-        "slices_every": spec["slices"]["every"],
-        "slice_orientation": ORIENTATIONS[spec["slices"]["orientation"]],
-        "settings": spec["settings"],
+        "threshold_rule": spec.threshold.rule,
+        "threshold_cases": list(spec.threshold.cases),
+        "slices_every": spec.slices.every,
+        "slice_orientation": ORIENTATIONS[spec.slices.orientation],
+        "settings": row_settings(spec),
         **_reference_of(spec),
     }
 
 
-def _on_dataset_scale(found: dict, paths: list[Path]) -> dict:
+def _on_dataset_scale(thresholds: dict, paths: list[Path]) -> dict:
     """Thresholds and levels of the sketches on the line from their lowest to their highest score; fixed ones are meant so."""
     everywhere = read_sketch(paths[0], "all")
     for path in paths[1:]:
@@ -270,28 +269,33 @@ def _on_dataset_scale(found: dict, paths: list[Path]) -> dict:
     line = DatasetScale.over(everywhere)
     rules = {
         name: line(value) if value is not None and parse_rule(name).source == "train" else value
-        for name, value in found["rules"].items()
+        for name, value in thresholds["rules"].items()
     }
-    return {**found, "rules": rules, "levels": [line(v) for v in found["levels"]], "limits": [line.low, line.high]}
+    return {
+        **thresholds,
+        "rules": rules,
+        "levels": [line(v) for v in thresholds["levels"]],
+        "limits": [line.low, line.high],
+    }
 
 
-def _reference_of(spec: dict) -> dict:
+def _reference_of(spec: RowSpec) -> dict:
     """The normal slices of a few-shot row's memory bank."""
-    if not spec.get("reference"):
+    if not (spec.adapter and spec.adapter.reference):
         return {}
-    drawn = read_json(Path(spec["reference"]) / "info.json")["drawn"]
+    drawn = read_json(Path(spec.adapter.reference.folder) / "info.json")["drawn"]
     return {"reference": {"kshot": len(drawn), "slices": drawn}}
 
 
-def _from_sketches(spec: dict, rule, sketches, clean) -> float:
+def _from_sketches(spec: RowSpec, rule, sketches, clean) -> float:
     try:
         return from_sketches(rule, sketches, clean)
     except InputError as error:
-        raise InputError(f"row {spec['row']}: {error}; give threshold.max_subjects more subjects") from error
+        raise InputError(f"row {spec.row}: {error}; give threshold.max_subjects more subjects") from error
 
 
-def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray | Exception]:
-    if specs[0]["backbone"] is None:
+def _maps(specs: Sequence[RowSpec], case: CaseSlices, progress: Progress) -> list[np.ndarray | Exception]:
+    if specs[0].adapter is None:
         from ..evaluation.intensity_rank import equalised
 
         return [equalised(case.intensities, case.brain)] * len(specs)
@@ -300,17 +304,13 @@ def _maps(specs: list[dict], case, progress: Progress) -> list[np.ndarray | Exce
     return row_maps(specs, case, progress)
 
 
-def _range(spec: dict) -> tuple[float, float]:
-    if spec["backbone"] is None:
+def _range(spec: RowSpec) -> tuple[float, float]:
+    if spec.adapter is None:
         return 0.0, 1.0
     from .maps import range_of
 
     return range_of(spec)
 
 
-def _sketch_path(spec: dict, record: dict) -> Path:
-    return Path(spec["folder"]) / "threshold" / f"{record['id']}.npz"
-
-
-def _case_path(spec: dict, record: dict) -> Path:
-    return Path(spec["folder"]) / "cases" / f"{record['id']}.json"
+def _sketch_path(spec: RowSpec, case: str) -> Path:
+    return Path(spec.folder) / "threshold" / f"{case}.npz"

@@ -182,4 +182,4 @@ class Benchmark(Execution):
 def _all_finished(plan) -> bool:
     from ..benchmark.rowfolder import is_finished
 
-    return all(is_finished(spec["folder"]) for spec in plan.rows)
+    return all(is_finished(spec.folder) for spec in plan.rows)

@@ -69,8 +69,8 @@ class Train:
         if (self.data is None) != (self.domain == "industrial"):
             raise UsageError("the domain brain needs data, a folder or manifest; the domain industrial makes its own")
         base = load_profile(self.profile)
-        given = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
-        chosen = replace(base.method(self.method), **{k: v for k, v in given.items() if v is not None})
+        limits = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
+        chosen = replace(base.method(self.method), **{k: v for k, v in limits.items() if v is not None})
         # An industrial adapter that the profile names is for the benchmark's rows; here `start` says what to go on from.
         chosen = replace(chosen, settings={**chosen.settings, **self.settings}, industrial=None, kshot=0)
         shared = {name: getattr(self, name) for name in ("slices", "select", "augment", "cache") if getattr(self, name)}
@@ -90,9 +90,8 @@ class Train:
         from ..benchmark import tasks
         from ..benchmark.cohort import read_cohort
         from ..benchmark.maps import layers_of, open_adapter
-        from ..benchmark.plan import Machine
-        from ..benchmark.slices import build_brain_slices, build_industrial_slices, record_to
-        from ..benchmark.training_plan import training_of
+        from ..benchmark.plan import Machine, plan_single
+        from ..benchmark.slices import build_slices
         from ..datasets.splits import write_split
         from ..files.digests import FileHashes
         from ..files.privacy import redact_all
@@ -102,30 +101,28 @@ class Train:
         hashes = FileHashes(out / "hashes.json")
         inner = sub_progress(progress, 0.0, 0.02)
         cohort = None if self.data is None else read_cohort(profile, self.data, hashes, inner)
-        spec, places, row = training_of(
-            profile, self.method, cohort, out, Machine(self.device, "float32", self.weights_dir), hashes, self._start()
-        )
-        self.check_identity(spec.pop("identity"))
-        build = build_industrial_slices if cohort is None else build_brain_slices
-        for i, place in enumerate(places):
-            shares = (0.02 + 0.08 * n / len(places) for n in (i, i + 1))
-            build(*place, progress=sub_progress(progress, *shares))
+        machine = Machine(self.device, "float32", self.weights_dir)
+        plan = plan_single(profile, self.method, cohort, out, machine, hashes, self._start())
+        self.check_identity(plan.identity)
+        for i, (spec, records) in enumerate(plan.slice_sets):
+            shares = (0.02 + 0.08 * n / len(plan.slice_sets) for n in (i, i + 1))
+            build_slices(spec, records, sub_progress(progress, *shares))
         if cohort is not None:
             write_split(out / "split.json", cohort.split)
-        trained = tasks.train_adapter(spec, sub_progress(progress, 0.1, 0.9))
+        trained = tasks.train_adapter(plan.training, sub_progress(progress, 0.1, 0.9))
         threshold = None
         if cohort is not None:
-            held = [r for r in cohort.records if r.id in row["threshold"]["cases"]]
-            for i, record in enumerate(held):
-                inner = sub_progress(progress, 0.9 + 0.08 * i / len(held), 0.9 + 0.08 * (i + 1) / len(held))
-                for why in tasks.score_training_case([row], record_to(record), inner).get("failed", {}).values():
+            records = [record for record in cohort.records if record.id in plan.row.threshold.cases]
+            for i, record in enumerate(records):
+                inner = sub_progress(progress, 0.9 + 0.08 * i / len(records), 0.9 + 0.08 * (i + 1) / len(records))
+                for why in tasks.score_training_case([plan.row], record, inner).get("failed", {}).values():
                     raise ZSADCLIPError(f"no threshold from {record.id}: {why}")
-            threshold = tasks.settle_row(row).get(profile.threshold.rule)  # a rule of the test data has none
-        backbone, adapter = open_adapter(row)
+            threshold = tasks.settle_row(plan.row).get(profile.threshold.rule)  # a rule of the test data has none
+        backbone, adapter = open_adapter(plan.scoring)
         provenance = dict(adapter.provenance)
         if threshold is not None and profile.score.scale in ("raw", "layers"):
             factor = layers_of(adapter) if profile.score.scale == "layers" else 1
-            cases = f"{len(row['threshold']['cases'])} training cases"
+            cases = f"{len(plan.row.threshold.cases)} training cases"
             provenance |= {"threshold": threshold * factor, "threshold_rule": f"{profile.threshold.rule} on {cases}"}
         target = out / f"{self.method}.safetensors"
         save_adapter(target, adapter, backbone, provenance)
@@ -144,9 +141,9 @@ class Train:
         from ..files.text import write_json
 
         out = Path(self.output)
-        known = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}
-        if known != identity and any((out / name).is_file() for name in ("adapter.safetensors", "training/last.pt")):
-            other = ", ".join(_differences(known, identity)) if known else "settings that it does not tell"
+        written = read_json(out / "identity.json") if (out / "identity.json").is_file() else {}
+        if written != identity and any((out / name).is_file() for name in ("adapter.safetensors", "training/last.pt")):
+            other = ", ".join(_differences(written, identity)) if written else "settings that it does not tell"
             raise UsageError(f"{out} holds a training with other {other}; choose another folder, or delete this one")
         write_json(out / "identity.json", identity)
 

@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from ZSADCLIPLib.benchmark import steps, tasks
+from ZSADCLIPLib.benchmark.specs import IndustrialSlices
 from ZSADCLIPLib.benchmark.steps import Step, Steps
 from ZSADCLIPLib.errors import InputError, OutputError
 from ZSADCLIPLib.files import atomic
@@ -131,14 +132,14 @@ def test_settings_that_matter_make_another_row(place, one, tmp_path):
 def test_the_time_out_is_for_cases_and_not_for_trainings(tmp_path):
     found, steps = {}, Steps(time_out=0.01)
     assert [steps.limit({"step": name}) for name in ("train", "test-case", "threshold-case")] == [None, 0.01, 0.01]
-    step = Step("slices", "industrial-slices", (str(tmp_path / "slices"), 60, 1, 240))
+    step = Step("slices", "slices", (IndustrialSlices(str(tmp_path / "slices"), 60, 1, 240), ()))
     steps.run_all([step], lambda step, why, failed: found.update({step.id: why}), silent)
     assert found == {"slices": ""} and (tmp_path / "slices" / "info.json").is_file()
 
 
 def test_no_step_begins_where_the_output_is_gone(tmp_path):
     out, found = tmp_path / "out", {}
-    step = Step("slices", "industrial-slices", (str(out / "slices"), 4, 1, 64))
+    step = Step("slices", "slices", (IndustrialSlices(str(out / "slices"), 4, 1, 64), ()))
 
     def note(step, why, failed):
         found[step.id] = why
@@ -171,7 +172,7 @@ def test_a_step_that_fails_while_the_output_goes_is_tried_again(whole, tmp_path,
         return {}
 
     monkeypatch.setattr(tasks, "work", work, raising=False)
-    monkeypatch.setitem(steps.STEPS, "work", "tasks:work")
+    monkeypatch.setitem(steps.STEPS, "work", ("tasks:work", ()))
     job = Steps(home=str(tmp_path))
     job.run_all([Step("a", "work", ())], lambda step, *rest: found.update(a=rest), lambda f, t, *count: lock.touch())
     assert found == {"a": ("", {})} and len(tries) == 2
@@ -200,8 +201,8 @@ def test_a_row_that_gives_nan_fails_alone(place, tmp_path, monkeypatch):
 
     def diverging(spec, progress):
         train(spec, progress)
-        if "vand-brats" in spec["folder"]:
-            fill_with_nan(f"{spec['folder']}/adapter.safetensors")
+        if "vand-brats" in spec.folder:
+            fill_with_nan(spec.adapter)
         return {}
 
     monkeypatch.setattr(tasks, "train_adapter", diverging)
@@ -217,10 +218,10 @@ def test_a_row_that_cannot_be_evaluated_or_finished_fails_alone(place, tmp_path,
     evaluate, close = tasks._evaluate, tasks.close_row
 
     def broken(spec, *rest):
-        return evaluate(spec, *rest) if spec["row"] != "vand-brats" else {}["lost"]
+        return evaluate(spec, *rest) if spec.row != "vand-brats" else {}["lost"]
 
     def unclosed(spec, *rest):
-        return close(spec, *rest) if spec["row"] != "intensity-baseline" else [][0]
+        return close(spec, *rest) if spec.row != "intensity-baseline" else [][0]
 
     monkeypatch.setattr(tasks, "_evaluate", broken)
     monkeypatch.setattr(tasks, "close_row", unclosed)
@@ -239,7 +240,7 @@ def test_no_error_of_one_step_stops_the_others(error, monkeypatch, capsys):
         return {}
 
     monkeypatch.setattr(tasks, "work", work, raising=False)
-    monkeypatch.setitem(steps.STEPS, "work", "tasks:work")
+    monkeypatch.setitem(steps.STEPS, "work", ("tasks:work", (int,)))
     found = {}
     todo = [Step(str(n), "work", (n,)) for n in range(2)]
     for shown in ("0", "1"):

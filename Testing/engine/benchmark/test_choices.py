@@ -1,7 +1,7 @@
 """What the paper leaves open: each key changes what it should, and nothing else."""
 
 import csv
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,7 +14,8 @@ from ZSADCLIPLib.adapters.checkpoint import read_info
 from ZSADCLIPLib.benchmark.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.settings import Slices
-from ZSADCLIPLib.benchmark.slices import build_brain_slices, open_slices, read_slices, record_to
+from ZSADCLIPLib.benchmark.slices import build_slices, open_slices, read_slices
+from ZSADCLIPLib.benchmark.specs import BrainSlices, DataSpec
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.datasets.splits import make_split
 from ZSADCLIPLib.errors import UsageError, WeightsError
@@ -88,12 +89,10 @@ def test_zscore_keeps_the_background_and_clips_at_three_deviations():
 
 
 def test_training_masks_may_be_resized_by_the_nearest_pixel(place):
-    records = [record_to(r) for r in find_records(place / "data", "t2w", "auto", [])[:1]]
-    spec = {"data": {"channel": "t2w", "target": "wt", "ignore": []}, "slices": asdict(Slices(image_size=96))}
-    spec |= {"rule": "lesion+0", "seed": 0}
+    records = tuple(find_records(place / "data", "t2w", "auto", [])[:1])
     masks = {}
     for how in ("half", "nearest"):
-        build_brain_slices(str(place / how), records, {**spec, "masks": how})
+        build_slices(BrainSlices(str(place / how), "", DataSpec(), Slices(image_size=96), "lesion+0", 0, how), records)
         masks[how] = open_slices(place / how)[1]
     assert masks["half"].shape == masks["nearest"].shape and (masks["half"] != masks["nearest"]).any()
     edge = ndimage.binary_dilation(masks["half"], iterations=2) & ~ndimage.binary_erosion(masks["half"], iterations=2)
@@ -363,8 +362,7 @@ def test_rankings_may_be_means_over_slices_with_lesion(place):
 
 def test_slices_may_be_seen_as_they_are_stored(place):
     record = find_records(place / "data", "t2w", "auto", [])[0]
-    data = {"channel": "t2w", "target": "wt", "ignore": []}
-    up, stored = (read_slices(record, data, asdict(Slices(orientation=o))) for o in ("nose-up", "array"))
+    up, stored = (read_slices(record, DataSpec(), Slices(orientation=o)) for o in ("nose-up", "array"))
     assert up.image.shape == (12, 44, 40) and stored.image.shape == (12, 40, 44)
     raw = read_volume(record.image).array
     for n in range(12):

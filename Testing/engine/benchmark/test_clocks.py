@@ -7,11 +7,12 @@ import torch
 
 from ZSADCLIPLib.benchmark.clocks import Clock, logged_seconds, runtime_of
 from ZSADCLIPLib.benchmark.maps import device_of
+from ZSADCLIPLib.benchmark.specs import BackboneSpec
 from ZSADCLIPLib.files.text import write_json
 
 
 def test_notes_are_summed_by_stage_and_peaks_kept(tmp_path):
-    Clock({"device": "cpu"}).note(tmp_path, "train", 12.5, epoch_seconds=[6.0, 6.5])
+    Clock(BackboneSpec("mini", device="cpu")).note(tmp_path, "train", 12.5, epoch_seconds=[6.0, 6.5])
     Clock(None).note(tmp_path, "test-a", 1.25)
     gpu = {"seconds": 2.0, "peak_memory_mb": 1e6, "peak_gpu_mb": 700.5, "device": "NVIDIA H100"}
     write_json(tmp_path / "seconds" / "test-b.json", gpu)
@@ -41,7 +42,7 @@ def test_a_process_works_on_the_gpu_it_was_given(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     monkeypatch.setattr(torch.cuda, "current_device", lambda: 2)
-    assert [device_of({"device": name}) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
+    assert [device_of(BackboneSpec("mini", device=name)) for name in ("auto", "cuda", "cuda:1", "cpu")] == [
         "cuda:2", "cuda:2", "cuda:1", "cpu"
     ]  # fmt: skip
 
@@ -49,7 +50,7 @@ def test_a_process_works_on_the_gpu_it_was_given(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA GPU")
 def test_a_step_on_a_gpu_notes_its_name_and_its_own_peak(tmp_path):
     torch.empty(50_000_000, device="cuda")
-    clock = Clock({"device": "auto"})
+    clock = Clock(BackboneSpec("mini"))
     torch.empty(5_000_000, device="cuda")
     clock.note(tmp_path, "train", 1.0)
     found = runtime_of(tmp_path)

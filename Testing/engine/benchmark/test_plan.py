@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,26 @@ from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
 from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
+from ZSADCLIPLib.benchmark.runner import groups
 from ZSADCLIPLib.benchmark.settings import Model, Slices
-from ZSADCLIPLib.benchmark.slices import chosen_slices, open_slices, read_slices
+from ZSADCLIPLib.benchmark.slices import build_slices, chosen_slices, open_slices, read_slices
+from ZSADCLIPLib.benchmark.specs import (
+    BrainSlices,
+    DataSpec,
+    IndustrialSlices,
+    RowSpec,
+    SliceSpec,
+    TrainingSpec,
+    from_json,
+    to_json,
+)
 from ZSADCLIPLib.cli import main
+from ZSADCLIPLib.datasets.records import Record
 from ZSADCLIPLib.errors import UsageError, WeightsError
+from ZSADCLIPLib.files import digests
 from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.files.privacy import pseudonym
+from ZSADCLIPLib.jobs.detect import Detect
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +51,7 @@ def plan_of(place, profile=None, machine=None, rows=None):
 
 
 def keys(plan):
-    return {spec["row"]: spec["key"] for spec in plan.rows}
+    return {spec.row: spec.key for spec in plan.rows}
 
 
 def changed(place, **sections):
@@ -50,9 +65,25 @@ def changed(place, **sections):
 def test_a_plan_is_repeatable_and_plain(place):
     first, second = plan_of(place), plan_of(place)
     assert first.rows == second.rows and len(set(keys(first).values())) == 14
-    assert json.loads(json.dumps(first.rows)) == list(first.rows)
     assert len(first.industrial) == 3 and len(first.brain) == 9
-    assert [len(group) for group in first.groups(list(first.rows))] == [3, 1, 1, 3, 1, 3, 1, 1]
+    assert [len(group) for group in groups(list(first.rows))] == [3, 1, 1, 3, 1, 3, 1, 1]
+
+
+def test_specifications_come_back_from_json_as_they_were(place):
+    base = load_profile(place / "tiny.json")
+    window = replace(base, slices=replace(base.slices, intensity="window", window=(0.0, 300.0)))
+    chosen = replace(window, train=replace(base.train, select="best-val-f1"))
+    plan = plan_of(place, replace(chosen, methods={**base.methods, "vand": replace(base.method("vand"), kshot=2)}))
+    kinds = {type(spec).__name__ for spec, _ in plan.slice_sets}
+    assert kinds == {"BrainSlices", "IndustrialSlices", "ReferenceSlices"}
+    for kind, specs in (
+        (tuple[RowSpec, ...], plan.rows),
+        (tuple[TrainingSpec, ...], plan.industrial),
+        (tuple[SliceSpec, ...], tuple(spec for spec, _ in plan.slice_sets)),
+        (tuple[Record, ...], tuple(plan.cohort.records)),
+    ):
+        assert from_json(kind, json.loads(json.dumps(to_json(specs)))) == specs
+    assert {type(spec.validation) for spec in (*plan.industrial, *plan.brain)} == {float, BrainSlices}
 
 
 def test_keys_follow_what_matters(place):
@@ -109,15 +140,42 @@ def test_missing_weights_are_named_before_any_work(place, tmp_path, monkeypatch)
         )
 
 
-def test_the_code_version_tells_sources_apart(tmp_path, monkeypatch):
-    from ZSADCLIPLib.files import digests
+@pytest.fixture
+def package(tmp_path, monkeypatch):
+    """A copy of the package, which `code_version` digests instead."""
+    copy = shutil.copytree(digests.PACKAGE, tmp_path / "package", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(digests, "PACKAGE", copy)
+    yield copy
+    digests.code_version.cache_clear()
 
-    monkeypatch.setattr(digests, "PACKAGE", tmp_path)
-    found = []
-    for text in (b"a = 1\n", b"a = 2\n", b"a = 1\r\n"):
-        (tmp_path / "digests.py").write_bytes(text)
-        found.append(digests.code_version.__wrapped__())
-    assert found[0].startswith("0.1.0+") and found[0] != found[1] and found[0] == found[2]
+
+def test_what_makes_numbers_enters_keys_and_nothing_else_does(place, package):
+    def keys_after(name, change):
+        (package / name).write_bytes(change((package / name).read_bytes()))
+        digests.code_version.cache_clear()
+        plan = plan_of(place, rows=select_rows(("intensity-baseline",)))
+        return plan.rows[0].key, Detect(("a.nii",), "out").key
+
+    def more(content):
+        return content + b"# more"
+
+    before = keys_after("volume.py", lambda content: content.replace(b"\n", b"\r\n"))
+    for name in ("report/page.py", "cli/__init__.py", "jobs/registry.py", "files/privacy.py", "data/NOTICE"):
+        assert keys_after(name, more) == before, name
+    for name in ("evaluation/metrics.py", "volume.py", "data/mini.safetensors", "prompts/vand.json"):
+        after = keys_after(name, more)
+        assert after[0] != before[0] and after[1] != before[1], name
+        before = after
+
+
+def test_the_code_version_heeds_names_and_no_line_ends(package):
+    before = digests.code_version.__wrapped__()
+    assert before.startswith("0.1.0+") and len(before) == 18
+    for path in package.rglob("*.py"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert digests.code_version.__wrapped__() == before
+    (package / "volumes" / "nifti.py").rename(package / "volumes" / "nifty.py")
+    assert digests.code_version.__wrapped__() != before
 
 
 def test_files_that_a_profile_names_enter_keys_by_content(place, tmp_path):
@@ -162,8 +220,7 @@ def test_settings_of_methods_are_refused_before_any_work(place, settings, words)
 def test_every_kth_slice_and_the_training_choice(place):
     profile = load_profile(place / "tiny.json")
     (record, *_) = read_cohort(profile, place / "data", FileHashes(place / "hashes.json")).records
-    data = {"target": "wt", "ignore": []}
-    whole, third = (read_slices(record, data, asdict(Slices(every=every))) for every in (1, 3))
+    whole, third = (read_slices(record, DataSpec(), Slices(every=every)) for every in (1, 3))
     assert len(third.image) == 4 and third.spacing == (1.0, 1.0, 3.0)
     assert (third.image == whole.image[1::3]).all() and (third.truth == whole.truth[1::3]).all()
     rows = chosen_slices(whole, "lesion+3", 0)
@@ -223,9 +280,7 @@ def test_real_data_is_asked_for(tmp_path, capsys):
 
 
 def test_slice_files_are_memory_mapped_and_subsets_seeded(place, tmp_path):
-    from ZSADCLIPLib.benchmark.slices import build_industrial_slices
-
-    found = build_industrial_slices(str(tmp_path / "s"), 6, 1, 64)
+    found = build_slices(IndustrialSlices(str(tmp_path / "s"), 6, 1, 64), ())
     assert found == {"slices": 6, "lesion": 4, "size": 64}
     images, masks = open_slices(tmp_path / "s")
     assert images.shape == masks.shape == (6, 64, 64) and masks.dtype == bool and hasattr(images, "filename")
@@ -245,8 +300,8 @@ def test_a_subset_of_subjects_is_random_or_the_first(place):
     for subset in ("random", "first"):
         profile = replace(limited, train=replace(limited.train, subset=subset))
         plan = make_plan(profile, (row,), cohort, place / "out", Machine(), hashes)
-        ((_, records, _),) = plan.slice_sets.values()
-        found[subset] = sorted(record["subject"] for record in records)
+        ((_, records),) = plan.slice_sets
+        found[subset] = sorted(record.subject for record in records)
     assert found["first"] == names[:2] != found["random"] and len(found["random"]) == 2
 
 

@@ -11,11 +11,11 @@ from small_models import config
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.maps import open_adapter
-from ZSADCLIPLib.benchmark.plan import Machine, make_plan
+from ZSADCLIPLib.benchmark.plan import Machine, make_plan, plan_single
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.rows import select_rows
-from ZSADCLIPLib.benchmark.slices import build_reference_slices, record_to
-from ZSADCLIPLib.benchmark.training_plan import training_of
+from ZSADCLIPLib.benchmark.slices import build_slices
+from ZSADCLIPLib.benchmark.specs import AdapterSpec, BackboneSpec, DataSpec, ReferenceSlices
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.detection.case import _inputs
 from ZSADCLIPLib.detection.inputs import Case
@@ -46,8 +46,8 @@ def test_adapters_are_the_same_whatever_precision_scores(data, tmp_path):
         make_plan(profile, rows, cohort, tmp_path, Machine("cpu", p), hashes) for p in ("float32", "bfloat16")
     )
     assert whole.industrial == half.industrial and len(half.industrial) == 1
-    assert [spec["backbone"]["precision"] for spec in (*half.industrial, *half.brain)] == ["float32", "float32"]
-    assert half.rows[0]["backbone"]["precision"] == "bfloat16"
+    assert [spec.backbone.precision for spec in (*half.industrial, *half.brain)] == ["float32", "float32"]
+    assert half.rows[0].backbone.precision == "bfloat16"
 
 
 def test_a_memory_bank_of_another_order_of_subjects_is_another_one(data, tmp_path):
@@ -57,7 +57,7 @@ def test_a_memory_bank_of_another_order_of_subjects_is_another_one(data, tmp_pat
     for seed in (2024, 5):
         changed = replace(profile, split=replace(profile.split, seed=seed))
         found.append(make_plan(changed, rows, cohort, tmp_path, Machine("cpu"), hashes).rows[0])
-    assert found[0]["reference"] != found[1]["reference"] and found[0]["key"] != found[1]["key"]
+    assert found[0].adapter.reference.folder != found[1].adapter.reference.folder and found[0].key != found[1].key
 
 
 def test_the_next_case_stands_in_for_one_without_normal_slices(data, tmp_path):
@@ -66,15 +66,19 @@ def test_the_next_case_stands_in_for_one_without_normal_slices(data, tmp_path):
         mask = read_volume(seg)
         write_volume(seg, Volume(np.full(mask.shape, 2, np.uint8), mask.affine))
     profile = load_profile(write_profile(tmp_path / "profile.json"))
-    records = [record_to(record) for record in find_records(full)]
-    spec = {"data": {"channel": "t2w", "target": "wt", "ignore": []}, "slices": {**vars(profile.slices)}, "seed": 1}
+    records = tuple(find_records(full))
+
+    def draw(count):
+        folder = str(tmp_path / f"slices-{count}")
+        return build_slices(ReferenceSlices(folder, "", "", DataSpec(), profile.slices, 1, count), records)
+
     for count in (2, 7):
-        found = build_reference_slices(str(tmp_path / f"slices-{count}"), records, {**spec, "count": count})
+        found = draw(count)
         names = [name.split(" slice ")[0] for name in found["drawn"]]
         assert found["slices"] == count == len(set(found["drawn"]))
         assert set(names) == {"BraTS-MET-00001-000", "BraTS-MET-00002-000"}
     with pytest.raises(InputError, match="gave 12 normal slices and 13 are wanted"):
-        build_reference_slices(str(tmp_path / "slices-13"), records, {**spec, "count": 13})
+        draw(13)
 
 
 @pytest.mark.parametrize("suffix", [".mhd", ".nhdr"])
@@ -129,22 +133,21 @@ def test_a_rule_that_its_region_leaves_nothing_is_refused(tmp_path):
 
 def test_the_threshold_of_a_trained_adapter_is_that_of_its_own_blur(data, tmp_path):
     profile, cohort, hashes = cohort_of(data, tmp_path, score={"gaussian_sigma": 2.0})
-    _, _, row = training_of(profile, "anomalyclip", cohort, tmp_path, Machine("cpu"), hashes)
-    assert row["score"]["gaussian_sigma"] is None and row["overrides"] == {}
+    row = plan_single(profile, "anomalyclip", cohort, tmp_path, Machine("cpu"), hashes).row
+    assert row.score.gaussian_sigma is None and row.adapter.overrides == {}
 
 
 def test_an_adapter_that_was_written_anew_is_read_anew(tmp_path):
-    model = {"name": config("vit"), "weights": "random:3", "activation": None, "device": "cpu", "weights_dir": None}
-    spec = {"method": "vand", "backbone": {**model, "precision": "float32"}, "overrides": {}}
-    spec["source"] = str(tmp_path / "a.safetensors")
-    backbone, adapter = open_adapter({**spec, "source": "vand:random"})
-    save_adapter(spec["source"], adapter, backbone, {})
+    model = BackboneSpec(config("vit"), "random:3", device="cpu")
+    spec = AdapterSpec("vand", model, str(tmp_path / "a.safetensors"))
+    backbone, adapter = open_adapter(replace(spec, source="vand:random"))
+    save_adapter(spec.source, adapter, backbone, {})
     first = open_adapter(spec)[1]
     assert open_adapter(spec)[1] is first
     other = load_adapter("vand:random", backbone)
     for parameter in other.parameters():
         parameter.data.add_(1.0)
-    save_adapter(spec["source"], other, backbone, {})
+    save_adapter(spec.source, other, backbone, {})
     again = open_adapter(spec)[1]
     assert again is not first
     assert all(((a - b).abs() > 0.5).all() for a, b in zip(again.parameters(), first.parameters(), strict=True))
