@@ -128,8 +128,8 @@ class Maker:
         self.profile, self.cohort, self.out, self.machine, self.hashes = profile, cohort, out, machine, hashes
         self.industrial: dict[str, TrainingSpec] = {}  # by folder, as several rows start from one
         self.slice_sets: dict[str, tuple[SliceSpec, tuple[Record, ...]]] = {}
-        for name, chosen in profile.methods.items():
-            check_settings(name, chosen.settings)
+        for name, options in profile.methods.items():
+            check_settings(name, options.settings)
 
     def row(self, row: Row) -> RowSpec:
         """The specification of a row; adapters and slices it needs are added to the plan."""
@@ -239,22 +239,22 @@ class Maker:
 
     def _training(self, method: str, backbone: BackboneSpec, slices: BrainSlices | IndustrialSlices) -> TrainingSpec:
         """A training from a random start, without a folder yet."""
-        chosen, train = self.profile.method(method), self.profile.train
+        options, train = self.profile.method(method), self.profile.train
         # `--precision` is that of scoring: an adapter is the same whatever it scores in.
         backbone = replace(backbone, precision="float32")
-        shared = {"slices": Path(slices.folder).name, "limit": chosen.max_slices, "method": method}
-        shared |= {"settings": chosen.settings, "backbone": replace(backbone, name=backbone.model_id)}
+        shared = {"slices": Path(slices.folder).name, "limit": options.max_slices, "method": method}
+        shared |= {"settings": options.settings, "backbone": replace(backbone, name=backbone.model_id)}
         shared |= {"half": train.cache == "disk-half"}
-        shared |= {"seed": train.seed} if chosen.max_slices else {}  # which slices the limit leaves
+        shared |= {"seed": train.seed} if options.max_slices else {}  # which slices the limit leaves
         return TrainingSpec(
             folder="",
             method=method,
             backbone=backbone,
-            settings=chosen.settings,
-            prompts=prompts_of(chosen.settings),
+            settings=options.settings,
+            prompts=prompts_of(options.settings),
             schedule=Schedule(
-                epochs=chosen.epochs,
-                batch_size=chosen.batch_size,
+                epochs=options.epochs,
+                batch_size=options.batch_size,
                 seed=train.seed,
                 cache=train.cache,
                 augment=train.augment,
@@ -263,7 +263,7 @@ class Maker:
             ),
             slices=slices,
             validation=None,
-            max_slices=chosen.max_slices,
+            max_slices=options.max_slices,
             subjects=0,
             start=f"{method}:random:{train.seed}",
             start_label="random",

@@ -26,7 +26,7 @@ SCHEMA = 1
 REQUIRED = ("manifest.json", "threshold.json")
 TRAINED = ("adapter.safetensors", "training.csv")
 OF_A_CASE = {"cases": ".json", "sketches": ".npz", "panels": ".npz", "maps": ".nii.gz"}
-SEALED = (*REQUIRED, *TRAINED, "threshold/*.npz", *(f"{place}/*{end}" for place, end in OF_A_CASE.items()))
+SEALED = (*REQUIRED, *TRAINED, "threshold/*.npz", *(f"{folder}/*{end}" for folder, end in OF_A_CASE.items()))
 
 
 def row_folder(out: str | Path, row_id: str, settings: Mapping) -> Path:
@@ -75,14 +75,14 @@ def make_panel(image: np.ndarray, scores: np.ndarray, truth: np.ndarray, brain: 
     """
     area = truth.sum(axis=(1, 2)) if truth.any() else brain.sum(axis=(1, 2))
     n = int(np.argmax(area))
-    held = brain if brain.any() else np.ones_like(brain)
-    rows, columns = (np.flatnonzero(held.any(axis=axes)) for axes in ((0, 2), (0, 1)))
-    place = (n, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    extent = brain if brain.any() else np.ones_like(brain)
+    rows, columns = (np.flatnonzero(extent.any(axis=axes)) for axes in ((0, 2), (0, 1)))
+    crop = (n, slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     return {
-        "image": image[place].astype(np.uint8),
-        "scores": scores[place].astype(np.float32),
-        "truth": truth[place].astype(bool),
-        "brain": brain[place].astype(bool),
+        "image": image[crop].astype(np.uint8),
+        "scores": scores[crop].astype(np.float32),
+        "truth": truth[crop].astype(bool),
+        "brain": brain[crop].astype(bool),
         "index": np.array(n),
     }
 
@@ -123,13 +123,13 @@ def reopen_if_damaged(folder: str | Path) -> list[str]:
         return []
     cases = () if "done.json" in damaged else done["cases"]
     (folder / "done.json").unlink()
-    own = {f"{place}/{case}{end}": case for case in cases for place, end in OF_A_CASE.items()}
+    own = {f"{part}/{case}{end}": case for case in cases for part, end in OF_A_CASE.items()}
     for name in damaged & own.keys():
         (folder / "cases" / f"{own[name]}.json").unlink(missing_ok=True)
     if shared := damaged - own.keys() - {"done.json"}:
-        kept = set() if shared & set(TRAINED) else {*TRAINED, "seconds"}
+        unharmed = set() if shared & set(TRAINED) else {*TRAINED, "seconds"}
         for path in folder.iterdir():
-            if path.name not in kept:
+            if path.name not in unharmed:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     return sorted(damaged)
 

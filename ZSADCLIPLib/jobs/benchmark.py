@@ -64,37 +64,37 @@ class Benchmark(Execution):
         self.check_execution()
         profile = load_profile(self.profile)
         rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
-        for name, chosen in profile.methods.items():
-            check_settings(name, chosen.settings)
-        found = variations(profile, rows)
-        profile = found[0].profile
+        for name, options in profile.methods.items():
+            check_settings(name, options.settings)
+        runs = variations(profile, rows)
+        profile = runs[0].profile
         if self.dry_run:
             from ..benchmark.estimate import estimate
 
             told = estimate(profile, rows, self.data, self.weights_dir, self.device)
-            if len(found) > 1:
-                told["notes"] += [f"the first of {len(found)} runs: {', '.join(v.label for v in found)}"]
+            if len(runs) > 1:
+                told["notes"] += [f"the first of {len(runs)} runs: {', '.join(v.label for v in runs)}"]
             return {**told, "dry_run": True, "output": self.output}
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
-        check_variations(found, self.data, self.weights_dir)
-        if len(found) > 1:
-            return self._vary(found, progress, report)
+        check_variations(runs, self.data, self.weights_dir)
+        if len(runs) > 1:
+            return self._vary(runs, progress, report)
         return self._one(profile, rows, progress, report)
 
-    def _vary(self, found: list, progress: Progress, report: Report) -> dict:
+    def _vary(self, runs: list, progress: Progress, report: Report) -> dict:
         """Each variation in a folder of its own, then what sets their results apart."""
         from ..report.variations import write_variations
 
         out, total, files = Path(self.output), {"rows": 0, "kept": 0, "failed": 0, "seconds": 0.0}, {}
         with folder_lock(self.output, self.shard):
-            data = self.data or self._synthetic(found[0].profile, sub_progress(progress, 0.0, 0.04))
-            for i, variation in enumerate(found):
+            data = self.data or self._synthetic(runs[0].profile, sub_progress(progress, 0.0, 0.04))
+            for i, variation in enumerate(runs):
                 profile = variation.profile
                 if self.data is None:
                     profile = replace(profile, split=replace(profile.split, file=str(Path(data) / "split.json")))
                 job = replace(self, output=str(out / variation.label), data=data)
-                inner = sub_progress(progress, 0.04 + 0.95 * i / len(found), 0.04 + 0.95 * (i + 1) / len(found))
+                inner = sub_progress(progress, 0.04 + 0.95 * i / len(runs), 0.04 + 0.95 * (i + 1) / len(runs))
 
                 def say(event: dict, label: str = variation.label) -> None:
                     report({**event, "id": f"{label}/{event['id']}"} if "id" in event else event)
@@ -103,8 +103,8 @@ class Benchmark(Execution):
                 total = {key: total[key] + done[key] for key in total}
                 files = {**files, variation.label: done["files"].get("report", "")}
             # Of several shards the last one finds the reports of all runs.
-            if self.outputs and all((out / v.label / "report.html").is_file() for v in found):
-                files |= {name: str(path) for name, path in write_variations(out, found).items()}
+            if self.outputs and all((out / v.label / "report.html").is_file() for v in runs):
+                files |= {name: str(path) for name, path in write_variations(out, runs).items()}
         return {**total, "seconds": round(total["seconds"], 1), "output": self.output, "files": files}
 
     def _one(self, profile, rows, progress: Progress, report: Report) -> dict:
@@ -117,8 +117,8 @@ class Benchmark(Execution):
         """Remove what the writers of a killed run left behind; below these folders everything is the benchmark's own."""
         clear_temporaries(self.output, lambda name: name.partition(".")[0] in OWN_FILES)
         for name in OWN_FOLDERS:
-            for place, _, _ in os.walk(Path(self.output) / name):
-                clear_temporaries(place, lambda name: True)
+            for folder, _, _ in os.walk(Path(self.output) / name):
+                clear_temporaries(folder, lambda name: True)
         clear_unfinished(Path(self.output) / "features")
 
     def _execute(self, profile, rows, progress: Progress, report: Report) -> dict:

@@ -70,15 +70,15 @@ class Train:
             raise UsageError("the domain brain needs data, a folder or manifest; the domain industrial makes its own")
         base = load_profile(self.profile)
         limits = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
-        chosen = replace(base.method(self.method), **{k: v for k, v in limits.items() if v is not None})
+        options = replace(base.method(self.method), **{k: v for k, v in limits.items() if v is not None})
         # An industrial adapter that the profile names is for the benchmark's rows; here `start` says what to go on from.
-        chosen = replace(chosen, settings={**chosen.settings, **self.settings}, industrial=None, kshot=0)
+        options = replace(options, settings={**options.settings, **self.settings}, industrial=None, kshot=0)
         shared = {name: getattr(self, name) for name in ("slices", "select", "augment", "cache") if getattr(self, name)}
         profile = replace(
             base,
             name=f"{base.name}, changed",
             backbones={"default": Model(self.backbone, self.weights)},
-            methods={self.method: chosen},
+            methods={self.method: options},
             train=replace(base.train, precision=self.precision, seed=self.seed, **shared),
         )
         with folder_lock(self.output):
