@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,6 @@ from .blocks import Edit
 from .focus import Box
 from .text import Prompts, TextTower
 from .textcache import key_of, recall, remember
-from .vit import ImageFeatures
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -42,6 +42,72 @@ def whole_float32(device: torch.device, dtype: torch.dtype) -> AbstractContextMa
 
 
 @dataclass
+class ImageFeatures:
+    """What an image tower gives for a batch of B images.
+
+    embedding      (B, C) the ordinary image embedding, not normalised.
+    raw_embedding  (B, C) the class token projected without the final layer norm (AnomalyCLIP); equals `embedding` on
+                   towers that have no such norm.
+    taps           {layer: tokens (B, prefix + L, W)} after that block, before the final norm.
+    joint          {layer: tokens (B, prefix + L, C)} in the space of the texts, from the V-V stream where it runs.
+    """
+
+    embedding: Tensor
+    raw_embedding: Tensor
+    taps: dict[int, Tensor] = field(default_factory=dict)
+    joint: dict[int, Tensor] = field(default_factory=dict)
+
+
+class VisionTower(Protocol):
+    """What an image tower gives and can do; layers are counted from 1.
+
+    kind           name of its family, recorded with results; nothing depends on it.
+    prefix         tokens before those of the patches in `ImageFeatures.taps` and `joint`.
+    depth, width   number of layers, and channels of a token that prompts can join.
+    embed_dim      dimension of the space shared with the texts.
+    patch          side of a patch in pixels, None where the image is not cut into patches; with it `encode` also takes `box`.
+    takes_prompts  whether there is a sequence of tokens, which `edit` may lengthen.
+    """
+
+    kind: str
+    prefix: int
+    depth: int
+    width: int
+    embed_dim: int
+    patch: int | None
+    takes_prompts: bool
+
+    def tap_width(self, layer: int) -> int:
+        """Channels of the tokens tapped after `layer`."""
+
+    def grid(self, size: int, layer: int | None = None) -> int:
+        """Tokens along one side of a `size` x `size` image after `layer` (default: of the joint tokens)."""
+
+    def cell(self, size: int, cells: int) -> float:
+        """Pixels along one side that one of `cells` x `cells` tokens of a `size` x `size` image stands for."""
+
+    def encode(
+        self,
+        images: Tensor,
+        taps: Sequence[int] = (),
+        joint: Sequence[int] = (),
+        vv_from: int | None = None,
+        edit: Edit | None = None,
+        pos_embed: str = "bicubic-antialias",
+    ) -> ImageFeatures:
+        """Images (B, 3, S, S) -> `ImageFeatures`; raises UsageError for layers and edits that it does not have."""
+
+
+class Towers(NamedTuple):
+    """What a builder makes of a config: the model, its towers, and the activation that it really has."""
+
+    model: nn.Module
+    vision: VisionTower
+    text: TextTower
+    activation: str
+
+
+@dataclass
 class Backbone:
     """A frozen CLIP-like model; nothing ever modifies it.
 
@@ -51,7 +117,7 @@ class Backbone:
 
     name: str
     model: nn.Module
-    vision: object
+    vision: VisionTower
     text: TextTower
     activation: str
     native_size: int
@@ -70,7 +136,7 @@ class Backbone:
         self.model.to(device=self.device, dtype=self.dtype)
 
     def focused(self, box: Box | None) -> Backbone:
-        """The same model looking only at a box of patches (fast mode, ViTs only), or at everything again with None."""
+        """The same model looking only at a box of patches (fast mode, towers with patches), or at everything again with None."""
         other = copy.copy(self)
         other.box = box
         return other

@@ -11,46 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import DependencyError, WeightsError
+from .base import Towers
+from .registry import PUBMEDBERT
 from .resnet import ResNetTower
-from .states import read_state
+from .states import clean_state, load_strictly, read_state
 from .text import BertText
-from .vit import VisionTower
+from .vit import ViTTower
 
-PUBMEDBERT = {
-    "vocab_size": 30522,
-    "hidden_size": 768,
-    "num_hidden_layers": 12,
-    "num_attention_heads": 12,
-    "intermediate_size": 3072,
-    "max_position_embeddings": 512,
-    "type_vocab_size": 2,
-    "layer_norm_eps": 1e-12,
-    "hidden_act": "gelu",
-    "pad_token_id": 0,
-}
-PMC_CLIP = {
-    "embed_dim": 768,
-    "vision_cfg": {"image_size": 224, "layers": [3, 4, 6, 3], "width": 64, "heads": 32},
-    "text_cfg": {"bert_config": PUBMEDBERT, "context_length": 77},
-}
-"""The attention pool's 32 heads are the training code's; the authors' notebook uses 8 (set vision_cfg.heads)."""
-
-BIOMEDCLIP = {
-    "embed_dim": 512,
-    "vision_cfg": {
-        "timm_model_name": "vit_base_patch16_224",
-        "timm_pool": "",
-        "timm_proj": "linear",
-        "image_size": 224,
-    },
-    "text_cfg": {
-        "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
-        "bert_config": PUBMEDBERT,
-        "hf_proj_type": "mlp",
-        "hf_pooler_type": "cls_last_hidden_state_pooler",
-        "context_length": 256,
-    },
-}
 UNUSED_PMC = (
     "fusion_module.",
     "mlm_projection",
@@ -110,10 +77,8 @@ class PmcClip(nn.Module):
         self.text_projection = nn.Parameter(torch.randn(bert.hidden_size, config["embed_dim"]) * bert.hidden_size**-0.5)
 
 
-def build_pmc(config: Mapping, state: Mapping | None):
-    """(model, vision tower, text tower) of a PMC-CLIP shaped pair; `state` as `pmc_state` returns it, None for random."""
-    from .states import clean_state, load_strictly
-
+def build_pmc(config: Mapping, state: Mapping | None, activation: str, origin: str) -> Towers:
+    """The towers of a PMC-CLIP shaped pair, whose activation is its own; `state` as `pmc_state` returns it, None for random."""
     text_cfg = config["text_cfg"]
     vocab = (state or {}).get("vocab", text_cfg.get("vocab"))
     pooler = text_cfg.get("pooler", "cls") == "pooler"
@@ -135,7 +100,7 @@ def build_pmc(config: Mapping, state: Mapping | None):
         pooler=pooler,
         tokenizer=wordpiece(vocab, text_cfg.get("context_length", 77)),
     )
-    return model, ResNetTower(model.visual), text
+    return Towers(model, ResNetTower(model.visual), text, "relu")
 
 
 def pmc_state(folder: Path) -> dict:
@@ -168,14 +133,17 @@ def pmc_state(folder: Path) -> dict:
     return state
 
 
-def build_biomedclip(config: Mapping, state: Mapping | None):
-    """(model, vision tower, text tower) of a timm ViT + Hugging Face BERT pair as open_clip builds it.
+def published_pmc(folder: Path) -> tuple[dict, str]:
+    """The tensors of the authors' files in a folder, and where they came from."""
+    return pmc_state(folder), "axiong/pmc_oa"
+
+
+def build_biomedclip(config: Mapping, state: Mapping | None, activation: str, origin: str) -> Towers:
+    """The towers of a timm ViT + Hugging Face BERT pair as open_clip builds it.
 
     The BERT config comes from `text_cfg.bert_config`, so that nothing is asked of a hub.
     """
     import open_clip
-
-    from .states import clean_state, load_strictly
 
     transformers, text_cfg = _transformers(), dict(config["text_cfg"])
     vocab = (state or {}).get("vocab", text_cfg.pop("vocab", None))
@@ -197,4 +165,4 @@ def build_biomedclip(config: Mapping, state: Mapping | None):
         masked=True,
         tokenizer=wordpiece(vocab, context),
     )
-    return model, VisionTower(model.visual), text
+    return Towers(model, ViTTower(model.visual), text, activation)

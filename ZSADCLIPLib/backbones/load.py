@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
 
 from ..errors import UsageError, WeightsError
 from ..files.text import parse_json, within
-from .base import OPENAI_MEAN, OPENAI_STD, Backbone
+from .base import OPENAI_MEAN, OPENAI_STD, Backbone, Towers
 from .bert_pairs import build_biomedclip, build_pmc, is_bert_config, pmc_state
-from .plainclip import PlainCLIP, is_plain, packaged_config, tokenize
-from .registry import BACKBONES
-from .resnet import ResNetTower
-from .states import clean_state, load_strictly, read_state
-from .text import CausalText
-from .vit import VisionTower
+from .openclip import build_open_clip
+from .plainclip import packaged_config
+from .registry import BACKBONES, function
+from .states import read_state
 from .weights import locate, verify
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -51,7 +48,9 @@ def load_backbone(
     config = config.get("model_cfg", config)
     activation = activation or ("quick_gelu" if config.get("quick_gelu") else trained or "gelu")
     try:
-        model, vision, text = _towers(config, state, activation, origin)
+        if state is None:
+            torch.manual_seed(int(origin.partition(":")[2]))
+        model, vision, text, activation = _builder(name, config)(config, state, activation, origin)
     except (
         TypeError,
         ValueError,
@@ -64,13 +63,12 @@ def load_backbone(
         OSError,
     ) as error:
         raise UsageError(f"the config of {label} does not make a model: {type(error).__name__}: {error}") from error
-    resnet = isinstance(vision, ResNetTower)
     return Backbone(
         name=label,
         model=model,
         vision=vision,
         text=text,
-        activation="relu" if resnet and is_bert_config(config) else activation,
+        activation=activation,
         native_size=int(config["vision_cfg"].get("image_size", 224)),
         weights=origin,
         mean=tuple(preprocess.get("mean", OPENAI_MEAN)),
@@ -160,11 +158,7 @@ def _read_config(path: Path) -> dict:
 
 
 def _named_config(name: str, info) -> dict:
-    if info is not None and info.architecture in ("pmc-clip", "biomedclip"):
-        from .bert_pairs import BIOMEDCLIP, PMC_CLIP
-
-        return PMC_CLIP if info.architecture == "pmc-clip" else BIOMEDCLIP
-    config = packaged_config(name)
+    config = info.config if info is not None and info.config else packaged_config(name)
     if config is None:
         raise UsageError(
             f"no backbone is called {name!r}; choose one of {', '.join(BACKBONES)}, an open_clip model name or a JSON config"
@@ -176,8 +170,8 @@ def _named_weights(name: str, weights_dir) -> tuple[Mapping, str]:
     info, files = BACKBONES[name], locate(name, weights_dir)
     for filename, path in files.items():
         verify(path, info.files[filename][1])
-    if info.architecture == "pmc-clip":
-        return pmc_state(next(iter(files.values())).parent), "axiong/pmc_oa"
+    if info.reader:
+        return function(info.reader)(next(iter(files.values())).parent)
     filename, path = next(iter(files.items()))
     state = dict(read_state(path, trusted_archive=len(info.files[filename][1]) == 64))
     if "vocab.txt" in files:
@@ -185,39 +179,11 @@ def _named_weights(name: str, weights_dir) -> tuple[Mapping, str]:
     return state, filename
 
 
-def _towers(config: dict, state: Mapping | None, activation: str, origin: str):
-    if state is None:
-        torch.manual_seed(int(origin.partition(":")[2]))
+def _builder(name, config: dict) -> Callable[..., Towers]:
+    """What a registry entry names; a config without one says by its text tower what it is."""
+    info = BACKBONES.get(name) if isinstance(name, str) else None
+    if info is not None:
+        return function(info.builder)
     if is_bert_config(config):
-        return build_pmc(config, state)
-    if config["text_cfg"].get("hf_model_name"):
-        return build_biomedclip(config, state)
-    if state is not None and is_plain(config):
-        with torch.device("meta"):
-            model = PlainCLIP(config, activation)
-        # A state dict may belong to a model that goes on changing; what was read from a file belongs to nobody else.
-        load_strictly(model, clean_state(state), f"weights {origin}", assign=True, copy=origin == "state dict")
-        return model, VisionTower(model.visual), CausalText(model, tokenize)
-    import open_clip
-
-    kind = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
-    known = {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg")}
-    # Attention pool heads of a ResNet are not stored in its weights, and open_clip derives them from head_width.
-    known["vision_cfg"] = {k: v for k, v in config["vision_cfg"].items() if k != "heads"}
-    model = kind(**known, quick_gelu=activation == "quick_gelu")
-    if state is None:
-        _randomise(model)
-    else:
-        load_strictly(model, clean_state(state), f"weights {origin}")
-    visual = model.visual
-    if "heads" in config["vision_cfg"]:
-        visual.attnpool.num_heads = config["vision_cfg"]["heads"]
-    tower = ResNetTower(visual) if hasattr(visual, "layer4") else VisionTower(visual)
-    return model, tower, CausalText(model, tokenize)
-
-
-def _randomise(model: nn.Module) -> None:
-    """open_clip leaves the vision tower's init to training code; batch norms of ResNets start at zero. Make both lively."""
-    for name, parameter in model.named_parameters():
-        if name.endswith("bn3.weight"):
-            nn.init.ones_(parameter)
+        return build_pmc
+    return build_biomedclip if config["text_cfg"].get("hf_model_name") else build_open_clip

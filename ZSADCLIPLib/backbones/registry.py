@@ -5,6 +5,8 @@ Every ViT of open_clip works by its open_clip name too; these are the ones the b
 
 from __future__ import annotations
 
+import importlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -12,13 +14,17 @@ from dataclasses import dataclass, field
 class BackboneInfo:
     """A named backbone: what it is, where its weights come from and how they were trained.
 
-    `architecture` is open_clip's model name, or a family of ours; `files` maps each file name to (url, sha256 or "");
+    `builder` is the module:function that makes `Towers` of (config, state dict or None for random, activation, origin of the
+    weights); `config` is open_clip's of this name where it is None. `reader` is the module:function that makes (state dict,
+    origin) of the folder of its files; empty: the first file holds all. `files` maps each file name to (url, sha256 or "");
     `activation` is what the weights were trained with; `licence` is the weights' own; `size_bytes` is approximate. Where no
     checksum is pinned, a download is checked against the one the hub states for the file.
     """
 
     label: str
-    architecture: str
+    builder: str = ".openclip:build_open_clip"
+    reader: str = ""
+    config: dict | None = None
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     activation: str = "gelu"
     native_size: int = 224
@@ -33,13 +39,53 @@ class BackboneInfo:
         return next((sha for _, sha in self.files.values()), "")
 
 
+def function(target: str) -> Callable:
+    """The function behind "module:function" (imports torch)."""
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module, __package__), name)
+
+
 _HUB = "https://huggingface.co/{}/resolve/main/{}"
 _BERT = "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract-fulltext"
 
+PUBMEDBERT = {
+    "vocab_size": 30522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 512,
+    "type_vocab_size": 2,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "pad_token_id": 0,
+}
+PMC_CLIP = {
+    "embed_dim": 768,
+    "vision_cfg": {"image_size": 224, "layers": [3, 4, 6, 3], "width": 64, "heads": 32},
+    "text_cfg": {"bert_config": PUBMEDBERT, "context_length": 77},
+}
+"""The attention pool's 32 heads are the training code's; the authors' notebook uses 8 (set vision_cfg.heads)."""
+
+BIOMEDCLIP = {
+    "embed_dim": 512,
+    "vision_cfg": {
+        "timm_model_name": "vit_base_patch16_224",
+        "timm_pool": "",
+        "timm_proj": "linear",
+        "image_size": 224,
+    },
+    "text_cfg": {
+        "hf_model_name": "microsoft/BiomedNLP-BiomedBERT-base-uncased-abstract",
+        "bert_config": PUBMEDBERT,
+        "hf_proj_type": "mlp",
+        "hf_pooler_type": "cls_last_hidden_state_pooler",
+        "context_length": 256,
+    },
+}
 BACKBONES: dict[str, BackboneInfo] = {
     "mini": BackboneInfo(
         label="Mini ViT (embedded, synthetic)",
-        architecture="mini",
         native_size=240,
         licence="Apache-2.0",
         source="trained by scripts/make/mini_vit on synthetic brains and textures",
@@ -47,7 +93,7 @@ BACKBONES: dict[str, BackboneInfo] = {
     ),
     "mini-rn": BackboneInfo(
         label="Mini ResNet (embedded, synthetic, stands in for PMC-CLIP)",
-        architecture="mini-rn",
+        builder=".bert_pairs:build_pmc",
         activation="relu",
         native_size=240,
         licence="Apache-2.0",
@@ -56,7 +102,6 @@ BACKBONES: dict[str, BackboneInfo] = {
     ),
     "ViT-L-14-336": BackboneInfo(
         label="CLIP ViT-L/14 at 336 (OpenAI)",
-        architecture="ViT-L-14-336",
         files={
             "ViT-L-14-336px.pt": (
                 "https://openaipublic.azureedge.net/clip/models/"
@@ -72,7 +117,6 @@ BACKBONES: dict[str, BackboneInfo] = {
     ),
     "ViT-B-16-plus-240": BackboneInfo(
         label="CLIP ViT-B/16+ at 240 (LAION-400M)",
-        architecture="ViT-B-16-plus-240",
         files={
             # open_clip 3.3 links the hub copy of this tag to epoch 31; the release file carries its checksum's head.
             "vit_b_16_plus_240-laion400m_e32-699c4b84.pt": (
@@ -88,7 +132,9 @@ BACKBONES: dict[str, BackboneInfo] = {
     ),
     "PMC-CLIP": BackboneInfo(
         label="PMC-CLIP (ResNet-50 + PubMedBERT)",
-        architecture="pmc-clip",
+        builder=".bert_pairs:build_pmc",
+        reader=".bert_pairs:published_pmc",
+        config=PMC_CLIP,
         files={
             "image_encoder(resnet50).pth": (_HUB.format("datasets/axiong/pmc_oa", "image_encoder(resnet50).pth"), ""),
             "text_encoder.pth": (_HUB.format("datasets/axiong/pmc_oa", "text_encoder.pth"), ""),
@@ -103,7 +149,8 @@ BACKBONES: dict[str, BackboneInfo] = {
     ),
     "BiomedCLIP": BackboneInfo(
         label="BiomedCLIP (ViT-B/16 + PubMedBERT)",
-        architecture="biomedclip",
+        builder=".bert_pairs:build_biomedclip",
+        config=BIOMEDCLIP,
         files={
             "open_clip_pytorch_model.bin": (
                 _HUB.format("microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", "open_clip_pytorch_model.bin"),

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import UsageError
+from .base import ImageFeatures
 from .blocks import Edit
 from .posembed import resize_positions
-from .vit import ImageFeatures
 
 STAGES = 4
 
@@ -26,6 +26,8 @@ class ResNetTower:
 
     kind = "resnet"
     prefix = 0
+    patch = None
+    takes_prompts = False
     depth = STAGES
 
     def __init__(self, visual: nn.Module):
@@ -33,7 +35,6 @@ class ResNetTower:
         self.stages = [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
         self.width = visual.conv3.out_channels
         self.embed_dim = self.pool.c_proj.out_features
-        self.patch = 2**5
 
     def tap_width(self, layer: int) -> int:
         """Channels of stage `layer`: width * 4 * 2^(layer - 1)."""
@@ -43,6 +44,10 @@ class ResNetTower:
         """Cells along one side of stage `layer` (default: of the joint tokens, which keep stage 3's resolution)."""
         side = (size + 1) // 2 // 2
         return side // 2 ** ((layer or 3) - 1)
+
+    def cell(self, size: int, cells: int) -> float:
+        """Pixels that one of `cells` cells along a side stands for: its share of the image."""
+        return size / cells
 
     def encode(
         self,

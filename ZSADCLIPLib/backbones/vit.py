@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, WeightsError
+from .base import ImageFeatures
 from .blocks import Edit, forward_block, parts_of
 from .focus import Box, crop, rows_of, spread
 from .posembed import resize_positions
 
 
-@dataclass
-class ImageFeatures:
-    """What an image tower gives for a batch of B images.
-
-    embedding      (B, C) the ordinary image embedding, not normalised.
-    raw_embedding  (B, C) the class token projected without the final layer norm (AnomalyCLIP); equals `embedding` on
-                   towers that have no such norm.
-    taps           {layer: tokens (B, prefix + L, W)} after that block, before the final norm.
-    joint          {layer: tokens (B, prefix + L, C)} in the space of the texts, from the V-V stream where it runs.
-    """
-
-    embedding: Tensor
-    raw_embedding: Tensor
-    taps: dict[int, Tensor] = field(default_factory=dict)
-    joint: dict[int, Tensor] = field(default_factory=dict)
-
-
-class VisionTower:
+class ViTTower:
     """Runs a ViT block by block.
 
     `visual` is open_clip's `VisionTransformer` or `TimmModel`. Layers are counted from 1. Raises WeightsError for towers
@@ -40,6 +23,7 @@ class VisionTower:
 
     kind = "vit"
     prefix = 1
+    takes_prompts = True
 
     def __init__(self, visual: nn.Module):
         trunk = getattr(visual, "trunk", None)
@@ -80,6 +64,10 @@ class VisionTower:
     def grid(self, size: int, layer: int | None = None) -> int:
         """Patches along one side of a `size` x `size` image; the remainder of the division is never seen."""
         return size // self.patch
+
+    def cell(self, size: int, cells: int) -> float:
+        """Pixels that one of `cells` cells along a side stands for: a patch, whatever the image leaves over."""
+        return self.patch
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens (..., W) -> the joint image-text space (..., C): final layer norm, then projection."""

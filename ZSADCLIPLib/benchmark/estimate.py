@@ -67,10 +67,8 @@ def _config(model: Model) -> dict:
         from ..backbones.mini import mini_state_dict
 
         return mini_state_dict(model.name)[0]
-    if info is not None and info.architecture == "pmc-clip":
-        return {"embed_dim": 768, "vision_cfg": {"layers": [3, 4, 6, 3], "width": 64}, "text_cfg": {}}
-    if info is not None and info.architecture == "biomedclip":
-        return {"embed_dim": 512, "vision_cfg": {}, "text_cfg": {}}
+    if info is not None and info.config:
+        return info.config
     import open_clip
 
     config = open_clip.get_model_config(model.name)

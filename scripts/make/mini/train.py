@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ZSADCLIPLib.backbones.base import OPENAI_MEAN, OPENAI_STD
 from ZSADCLIPLib.backbones.blocks import forward_block
-from ZSADCLIPLib.backbones.vit import VisionTower
+from ZSADCLIPLib.backbones.vit import ViTTower
 from ZSADCLIPLib.errors import UsageError
 
 from .words import NOUNS, TISSUES, captions
@@ -77,7 +77,7 @@ class Student:
     """The image tower on a window of the patch grid, with the positions that belong there."""
 
     def __init__(self, model):
-        self.model, self.tower = model, VisionTower(model.visual)
+        self.model, self.tower = model, ViTTower(model.visual)
 
     def __call__(self, images: Tensor, row: int, column: int) -> tuple[Tensor, dict[int, Tensor]]:
         visual = self.model.visual
