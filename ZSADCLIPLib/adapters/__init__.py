@@ -1,5 +1,5 @@
-"""The four anomaly detection methods behind one interface."""
+"""The anomaly detection methods behind one interface."""
 
-from .registry import METHODS, MethodInfo
+from .registry import DEFAULT_METHOD, METHODS, MethodInfo, trainable_methods
 
-__all__ = ["METHODS", "MethodInfo"]
+__all__ = ["DEFAULT_METHOD", "METHODS", "MethodInfo", "trainable_methods"]

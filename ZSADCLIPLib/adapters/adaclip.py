@@ -6,8 +6,10 @@ so a batch gives the mean of the single losses and gradients.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +27,7 @@ from .maps import blur, full_precision, to_grid, upsample
 class AdaCLIPConfig:
     """Settings of AdaCLIP; the defaults are the authors'.
 
-    branch    towers that get prompts: VL, V or L (a ResNet image tower allows L only).
+    branch    towers that get prompts: VL, V or L (an image tower without a sequence of tokens allows L only).
     kind      S static, D image-dependent, SD both.
     clusters  k of the hybrid semantic fusion, 0 switches it off; seeded per image by `seed`.
     dice      what one Dice sample is; the authors' weights were trained with "rows".
@@ -65,6 +67,11 @@ class Heads(nn.Module):
         self.head = nn.ModuleList(nn.Linear(width, out) for width in widths)
 
 
+def _one_grid(layers: list[Tensor]) -> bool:
+    """True when all layers have the same patches, which those of a ResNet have not."""
+    return len({len(one[0]) for one in layers}) == 1
+
+
 class AdaCLIP(Adapter):
     """Prompts in the text and image towers, projection heads for patches and class token, semantic fusion."""
 
@@ -75,11 +82,18 @@ class AdaCLIP(Adapter):
         ("object_name", "prompts", "depth", "length", "branch", "clusters", "seed")
         + ("sigma", "upsample", "dice", "learning_rate", "epochs", "batch_size")
     )
+    map_only: ClassVar[Mapping] = {"clusters": 0}
+    unblurred: ClassVar[Mapping] = {"sigma": 0.0}
+    seed_field = "seed"
+    without_tokens = (
+        "text prompts only: a ResNet has no token sequence for visual prompts; stages share stage 3's grid for HSF",
+    )
+    published_key = "clip_model.*"
 
     def __init__(self, config: AdaCLIPConfig, backbone: Backbone):
         if config.branch not in ("VL", "V", "L") or config.kind not in ("S", "D", "SD"):
             raise UsageError(f"branch {config.branch!r} / kind {config.kind!r}: expected VL, V or L and S, D or SD")
-        branch = "L" if backbone.kind == "resnet" else config.branch
+        branch = config.branch if backbone.vision.takes_prompts else "L"
         depth = min(config.depth, backbone.text.depth, backbone.vision.depth)
         layers = tuple(sorted(set(config.layers))) or quarters(backbone)
         super().__init__(replace(config, layers=layers, branch=branch, depth=depth), backbone)
@@ -91,9 +105,30 @@ class AdaCLIP(Adapter):
         self.patch_token_layer = Heads([backbone.vision.tap_width(layer) for layer in layers], dim)
         self.cls_token_layer = Heads([dim], dim)
         if "D" in config.kind:
-            if backbone.kind == "vit":
+            if backbone.vision.takes_prompts:
                 self.dynamic_visual_prompt_generator = Heads([dim] * config.length, backbone.vision.width)
             self.dynamic_text_prompt_generator = Heads([dim] * config.length, text_width)
+
+    @classmethod
+    def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
+        """Depth, length, kind and branch are read from keys and shapes."""
+        if not any(key.startswith("clip_model.") for key in state):
+            return None
+        state = {key.removeprefix("clip_model."): value for key, value in state.items()}
+        static = {tower: sorted(k for k in state if k.startswith(f"{tower}_prompter.")) for tower in ("visual", "text")}
+        generators = [k for k in state if re.fullmatch(r"dynamic_text_prompt_generator\.head\.\d+\.bias", k)]
+        branch = ("V" if static["visual"] else "") + ("L" if static["text"] else "")
+        prompts = static["visual"] or static["text"]
+        shape = {
+            "dice": "rows",
+            "kind": ("S" if prompts else "") + ("D" if generators else ""),
+            "branch": branch or "VL",
+        }
+        if prompts:
+            shape |= {"depth": len(prompts), "length": len(state[prompts[0]])}
+        elif generators:
+            shape |= {"length": len(generators)}
+        return shape, state
 
     @torch.no_grad()
     def features(self, backbone: Backbone, images: Tensor) -> Features:
@@ -159,7 +194,7 @@ class AdaCLIP(Adapter):
 
     def _score(self, backbone: Backbone, logits, tokens, class_vector: Tensor, text: Tensor) -> Tensor:
         if self.config.clusters:
-            if backbone.kind == "resnet":
+            if not _one_grid(logits):
                 logits, tokens = common_grid(logits), common_grid(tokens)
             mean = torch.stack(list(logits)).mean(dim=0)
             cluster = fuse(mean, torch.stack(list(tokens), dim=2), self.config.clusters, self.config.seed)
@@ -169,12 +204,12 @@ class AdaCLIP(Adapter):
     def _draw(self, logits: Tensor, size: int, backbone: Backbone) -> Tensor:
         mode = "corners" if self.config.upsample == "faithful" else self.config.upsample
         grid = to_grid(logits)
-        patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
+        patch = backbone.vision.cell(size, grid.shape[-1])
         return upsample(grid, size, mode, patch)
 
     def raw_map(self, backbone: Backbone, logits: list[Tensor], size: int) -> Tensor:
         """Map (B, S, S) from the mean of the layers' enlarged logits, before the blur."""
-        if backbone.kind == "vit":
+        if _one_grid(logits):
             return self._draw(sum(logits) / len(logits), size, backbone).sigmoid()
         return (sum(self._draw(one, size, backbone) for one in logits) / len(logits)).sigmoid()
 

@@ -5,14 +5,16 @@ Step by step in docs/methods/anomalyclip.md.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from ..errors import UsageError
+from ..errors import UsageError, WeightsError
 from .base import Adapter, Features, Scores
 from .losses import dice, focal
 from .maps import full_precision, to_grid, upsample_blur
@@ -56,6 +58,12 @@ class AnomalyCLIP(Adapter):
         ("object_name", "prompts", "context", "deep_depth", "deep_length", "half_prompts", "temperature")
         + ("sigma", "upsample", "dice", "learning_rate", "epochs", "batch_size")
     )
+    unblurred: ClassVar[Mapping] = {"sigma": 0.0}
+    without_tokens = (
+        "AnomalyCLIP-style: one dense tap, value-value attention in the attention pool on an undilated-stride stage 4; "
+        "no DPAM; learned prompts enter a bidirectional text tower",
+    )
+    published_key = "prompt_learner"
 
     def __init__(self, config: AnomalyCLIPConfig, backbone: Backbone):
         depth, width = backbone.vision.depth, backbone.text.width
@@ -77,8 +85,42 @@ class AnomalyCLIP(Adapter):
         )
         self._text_cache: tuple = (None, None)
 
+    @classmethod
+    def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
+        if cls.published_key not in state:
+            return None
+        state = state[cls.published_key]
+        learned = {k: v for k, v in state.items() if k.startswith(("ctx_", "compound_prompts_text."))}
+        # The projections are in every published file and were never used by the authors' code.
+        others = ("token_prefix_", "token_suffix_", "tokenized_prompts_", "compound_prompt_projections.")
+        unknown = sorted(k for k in set(state) - set(learned) if not k.startswith(others))
+        if unknown or not {"ctx_pos", "ctx_neg"} <= set(learned):
+            raise WeightsError(
+                f"{file} is no AnomalyCLIP file: unknown keys {unknown[:6]}, known {sorted(learned)[:3]}"
+            )
+        deep = [v for k, v in sorted(learned.items()) if k.startswith("compound")]
+        shape = {"context": learned["ctx_pos"].shape[-2], "deep_depth": len(deep) + 1, "half_prompts": True}
+        return shape | ({"deep_length": len(deep[0])} if deep else {}), learned
+
+    def check_published(self, backbone: Backbone, state: Mapping, file: str) -> None:
+        state, tokens = state[self.published_key], self._tokens(backbone).cpu()
+        for row, name in enumerate(("pos", "neg")):
+            ids, prefix = state.get(f"tokenized_prompts_{name}"), state.get(f"token_prefix_{name}")
+            if ids is not None and not (ids.reshape(-1) == tokens[row]).all():
+                raise WeightsError(f"{file} was trained with other prompt words than {backbone.name} makes of 'object'")
+            if prefix is not None:
+                own = backbone.text.token_vectors(tokens[row, :1].to(backbone.device)).float().cpu()
+                if (own - prefix.reshape(own.shape).float()).abs().max() > 1e-2:
+                    raise WeightsError(
+                        f"{file} carries other CLIP token vectors than {backbone.name}; load the right backbone"
+                    )
+
+    @property
+    def summed_layers(self) -> int:
+        return len(self.config.layers)
+
     def display_range(self, backbone: Backbone) -> tuple[float, float]:
-        return 0.0, float(len(self.config.layers))
+        return 0.0, float(self.summed_layers)
 
     def _tokens(self, backbone: Backbone) -> Tensor:
         groups = self.prompts.sentences(self.config.object_name)
@@ -129,7 +171,7 @@ class AnomalyCLIP(Adapter):
 
     def _draw(self, grid: Tensor, size: int, backbone: Backbone, sigma: float = 0.0) -> Tensor:
         mode = "half-pixel" if self.config.upsample == "faithful" else self.config.upsample
-        patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
+        patch = backbone.vision.cell(size, grid.shape[-1])
         return upsample_blur(grid, size, mode, sigma, patch)
 
     def _image_logits(self, text: Tensor, features: Features) -> Tensor:

@@ -6,8 +6,9 @@ differences mean something.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -56,6 +57,12 @@ class AnoVL(Adapter):
     trainable = False
     Config = AnoVLConfig
     not_in_features = frozenset(("object_name", "prompts", "steps", "optimizer", "seed", "upsample"))
+    map_only: ClassVar[Mapping] = {"score_views": "identity"}
+    seed_field = "seed"
+    resample = "bilinear"
+    without_tokens = (
+        "value-value attention in the attention pool, the only attention layer, on a stage 4 without stride",
+    )
 
     def __init__(self, config: AnoVLConfig, backbone: Backbone):
         if config.score_views not in ("all", "identity") or config.optimizer not in ("fresh", "persistent"):
@@ -77,6 +84,11 @@ class AnoVL(Adapter):
         text = self.text(backbone)
         reach = float((0.5 * (text[:, 1] - text[:, 0]).norm()).sigmoid())
         return 1 - reach, reach
+
+    def score_range(self, backbone: Backbone) -> tuple[float, float]:
+        """All that a cosine difference can reach; the colour scale shows half of it."""
+        low, high = self.display_range(backbone)
+        return 2 * low - 0.5, 2 * high - 0.5
 
     def text(self, backbone: Backbone) -> Tensor:
         """Unit text directions (C, 2), columns normal and abnormal: means of the raw sentence embeddings."""
@@ -128,6 +140,6 @@ class AnoVL(Adapter):
         grid = to_grid((F.normalize(tokens, dim=-1) @ (text[:, 1] - text[:, 0])).sigmoid())
         smooth = F.avg_pool2d(F.pad(grid[:, None], (1, 1, 1, 1), mode="replicate"), 3, stride=1)[:, 0]
         mode = "corners" if self.config.upsample == "faithful" else self.config.upsample
-        patch = backbone.vision.patch if backbone.kind == "vit" else size / smooth.shape[-1]
+        patch = backbone.vision.cell(size, smooth.shape[-1])
         maps = upsample(smooth, size, mode, patch)
         return Scores(maps, self.view_probabilities(backbone, features).mean(dim=1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
@@ -13,6 +14,7 @@ from ..backbones.base import Backbone
 from ..errors import UsageError
 from .losses import DICE_OVER
 from .prompts import PromptSet, load_prompts
+from .registry import trainable_methods
 
 Features = dict[str, Tensor]
 """What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
@@ -27,20 +29,38 @@ class Scores:
 
 
 class Adapter(nn.Module, ABC):
-    """Base of the four methods.
+    """Base of all methods: what only a method knows about its computing stands in its class.
 
     `config` is the method's frozen dataclass, completed for the backbone (layers, widths). `state_dict()` is the
-    checkpoint. Subclasses give `features`, `predict` and, when they train, `objective`. `not_in_features` names the config
-    fields that `features` does not depend on; a field that is not named there gives caches of their own.
+    checkpoint, `provenance` what is known about its making. Subclasses give `features`, `predict` and, when they train,
+    `objective`.
+
+    not_in_features  config fields that `features` does not depend on; one that is not named gives caches of its own.
+    training_only    config fields that only training reads.
+    map_only         config values that leave out what only the image score needs; the map does not depend on them.
+    unblurred        config values that switch the method's own blur off.
+    seed_field       the config field with the seed of scoring, None where scoring draws nothing.
+    resample         how slices are brought to the model's size, as in the authors' code.
+    without_tokens   what differs from the published method on an image tower without a sequence of tokens, in words.
+    published_key    the entry by which an error names the authors' files, empty where there are none.
     """
 
     method = ""
     trainable = True
+    Config: ClassVar[type]
     not_in_features: ClassVar[frozenset[str]] = frozenset()
+    training_only: ClassVar[frozenset[str]] = frozenset(("dice", "learning_rate", "epochs", "batch_size"))
+    map_only: ClassVar[Mapping] = {}
+    unblurred: ClassVar[Mapping] = {}
+    seed_field: ClassVar[str | None] = None
+    resample: ClassVar[str] = "bicubic"
+    without_tokens: ClassVar[tuple[str, ...]] = ()
+    published_key: ClassVar[str] = ""
 
     def __init__(self, config, backbone: Backbone):
         super().__init__()
         self.config = config
+        self.provenance: dict = {}
         self.prompts: PromptSet = load_prompts(config.prompts)
 
     @abstractmethod
@@ -53,7 +73,7 @@ class Adapter(nn.Module, ABC):
 
     def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Training loss {"total": ..., parts} for masks (B, S, S) in {0, 1} and labels (B,); raises UsageError if none."""
-        raise UsageError(f"{self.method} is training-free; choose vand, anomalyclip or adaclip")
+        raise UsageError(f"{self.method} is training-free; choose {', '.join(trainable_methods())}")
 
     @torch.no_grad()
     def score(self, backbone: Backbone, images: Tensor) -> Scores:
@@ -71,6 +91,34 @@ class Adapter(nn.Module, ABC):
     def display_range(self, backbone: Backbone) -> tuple[float, float]:
         """The raw values drawn as the ends of the colour scale, the same for every image so that cases compare."""
         return 0.0, 1.0
+
+    def score_range(self, backbone: Backbone) -> tuple[float, float]:
+        """Bounds of the raw values, which the sketches of a benchmark span."""
+        return self.display_range(backbone)
+
+    @property
+    def summed_layers(self) -> int:
+        """How many layers a raw map sums over."""
+        return 1
+
+    def remember(self, backbone: Backbone, images: Tensor) -> None:
+        """Add normal images (k, 3, S, S) to the memory bank; raises UsageError for methods without one."""
+        raise UsageError(f"{self.method} has no memory bank for reference images")
+
+    def adaptations(self, backbone: Backbone) -> list[str]:
+        """What differs from the published method on this backbone, in words."""
+        return [] if backbone.vision.takes_prompts else list(self.without_tokens)
+
+    @classmethod
+    def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
+        """(config fields, own tensors) of a file that the authors published, None for any other file.
+
+        Raises WeightsError for a file of theirs that is incomplete.
+        """
+        return None
+
+    def check_published(self, backbone: Backbone, state: Mapping, file: str) -> None:
+        """Raise WeightsError when the authors' file this adapter was made from shows that it belongs to another backbone."""
 
     def feature_settings(self) -> dict:
         """What `features` depends on beside backbone and images: all config fields but those in `not_in_features`.

@@ -7,7 +7,6 @@ provenance (data, seeds, threshold). Reading the header needs no torch.
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -176,7 +175,7 @@ def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: 
         raise WeightsError(f"the settings of {what} do not make a {METHODS[method].label} adapter: {error}") from error
     if state is not None:
         load_strictly(adapter, state, f"the {METHODS[method].label} tensors of {what}")
-    adapter.provenance = dict(provenance)
+    adapter.provenance |= provenance
     return adapter.to(backbone.device).eval()
 
 
@@ -195,61 +194,20 @@ def _check_backbone(info: CheckpointInfo, backbone, allow_mismatch: bool) -> Non
 
 
 def _published(path: Path, backbone, overrides: dict):
-    """The authors' files: VAND's trainable_linearlayer, AnomalyCLIP's prompt_learner, AdaCLIP's clip_model.* dictionary."""
+    """An adapter from a file that the authors of a method published; each method knows its own."""
     from ..backbones.states import read_state
 
     state = read_state(path)
-    if "trainable_linearlayer" in state:
-        return _build("vand", overrides, backbone, state["trainable_linearlayer"], path.name, {"file": path.name})
-    if "prompt_learner" in state:
-        return _published_anomalyclip(state["prompt_learner"], path, backbone, overrides)
-    if any(key.startswith("clip_model.") for key in state):
-        state = {key.removeprefix("clip_model."): value for key, value in state.items()}
-        return _build(
-            "adaclip", {**_adaclip_shape(state), **overrides}, backbone, state, path.name, {"file": path.name}
-        )
+    for method, info in METHODS.items():
+        found = info.load().from_published(state, path.name)
+        if found is not None:
+            config, tensors = found
+            adapter = _build(method, {**config, **overrides}, backbone, tensors, path.name, {"file": path.name})
+            adapter.check_published(backbone, state, path.name)
+            return adapter
+    layouts = [f"{info.load().published_key} ({info.name})" for info in METHODS.values() if info.load().published_key]
     keys = ", ".join(list(map(str, state))[:6])
     raise WeightsError(
-        f"{path} is no adapter: expected one of our .safetensors, or the authors' trainable_linearlayer (VAND), "
-        f"prompt_learner (AnomalyCLIP) or clip_model.* (AdaCLIP); its keys begin with {keys or 'nothing'}"
+        f"{path} is no adapter: expected one of our .safetensors, or the authors' {' or '.join(layouts)}; its keys begin "
+        f"with {keys or 'nothing'}"
     )
-
-
-def _adaclip_shape(state: Mapping) -> dict:
-    """depth, length, kind and branch of an AdaCLIP file, read from its keys and shapes."""
-    static = {tower: sorted(k for k in state if k.startswith(f"{tower}_prompter.")) for tower in ("visual", "text")}
-    generators = [k for k in state if re.fullmatch(r"dynamic_text_prompt_generator\.head\.\d+\.bias", k)]
-    branch = ("V" if static["visual"] else "") + ("L" if static["text"] else "")
-    prompts = static["visual"] or static["text"]
-    shape = {"dice": "rows", "kind": ("S" if prompts else "") + ("D" if generators else ""), "branch": branch or "VL"}
-    if prompts:
-        shape |= {"depth": len(prompts), "length": len(state[prompts[0]])}
-    elif generators:
-        shape |= {"length": len(generators)}
-    return shape
-
-
-def _published_anomalyclip(state: Mapping, path: Path, backbone, overrides: dict):
-    learned = {k: v for k, v in state.items() if k.startswith(("ctx_", "compound_prompts_text."))}
-    buffers = {k: v for k, v in state.items() if k.startswith(("token_prefix_", "token_suffix_", "tokenized_prompts_"))}
-    unknown = sorted(set(state) - set(learned) - set(buffers))
-    # The projections are in every published file and were never used by the authors' code.
-    unknown = [k for k in unknown if not k.startswith("compound_prompt_projections.")]
-    if unknown or not {"ctx_pos", "ctx_neg"} <= set(learned):
-        raise WeightsError(f"{path} is no AnomalyCLIP file: unknown keys {unknown[:6]}, known {sorted(learned)[:3]}")
-    deep = [v for k, v in sorted(learned.items()) if k.startswith("compound")]
-    shape = {"context": learned["ctx_pos"].shape[-2], "deep_depth": len(deep) + 1, "half_prompts": True}
-    shape |= {"deep_length": len(deep[0])} if deep else {}
-    adapter = _build("anomalyclip", {**shape, **overrides}, backbone, learned, path.name, {"file": path.name})
-    tokens = adapter._tokens(backbone).cpu()
-    for row, name in enumerate(("pos", "neg")):
-        ids, prefix = buffers.get(f"tokenized_prompts_{name}"), buffers.get(f"token_prefix_{name}")
-        if ids is not None and not (ids.reshape(-1) == tokens[row]).all():
-            raise WeightsError(f"{path} was trained with other prompt words than {backbone.name} makes of 'object'")
-        if prefix is not None:
-            own = backbone.text.token_vectors(tokens[row, :1].to(backbone.device)).float().cpu()
-            if (own - prefix.reshape(own.shape).float()).abs().max() > 1e-2:
-                raise WeightsError(
-                    f"{path} carries other CLIP token vectors than {backbone.name}; load the right backbone"
-                )
-    return adapter

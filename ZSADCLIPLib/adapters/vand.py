@@ -5,6 +5,7 @@ Step by step in docs/methods/vand.md. The map is the sum over layers of sigmoid(
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -49,6 +50,10 @@ class VAND(Adapter):
     not_in_features = frozenset(
         ("object_name", "prompts", "temperature", "upsample", "dice", "learning_rate", "epochs", "batch_size")
     )
+    without_tokens = (
+        "stages 1 to 4 are tapped, as in the authors' ResNet path; batch norms use their stored statistics",
+    )
+    published_key = "trainable_linearlayer"
 
     def __init__(self, config: VANDConfig, backbone: Backbone):
         layers = tuple(sorted(set(config.layers))) or quarters(backbone)
@@ -58,8 +63,16 @@ class VAND(Adapter):
         self.fc = nn.ModuleList(nn.Linear(width, backbone.embed_dim) for width in widths)
         self.memory: dict[int, Tensor] = {}
 
+    @classmethod
+    def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
+        return ({}, state[cls.published_key]) if cls.published_key in state else None
+
+    @property
+    def summed_layers(self) -> int:
+        return len(self.config.layers)
+
     def display_range(self, backbone: Backbone) -> tuple[float, float]:
-        return 0.0, float(len(self.config.layers) + (2 * len(self.config.reference_layers) if self.memory else 0))
+        return 0.0, float(self.summed_layers + (2 * len(self.config.reference_layers) if self.memory else 0))
 
     def text(self, backbone: Backbone) -> Tensor:
         """Unit text directions (C, 2), columns normal and abnormal."""
@@ -87,7 +100,7 @@ class VAND(Adapter):
     def _draw(self, tokens: Tensor, size: int, backbone: Backbone) -> Tensor:
         mode = "corners" if self.config.upsample == "faithful" else self.config.upsample
         grid = to_grid(tokens)
-        patch = backbone.vision.patch if backbone.kind == "vit" else size / grid.shape[-1]
+        patch = backbone.vision.cell(size, grid.shape[-1])
         return upsample(grid, size, mode, patch)
 
     def layer_maps(self, backbone: Backbone, features: Features, size: int) -> list[Tensor]:

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..adapters.checkpoint import load_adapter
+from ..adapters.registry import METHODS
 from ..backbones import load_backbone
 from ..detection.devices import choose_device, choose_dtype, default_batch_size
 from ..detection.slice_maps import check_finite, fill_memory, fit_for, slice_maps, zeroed_background
@@ -20,9 +21,6 @@ from ..progress import Progress, silent
 from .settings import Score
 from .slices import CaseSlices, open_slices
 from .specs import AdapterSpec, BackboneSpec, RowSpec, from_json, to_json
-
-# Settings of the image score alone, which the benchmark does not use; the map does not depend on them.
-MAP_ONLY = {"adaclip": {"clusters": 0}, "anovl": {"score_views": "identity"}}
 
 
 def device_of(model: BackboneSpec) -> str:
@@ -46,7 +44,7 @@ def open_backbone(model: BackboneSpec):
 def _adapter(text: str, written: tuple[int, int] | None):
     spec = from_json(AdapterSpec, json.loads(text))
     backbone = open_backbone(spec.backbone)
-    adapter = load_adapter(spec.source, backbone, {**spec.overrides, **MAP_ONLY.get(spec.method, {})})
+    adapter = load_adapter(spec.source, backbone, {**spec.overrides, **METHODS[spec.method].load().map_only})
     if spec.reference:
         images = np.array(open_slices(spec.reference.folder)[0])
         fill_memory(adapter, backbone, images, default_batch_size(backbone, images.shape[-1]))
@@ -61,20 +59,12 @@ def open_adapter(spec: AdapterSpec):
     return open_backbone(spec.backbone), _adapter(json.dumps(to_json(spec), sort_keys=True), written)
 
 
-def layers_of(adapter) -> int:
-    """How many layers a raw map sums over."""
-    return len(adapter.config.layers) if adapter.method in ("vand", "anomalyclip") else 1
-
-
 def range_of(spec: RowSpec) -> tuple[float, float]:
     """Bounds of a row's scaled scores, which its sketches span."""
     if spec.adapter is None:
         return 0.0, 1.0
     backbone, adapter = open_adapter(spec.adapter)
-    low, high = adapter.display_range(backbone)
-    if adapter.method == "anovl":  # the colour scale shows half of what a cosine difference can reach
-        low, high = 2 * low - 0.5, 2 * high - 0.5
-    return scale_range(spec.score.scale, (low, high), layers_of(adapter))
+    return scale_range(spec.score.scale, adapter.score_range(backbone), adapter.summed_layers)
 
 
 def row_maps(
@@ -109,5 +99,5 @@ def _evaluated(maps: np.ndarray, adapter, case: CaseSlices, score: Score) -> np.
     """Raw maps (N, R, C) with the blur, scale and background of the profile section `score`."""
     if score.gaussian_sigma is not None and score.gaussian_sigma > 0:
         maps = ndimage.gaussian_filter(maps, (0, score.gaussian_sigma, score.gaussian_sigma))
-    maps = scaled(maps, case.brain, score.scale, layers_of(adapter))
+    maps = scaled(maps, case.brain, score.scale, adapter.summed_layers)
     return np.ascontiguousarray(zeroed_background(maps, case.brain) if score.background == "zero" else maps)

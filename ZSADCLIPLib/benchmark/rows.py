@@ -1,23 +1,20 @@
-"""The benchmark's rows, written out: 13 cells of the paper and the extra rows of this project.
+"""The benchmark's rows: each method in its setups, which makes the paper's 13 cells and the extra rows of this project.
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
-with brains. brats: the adapter trained on brains from a random start. pmc: as brats, on the PMC-CLIP backbone. AnoVL has
-no training, so it has the industrial cell only.
+with brains. brats: the adapter trained on brains from a random start. pmc: as brats, on the PMC-CLIP backbone. A
+training-free method, such as AnoVL, has the industrial cell only.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..adapters.registry import METHODS
 from ..errors import UsageError
 
-METHOD_LABELS = {
-    "adaclip": "AdaCLIP",
-    "anovl": "AnoVL",
-    "anomalyclip": "AnomalyCLIP",
-    "vand": "VAND",
-    "intensity": "Intensity",
-}
+_PAPER = ("adaclip", "anovl", "anomalyclip", "vand")  # the order of the paper's table; other methods come after
+_METHODS = sorted(METHODS, key=lambda name: _PAPER.index(name) if name in _PAPER else len(_PAPER))
+METHOD_LABELS = {**{name: METHODS[name].name for name in _METHODS}, "intensity": "Intensity"}
 SETUP_LABELS = {
     "industrial": "Industrial",
     "finetune": "Finetune",
@@ -54,28 +51,30 @@ class Row:
         return f"{METHOD_LABELS[self.method]} {SETUP_LABELS[self.setup]}"
 
 
-ROWS = (
-    Row("adaclip", "industrial", "default", "industrial", None),
-    Row("adaclip", "finetune", "default", "industrial", "brain"),
-    Row("adaclip", "brats", "default", "random", "brain"),
-    Row("adaclip", "pmc", "pmc", "random", "brain"),
-    Row("anovl", "industrial", "default", None, None),
-    Row("anomalyclip", "industrial", "default", "industrial", None),
-    Row("anomalyclip", "finetune", "default", "industrial", "brain"),
-    Row("anomalyclip", "brats", "default", "random", "brain"),
-    Row("anomalyclip", "pmc", "pmc", "random", "brain"),
-    Row("vand", "industrial", "default", "industrial", None),
-    Row("vand", "finetune", "default", "industrial", "brain"),
-    Row("vand", "brats", "default", "random", "brain"),
-    Row("vand", "pmc", "pmc", "random", "brain"),
-)
+# Backbone, start and trained_on of a row that trains.
+_SETUPS = {
+    "industrial": ("default", "industrial", None),
+    "finetune": ("default", "industrial", "brain"),
+    "brats": ("default", "random", "brain"),
+    "pmc": ("pmc", "random", "brain"),
+    "biomedclip": ("biomedclip", "random", "brain"),
+}
+_TRAINING_FREE = ("industrial", "biomedclip")  # the setups of a method without a training
+
+
+def _row(method: str, setup: str) -> Row:
+    backbone, start, trained_on = _SETUPS[setup]
+    return Row(method, setup, backbone, *((start, trained_on) if METHODS[method].trainable else (None, None)))
+
+
+def _rows(*setups: str) -> tuple[Row, ...]:
+    cells = [(method, setup) for method in _METHODS for setup in setups]
+    return tuple(_row(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
+
+
+ROWS = _rows("industrial", "finetune", "brats", "pmc")
 BASELINE = Row("intensity", "baseline", None, None, None)
-BIOMEDCLIP_ROWS = (
-    Row("adaclip", "biomedclip", "biomedclip", "random", "brain"),
-    Row("anovl", "biomedclip", "biomedclip", None, None),
-    Row("anomalyclip", "biomedclip", "biomedclip", "random", "brain"),
-    Row("vand", "biomedclip", "biomedclip", "random", "brain"),
-)
+BIOMEDCLIP_ROWS = _rows("biomedclip")
 ALL_ROWS = (*ROWS, BASELINE, *BIOMEDCLIP_ROWS)
 
 

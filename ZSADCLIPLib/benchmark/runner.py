@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from ..adapters.registry import METHODS
 from ..datasets.splits import write_split
 from ..errors import describe
 from ..files.digests import code_version, content_key
@@ -23,9 +24,6 @@ from .steps import Step, Steps
 
 # Shares of the progress bar, by what a mini run spends.
 STAGES = {"slices": 0.05, "industrial": 0.2, "train": 0.3, "threshold": 0.15, "settle": 0.02, "test": 0.28}
-# Seconds of a slice relative to each other, by which steps are ordered.
-SCORE_COST = {"vand": 1.0, "anomalyclip": 1.2, "adaclip": 3.0, "anovl": 4.0, "intensity": 0.05}
-TRAIN_COST = {"vand": 1.0, "anomalyclip": 1.0, "adaclip": 4.0}
 
 
 def run_plan(
@@ -84,6 +82,10 @@ def groups(rows: list[RowSpec]) -> list[list[RowSpec]]:
     for spec in rows:
         alike.setdefault(content_key({"method": spec.method, "backbone": to_json(spec.backbone)}), []).append(spec)
     return list(alike.values())
+
+
+def _score_cost(spec: RowSpec) -> float:
+    return METHODS[spec.method].score_cost if spec.adapter else 0.0
 
 
 class _Execution:
@@ -161,7 +163,7 @@ class _Execution:
         self._stage(stage, steps, self._untrained)
 
     def _training_cost(self, spec: TrainingSpec) -> float:
-        return TRAIN_COST[spec.method] * (spec.schedule.epochs or 10) * (spec.max_slices or 200)
+        return METHODS[spec.method].train_cost * (spec.schedule.epochs or 10) * (spec.max_slices or 200)
 
     def _untrained(self, step: Step, error: str) -> None:
         self.broken[step.arguments[0].adapter] = error
@@ -192,7 +194,7 @@ class _Execution:
     def _cases(self, stage: str, rows: list[RowSpec], records: list) -> None:
         steps = []
         # The dearest first, as in training; rows finish one method after the other.
-        for group in sorted(groups(self._alive(rows)), key=lambda group: -SCORE_COST[group[0].method]):
+        for group in sorted(groups(self._alive(rows)), key=lambda group: -_score_cost(group[0])):
             wanted = set(group[0].threshold.cases) if stage == "threshold" else None
             for record in records:
                 if wanted is None or record.id in wanted:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from ..adapters.registry import METHODS
 from ..datasets.labels import LABEL_RULES, TARGETS
 from ..datasets.records import CHANNELS
 from ..datasets.splits import FRACTION, SEED
@@ -124,7 +125,7 @@ class Method:
     `settings` are config fields of the method, such as {"dice": "batch"}. `max_subjects` and `max_slices` limit what it
     trains on (seeded subsets). `industrial` is a published or own adapter file for the industrial start; None trains one
     on the synthetic industrial images; several files make a run each for the rows that start from them (`variations`).
-    `kshot` normal slices of training subjects fill VAND's memory bank; then its rows are few-shot.
+    `kshot` normal slices of training subjects fill the memory bank of a method that has one; then its rows are few-shot.
     """
 
     epochs: int | None = None
@@ -258,9 +259,10 @@ class Profile:
                 raise UsageError(f"profile {self.name}: {section} has no {unknown[0]!r}; known are {', '.join(known)}")
         numbers = [(key, getattr(getattr(self, key.split(".")[0]), key.split(".")[1]), n) for key, n in _LOWEST.items()]
         for method, chosen in self.methods.items():
-            if chosen.kshot and method != "vand":
+            if chosen.kshot and not METHODS[method].memory_bank:
+                able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
                 raise UsageError(
-                    f"profile {self.name}: methods.{method}.kshot is {chosen.kshot}; only vand has a memory bank"
+                    f"profile {self.name}: methods.{method}.kshot is {chosen.kshot}; only {able} has a memory bank"
                 )
             numbers += [(f"methods.{method}.{key}", getattr(chosen, key), n) for key, n in _LOWEST_OF_METHODS.items()]
         for name, value, lowest in numbers:

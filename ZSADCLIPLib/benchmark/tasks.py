@@ -231,16 +231,14 @@ def _manifest(spec: RowSpec) -> dict:
     """Everything a row's numbers depend on; nothing that differs between two runs of the same settings."""
     backbone = method = training = None
     if spec.adapter is not None:
-        from ..detection.detector import adaptations
         from .maps import open_adapter
 
         model, adapter = open_adapter(spec.adapter)
         backbone = {**model.describe(), "weights_id": spec.backbone.weights_id}
         learned = sum(p.numel() for p in adapter.parameters())
         method = {"name": spec.method, "trainable_parameters": learned, **redact_all(adapter.describe())}
-        method["adapted"] = adaptations(spec.method, model)
-        provenance = getattr(adapter, "provenance", {})
-        training = provenance.get("training") if spec.training else None
+        method["adapted"] = adapter.adaptations(model)
+        training = adapter.provenance.get("training") if spec.training else None
         method["start"] = spec.start_label
     return {
         "row": spec.row,

@@ -9,7 +9,7 @@ import sys
 import threading
 
 from .. import __version__
-from ..adapters import METHODS
+from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..errors import UsageError, ZSADCLIPError
 from ..execution.base import EXECUTORS
@@ -55,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 def _detect_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument("inputs", nargs="+", metavar="INPUT", help="volumes, folders, globs, or a CSV with id,image[,mask]")
     p.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the results")
-    p.add_argument("--method", choices=list(METHODS), default="vand")
+    p.add_argument("--method", choices=list(METHODS), default=DEFAULT_METHOD)
     p.add_argument("--backbone", default="mini", help=f"{', '.join(BACKBONES)}, an open_clip name, or a JSON config")
     p.add_argument("--weights", help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
     p.add_argument("--weights-dir", help="folder with weights, searched before the cache")
@@ -67,7 +67,9 @@ def _detect_arguments(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "--set", dest="settings", nargs="+", default=[], metavar="FIELD=VALUE", help="further method settings"
     )
-    p.add_argument("--reference", nargs="+", default=[], metavar="FILE", help="normal volumes for VAND's memory bank")
+    p.add_argument(
+        "--reference", nargs="+", default=[], metavar="FILE", help="normal volumes for the memory bank (VAND)"
+    )
     p.add_argument("--plane", choices=["axial", "coronal", "sagittal"], default="axial")
     p.add_argument("--image-size", type=int, help="pixels the model sees (default 240)")
     p.add_argument(

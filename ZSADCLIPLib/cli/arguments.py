@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from ..adapters import METHODS
+from ..adapters import DEFAULT_METHOD, trainable_methods
 from ..benchmark.profiles import PROFILES
 from ..benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
 from ..execution.base import EXECUTION_FIELDS
@@ -38,8 +38,7 @@ def _keep_identifiers(p: argparse.ArgumentParser) -> None:
 
 def train_arguments(p: argparse.ArgumentParser) -> None:
     """Arguments of `zsadclip train` and scripts/train."""
-    trainable = [name for name, info in METHODS.items() if info.trainable]
-    p.add_argument("--method", choices=trainable, default="vand")
+    p.add_argument("--method", choices=trainable_methods(), default=DEFAULT_METHOD)
     p.add_argument("--data", metavar="DIR", help="BraTS-MET folder or manifest CSV")
     p.add_argument(
         "--out", dest="output", required=True, metavar="DIR", help="folder of the training; run again to go on"

@@ -97,10 +97,11 @@ class Detector:
             raise UsageError(f"batch size {batch_size}: expected a whole number from 1, or auto")
         if not min_size_mm3 >= 0:
             raise UsageError(f"min size {min_size_mm3} mm3: expected 0 or more")
-        if backbone.kind == "vit" and image_size < backbone.vision.patch:
-            raise UsageError(f"image size {image_size} is smaller than one patch ({backbone.vision.patch} pixels)")
-        if fast and backbone.kind != "vit":
-            raise UsageError(f"fast mode skips patches of a ViT; the image tower of {backbone.name} is a ResNet")
+        patch = backbone.vision.patch
+        if patch is not None and image_size < patch:
+            raise UsageError(f"image size {image_size} is smaller than one patch ({patch} pixels)")
+        if fast and patch is None:
+            raise UsageError(f"fast mode skips patches of a ViT; the image tower of {backbone.name} has none")
         self.backbone, self.adapter, self.fast = backbone, adapter, fast
         self.image_size, self.plane, self.intensity, self.window = image_size, plane, intensity, window
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
@@ -150,7 +151,7 @@ class Detector:
         if self.background == "zero":
             array = zeroed_background(array, brain)
         result = volume.with_array(array)
-        threshold, rule = self.threshold.value_for(array, brain, getattr(self.adapter, "provenance", {}))
+        threshold, rule = self.threshold.value_for(array, brain, self.adapter.provenance)
         mask = remove_small(reaches(array, threshold) & brain, volume.spacing, self.min_size_mm3)
         findings = find(result, mask, stack, brain=brain)
         low, high = self.adapter.display_range(self.backbone)
@@ -181,9 +182,9 @@ class Detector:
         return {
             "software": f"ZSADCLIP {__version__}, torch {torch.__version__.split('+')[0]}",
             "use": "research use only, not for diagnosis",
-            "adapter": {**self.adapter.describe(), "provenance": getattr(self.adapter, "provenance", {})},
+            "adapter": {**self.adapter.describe(), "provenance": self.adapter.provenance},
             "backbone": self.backbone.describe(),
-            "adapted": adaptations(self.adapter.method, self.backbone),
+            "adapted": self.adapter.adaptations(self.backbone),
             "preprocessing": {
                 "plane": self.plane,
                 "intensity": self.intensity,
@@ -201,20 +202,3 @@ class Detector:
             "min_size_mm3": self.min_size_mm3,
             "device": self.backbone.device.type,
         }
-
-
-def adaptations(method: str, backbone) -> list[str]:
-    """What differs from the published method on this backbone, in words."""
-    if backbone.kind != "resnet":
-        return []
-    return {
-        "vand": ["stages 1 to 4 are tapped, as in the authors' ResNet path; batch norms use their stored statistics"],
-        "anomalyclip": [
-            "AnomalyCLIP-style: one dense tap, value-value attention in the attention pool on an undilated-stride stage 4; "
-            "no DPAM; learned prompts enter a bidirectional text tower"
-        ],
-        "adaclip": [
-            "text prompts only: a ResNet has no token sequence for visual prompts; stages share stage 3's grid for HSF"
-        ],
-        "anovl": ["value-value attention in the attention pool, the only attention layer, on a stage 4 without stride"],
-    }[method]

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 import torch
 
+from ..adapters.registry import METHODS
 from ..errors import UsageError, WeightsError
 
 CPU_BATCH = 8
@@ -39,11 +40,11 @@ def choose_device(name: str, slot: int | None = None) -> str:
 def choose_dtype(precision: str, device: str, method: str | None = None) -> str:
     """The working type behind "auto" or the named one; float16 needs a GPU.
 
-    "auto" is bfloat16 where the hardware computes it (`has_fast_bfloat16`), else float32; for AnoVL, whose scores differ
-    in the third decimal only, always float32. Warns when bfloat16 is asked for where it is emulated.
+    "auto" is bfloat16 where the hardware computes it (`has_fast_bfloat16`), and a method
+    is named whose scores bear it, else float32. Warns when bfloat16 is asked for where it is emulated.
     """
     if precision == "auto":
-        return "bfloat16" if method not in (None, "anovl") and has_fast_bfloat16(device) else "float32"
+        return "bfloat16" if method and METHODS[method].low_precision and has_fast_bfloat16(device) else "float32"
     if precision not in ("float32", "bfloat16", "float16"):
         raise UsageError(f"precision {precision!r} is unknown; choose auto, float32, bfloat16 or float16")
     if precision == "float16" and device == "cpu":

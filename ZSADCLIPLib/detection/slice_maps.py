@@ -22,7 +22,7 @@ FAST_RUN = 8
 
 def fit_for(adapter, shape: tuple[int, int], spacing: tuple[float, float], size: int) -> Fit:
     """How slices (R, C) fill the square that an adapter sees; AnoVL's authors resize bilinearly, the others bicubically."""
-    return Fit(shape, spacing, size, "bilinear" if adapter.method == "anovl" else "bicubic")
+    return Fit(shape, spacing, size, adapter.resample)
 
 
 def fill_memory(adapter, backbone, slices: np.ndarray, batch_size: int) -> None:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
+from ..adapters import DEFAULT_METHOD, METHODS
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
 from ..errors import OutputError, UsageError, WeightsError
@@ -53,7 +54,7 @@ class Detect(Execution):
 
     inputs: tuple[str, ...]
     output: str
-    method: str = "vand"
+    method: str = DEFAULT_METHOD
     backbone: str = "mini"
     weights: str | None = None
     weights_dir: str | None = None
@@ -194,7 +195,6 @@ class Detect(Execution):
 
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
-        from ..adapters import METHODS
         from ..adapters.checkpoint import load_adapter, read_info
         from ..backbones import BACKBONES, load_backbone
         from ..detection.detector import DEFAULT_SIZE, Detector
@@ -221,8 +221,8 @@ class Detect(Execution):
         )
         given = {"object_name": self.object_name, "prompts": self.prompts}
         overrides = {**self.settings, **{k: v for k, v in given.items() if v is not None}}
-        if self.seed and self.method in ("adaclip", "anovl"):
-            overrides.setdefault("seed", self.seed)
+        if self.seed and (name := method.load().seed_field):
+            overrides.setdefault(name, self.seed)
         adapter = load_adapter(source, backbone, overrides, self.allow_mismatch)
         native = BACKBONES[self.backbone].native_size if BACKBONES.get(self.backbone) else None
         embedded = BACKBONES.get(self.backbone) is not None and BACKBONES[self.backbone].embedded
@@ -244,11 +244,11 @@ class Detect(Execution):
         return detector
 
     def _remember(self, detector) -> None:
-        """Fill VAND's memory bank from the non-blank slices of the reference volumes."""
+        """Fill the method's memory bank from the non-blank slices of the reference volumes."""
         from ..volumes.reading import read_volume
 
-        if self.method != "vand":
-            raise UsageError(f"reference volumes feed VAND's memory bank; {self.method} has none")
+        if not METHODS[self.method].memory_bank:
+            raise UsageError(f"reference volumes feed a memory bank; {self.method} has none")
         for path in self.reference:
             detector.remember(read_volume(path))
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar
 
+from ..adapters import DEFAULT_METHOD, trainable_methods
 from ..errors import InputError, UsageError, ZSADCLIPError
 from ..files.atomic import clear_unfinished
 from ..files.locks import folder_lock
@@ -28,7 +29,7 @@ class Train:
     """
 
     output: str
-    method: str = "vand"
+    method: str = DEFAULT_METHOD
     data: str | None = None
     domain: str = "brain"
     backbone: str = "mini"
@@ -57,13 +58,13 @@ class Train:
         Returns {"adapter", "epochs", "loss", "threshold", "output"}. Raises ZSADCLIPError when settings or data cannot
         work, and whatever `progress` raises; finished epochs are kept.
         """
-        from ..adapters import METHODS
         from ..benchmark.profiles import load_profile
         from ..benchmark.settings import Model
 
-        if self.method not in METHODS or not METHODS[self.method].trainable:
-            names = ", ".join(name for name, info in METHODS.items() if info.trainable)
-            raise UsageError(f"method {self.method!r} cannot be trained; choose one of {names}")
+        if self.method not in trainable_methods():
+            raise UsageError(
+                f"method {self.method!r} cannot be trained; choose one of {', '.join(trainable_methods())}"
+            )
         if self.domain not in ("brain", "industrial"):
             raise UsageError(f"domain {self.domain!r} is unknown; choose brain or industrial")
         if (self.data is None) != (self.domain == "industrial"):
@@ -89,7 +90,7 @@ class Train:
         from ..adapters.checkpoint import save_adapter
         from ..benchmark import tasks
         from ..benchmark.cohort import read_cohort
-        from ..benchmark.maps import layers_of, open_adapter
+        from ..benchmark.maps import open_adapter
         from ..benchmark.plan import Machine, plan_single
         from ..benchmark.slices import build_slices
         from ..datasets.splits import write_split
@@ -121,7 +122,7 @@ class Train:
         backbone, adapter = open_adapter(plan.scoring)
         provenance = dict(adapter.provenance)
         if threshold is not None and profile.score.scale in ("raw", "layers"):
-            factor = layers_of(adapter) if profile.score.scale == "layers" else 1
+            factor = adapter.summed_layers if profile.score.scale == "layers" else 1
             cases = f"{len(plan.row.threshold.cases)} training cases"
             provenance |= {"threshold": threshold * factor, "threshold_rule": f"{profile.threshold.rule} on {cases}"}
         target = out / f"{self.method}.safetensors"

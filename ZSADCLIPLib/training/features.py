@@ -27,8 +27,8 @@ class FeatureCache:
     """Features of every slice as the adapter's own `features` gives them, float32 or `half` float16.
 
     `size_bytes` is known before anything is written. `folder` gets one .npy an array and complete.json; a folder that is
-    complete and of the same `identity` is used as it is. Images are not stored: AdaCLIP's prompted pass takes them from
-    `images` (N, S, S) uint8.
+    complete and of the same `identity` is used as it is. Images that are among the features are
+    not stored but taken from `images` (N, S, S) uint8.
     """
 
     def __init__(
@@ -43,8 +43,9 @@ class FeatureCache:
         self._adapter, self._backbone, self._images = adapter, backbone, images
         self._dtype = np.float16 if half else np.float32
         self._folder, self._identity, self._arrays = folder, identity, {}
-        first = self._compute(np.arange(1))
-        self._shapes = {key: tuple(value.shape[1:]) for key, value in first.items()}
+        first = adapter.features(backbone, self.images(np.arange(1)))
+        self._with_images = "images" in first
+        self._shapes = {key: tuple(value.shape[1:]) for key, value in first.items() if key != "images"}
 
     @property
     def size_bytes(self) -> int:
@@ -168,6 +169,6 @@ class FeatureCache:
             out = self._compute(rows)
         else:
             out = {k: torch.from_numpy(array[rows].astype(np.float32)).to(device) for k, array in self._arrays.items()}
-        if self._adapter.method == "adaclip":
+        if self._with_images:
             out["images"] = self.images(rows)
         return out

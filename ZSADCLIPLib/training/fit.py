@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from ..adapters.base import Adapter
+from ..adapters.registry import trainable_methods
 from ..backbones.base import Backbone
 from ..detection.devices import is_out_of_memory
 from ..errors import InputError, UsageError, ZSADCLIPError
@@ -73,7 +74,7 @@ def fit(
     training diverges, before that epoch is written.
     """
     if not adapter.trainable:
-        raise UsageError(f"{adapter.method} is training-free; choose vand, anomalyclip or adaclip")
+        raise UsageError(f"{adapter.method} is training-free; choose {', '.join(trainable_methods())}")
     if schedule.precision == "float16" and backbone.device.type == "cpu":
         raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16")
     if (schedule.select == "best-val-f1") != (validation is not None):

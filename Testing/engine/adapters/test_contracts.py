@@ -10,7 +10,6 @@ from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.backbones import BACKBONES, load_backbone
 from ZSADCLIPLib.backbones.base import fingerprint
-from ZSADCLIPLib.detection.detector import adaptations
 
 SIZE = 64
 PAIRS = [(method, shape) for method in METHODS for shape in ("vit", "pmc", "biomed")]
@@ -66,7 +65,7 @@ def test_checkpoint_round_trip(method, shape, images, tmp_path):
 def test_description_is_json_and_names_adaptations(method, shape):
     text = json.dumps(adapter_for(method, shape).describe())
     assert json.loads(text)["method"] == method
-    assert bool(adaptations(method, backbone(shape))) == (shape == "pmc")
+    assert bool(adapter_for(method, shape).adaptations(backbone(shape))) == (shape == "pmc")
 
 
 @pytest.mark.parametrize("size", [70, 80, 96])

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from benchmark_cases import write_brains, write_profile
 
+from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
@@ -227,7 +228,7 @@ def test_every_kth_slice_and_the_training_choice(place):
     assert whole.truth[rows].any(axis=(1, 2)).sum() == 4 and len(rows) == 7
     assert (rows == chosen_slices(whole, "lesion+3", 0)).all()
     assert len(chosen_slices(whole, "brain", 0)) == 10 and len(chosen_slices(whole, "all", 0)) == 12
-    assert whole.fit(64).resample == "bicubic"
+    assert whole.fit(64).resample == "bicubic" and METHODS["anovl"].load().resample == "bilinear"
 
 
 def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch):

@@ -61,7 +61,7 @@ def colorLabel(key: str) -> str:
 
 
 def methods() -> list[Choice]:
-    """The four methods."""
+    """The methods, in the engine's order."""
     return [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import slicer
 from slicer.i18n import tr as _
 
+from ZSADCLIPLib.adapters import DEFAULT_METHOD
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 
@@ -32,7 +33,7 @@ POLL_SECONDS = 0.02
 class RunSettings:
     """What a run does, as the engine's Detect job names it; None leaves a choice to the engine."""
 
-    method: str = "vand"
+    method: str = DEFAULT_METHOD
     backbone: str = "mini"
     weights: str | None = None
     checkpoint: str | None = None

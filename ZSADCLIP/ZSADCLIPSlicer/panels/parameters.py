@@ -5,6 +5,8 @@ from typing import Annotated, Union
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, Decimals, SingleStep, WithinRange, parameterNodeWrapper
 
+from ZSADCLIPLib.adapters import DEFAULT_METHOD
+
 from ..engine.choices import BATCHES, DEVICES, PLANES
 from ..scene.colors import NAMES
 
@@ -24,7 +26,7 @@ class ZSADCLIPParameterNode:
     brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer 5.10
     result: vtkMRMLScalarVolumeNode
     brainSegment: str = ""
-    method: str = "vand"
+    method: str = DEFAULT_METHOD
     model: str = "mini"
     checkpoint: str = ""
     objectName: str = ""

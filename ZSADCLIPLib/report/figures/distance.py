@@ -24,7 +24,7 @@ from .drawing import (
     say_nothing,
     setup_legend,
 )
-from .slices import METHODS
+from .slices import TRAINED
 
 AXIS_WORDS = {
     "extent": "normalised distance from the brain's centre",
@@ -50,10 +50,10 @@ def binned(result: Result, choice, along: Axis) -> list[dict]:
 def dice_over_distance(numbers: Numbers) -> Drawing:
     """The paper's Fig. 3: a panel a model, a line a setup, bars for the number of slices with lesion."""
     choice = numbers.run.choices()[0]
-    figure, axes = canvas(10.0, 3.6, 1, len(METHODS), sharey=True)
+    figure, axes = canvas(10.0 / 3 * len(TRAINED), 3.6, 1, len(TRAINED), sharey=True)
     along = numbers.axis
     data, setups, peaks, middles = [], [], [], along.centres
-    for axis, method in zip(axes[0], METHODS, strict=True):
+    for axis, method in zip(axes[0], TRAINED, strict=True):
         axis.set_title(f"{METHOD_LABELS[method]} (n = {numbers.cases})")
         axis.set_xlabel(along.label)
         results = [r for r in numbers.run.results if r.row.method == method]
@@ -96,7 +96,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         counts.grid(False)
         counts.yaxis.set_major_locator(MaxNLocator(integer=True))
         counts.spines["right"].set_visible(True)
-        if method == METHODS[-1]:
+        if method == TRAINED[-1]:
             counts.set_ylabel(SLICE_LABELS[choice.slices])
         axis.set_ylim(0, 1.03)
         axis.set_xlim(-1.03 * along.reach, 1.03 * along.reach)

@@ -13,7 +13,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from ...benchmark.rows import SETUP_LABELS
+from ...adapters.registry import METHODS
+from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ...files.atomic import atomic_path
 from ...files.text import write_csv
 from ..typeset import plain
@@ -29,14 +30,8 @@ SETUP_COLOURS = {
     "baseline": "#666666",
 }
 SETUP_MARKERS = {"industrial": "o", "finetune": "s", "brats": "^", "pmc": "D", "biomedclip": "v", "baseline": "P"}
-METHOD_COLOURS = {
-    "adaclip": "#0072B2",
-    "anovl": "#56B4E9",
-    "anomalyclip": "#D55E00",
-    "vand": "#009E73",
-    "intensity": "#666666",
-}
 BLUE, VERMILION, YELLOW, GREY = "#0072B2", "#D55E00", "#F0E442", "#666666"
+METHOD_COLOURS = {name: METHODS[name].colour if name in METHODS else GREY for name in METHOD_LABELS}
 _STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 9,

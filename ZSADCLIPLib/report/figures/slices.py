@@ -6,24 +6,26 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ...adapters.registry import trainable_methods
 from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..sections import Section
 from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
 
-METHODS = ("adaclip", "anomalyclip", "vand")  # the paper leaves AnoVL out
+TRAINED = [method for method in METHOD_LABELS if method in trainable_methods()]
+"""The methods with a panel, in the order of the tables; the paper leaves AnoVL out, which has one setup."""
 SETUPS = ("industrial", "finetune", "brats", "pmc")
 
 
 def slices_and_volumes(numbers: Numbers) -> Drawing:
-    """The paper's Fig. 2: 12 panels, subjects from the smallest to the largest lesion volume."""
+    """The paper's Fig. 2: a panel a model and setup, subjects from the smallest to the largest lesion volume."""
     choice = numbers.run.choices()[0]
     known = {(r.row.method, r.row.setup): r for r in numbers.run.results}
     setups = [*SETUPS, *(["biomedclip"] if any(setup == "biomedclip" for _, setup in known) else [])]
-    figure, axes = canvas(2.6 * len(setups), 6.6, len(METHODS), len(setups), sharey=True)
+    figure, axes = canvas(2.6 * len(setups), 6.6 / 3 * len(TRAINED), len(TRAINED), len(setups), sharey=True)
     data, below, compared = [], 0, 0
-    for row, method in zip(axes, METHODS, strict=True):
+    for row, method in zip(axes, TRAINED, strict=True):
         for axis, setup in zip(row, setups, strict=True):
             axis.set_title(f"{METHOD_LABELS[method]} {SETUP_LABELS[setup]}")
             axis.set_ylim(-0.03, 1.03)

@@ -62,7 +62,7 @@ def slices(variant: str, name: str | None, batch: int, dtype: str = "float32", r
     row |= {"model_mb": round(resting), "extra_mb": round(extra)}
     whole = sum(stages.values())
     row["share"] = {key: round(value / whole, 3) for key, value in sorted(stages.items())}
-    if backbone.kind == "vit":
+    if backbone.vision.patch is not None:
         row |= efficiency(batch * _needed(backbone, adapter), times, [before, peaks(dtype)])
     return row
 
