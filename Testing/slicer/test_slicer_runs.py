@@ -156,4 +156,4 @@ def test_reload_replaces_the_panel_and_its_helpers(slicer_env):
         for name in [n for n in sys.modules if n.split(".")[0] in ("ZSADCLIP", "ZSADCLIPLib", "ZSADCLIPSlicer")]:
             del sys.modules[name]
         sys.modules.update(saved)
-        del slicer.modules.ZSADCLIPWidget
+        del slicer.modules.ZSADCLIPWidget, slicer.modules.zsadclip.widgetRepresentation

@@ -4,7 +4,7 @@ import sys
 from traceback import format_exception
 
 import pytest
-from slicer_harness import clear_scene, make_panel, require_slicer_core, start
+from slicer_harness import clear_scene, close_panels, make_panel, require_slicer_core, start
 
 
 @pytest.fixture
@@ -16,6 +16,7 @@ def slicer_env(monkeypatch):
     env.messages.take()
     monkeypatch.setattr(sys, "excepthook", lambda *error: env.messages.lines.append("".join(format_exception(*error))))
     yield env
+    close_panels(env)
     errors = env.messages.take()
     clear_scene()
     env.messages.take()
@@ -30,8 +31,4 @@ def logic(slicer_env):
 @pytest.fixture
 def panel(slicer_env):
     """The module's panel as Slicer would show it."""
-    widget = make_panel(slicer_env)
-    yield widget
-    widget.cleanup()
-    widget.parent.deleteLater()
-    slicer_env.qt_application.processEvents()
+    return make_panel(slicer_env)

@@ -32,7 +32,7 @@ def require_slicer_core():
 
 @cache
 def start(module_path=MODULE):
-    """Boot once per process; returns a namespace with app_logic, messages, qt_application, module and parent."""
+    """Boot once per process; returns a namespace with app_logic, messages, qt_application, module, parent and panels."""
     sys.path[:0] = [str(HERE / "standins"), str(HERE)]
     import slicer
 
@@ -59,7 +59,7 @@ def start(module_path=MODULE):
     spec.loader.exec_module(module)
     module.ZSADCLIP(parent)
     return types.SimpleNamespace(
-        app_logic=app_logic, messages=messages, qt_application=qt_application, module=module, parent=parent
+        app_logic=app_logic, messages=messages, qt_application=qt_application, module=module, parent=parent, panels=[]
     )
 
 
@@ -73,7 +73,7 @@ def clear_scene():
 
 
 def make_panel(env):
-    """Build the module's widget in a container of its own."""
+    """Build the module's widget in a container of its own; it lives until `close_panels`."""
     import qt
     import slicer
 
@@ -83,8 +83,18 @@ def make_panel(env):
     container.setMRMLScene(slicer.mrmlScene)
     container.isEntered = True
     widget = env.module.ZSADCLIPWidget(container)
+    env.panels.append(widget)
     widget.setup()
     return widget
+
+
+def close_panels(env):
+    """End every panel: one that is only forgotten goes on observing the scene, and takes the views of later tests."""
+    while env.panels:
+        widget = env.panels.pop()
+        widget.cleanup()
+        widget.parent.deleteLater()
+    env.qt_application.processEvents()
 
 
 def spin(condition, seconds=10.0):
