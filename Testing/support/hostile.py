@@ -154,16 +154,17 @@ def seeds(folder: Path) -> dict[str, Path]:
 
 def reader(path: Path) -> Callable[[], object]:
     """What the engine does with a file of that name."""
-    from ZSADCLIPLib.files.names import VOLUMES, split_suffix
-    from ZSADCLIPLib.volumes import reading
+    from ZSADCLIPLib.files.names import split_suffix
+    from ZSADCLIPLib.volumes.reading import FORMATS, read_volume
 
     suffix = split_suffix(path)[1]
-    if suffix in VOLUMES:
-        return lambda: reading.read_volume(path)
+    if suffix in FORMATS:
+        return lambda: read_volume(path)
     if suffix == ".csv":
         from ZSADCLIPLib.datasets.records import find_records
+        from ZSADCLIPLib.detection.inputs import expand_inputs
 
-        return lambda: (reading.expand_inputs(path), find_records(path))
+        return lambda: (expand_inputs(path), find_records(path))
     if suffix in (".safetensors", ".pth", ".pt"):
         from small_models import backbone
 

@@ -16,8 +16,7 @@ from ..files.digests import FileHashes
 from ..files.privacy import folders_below, redact
 from ..files.text import write_json
 from ..progress import Progress, silent
-from ..volumes.headers import header_and_data
-from ..volumes.reading import write_volume
+from ..volumes.reading import files_of, write_volume
 from .settings import Profile
 
 TRAIN_SEED, TEST_SEED = 2000, 5000
@@ -77,7 +76,7 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
     for i, record in enumerate(records):
         progress(i / len(records), f"hash of case {i + 1} of {len(records)}", i, len(records))
         paths = [path for path in (record.image, record.mask) if path is not None]
-        files = [hashes(file) for path in paths for file in header_and_data(path)]
+        files = [hashes(file) for path in paths for file in files_of(path)]
         found[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
     hashes.save()
     cohort = Cohort(tuple(records), split, found, tuple(problems))

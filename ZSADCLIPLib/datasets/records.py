@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError, UsageError
 from ..files.folders import walk
-from ..files.names import NIFTI, safe_ids, split_suffix
+from ..files.names import safe_ids, split_suffix
 from ..volume import Volume
 from ..volumes.intensity import brain_mask
 from ..volumes.reading import read_mask, read_volume
@@ -98,7 +98,7 @@ def find_records(
 def match_name(name: str) -> dict[str, str] | None:
     """case, subject, kind (a channel, "image" or "seg") and, where it is in the name, year; None for other files."""
     stem, suffix = split_suffix(Path(name))
-    if suffix not in NIFTI:
+    if suffix not in (".nii", ".nii.gz"):
         return None
     for pattern in _PATTERNS:
         match = pattern.fullmatch(stem)

@@ -17,11 +17,11 @@ from ..errors import OutputError, ZSADCLIPError
 from ..execution.base import failed
 from ..files.digests import is_intact, seal
 from ..files.locks import holder, is_held
-from ..files.names import VOLUMES, split_suffix
+from ..files.names import split_suffix
 from ..files.privacy import printable, redact, redact_all, renamed
 from ..files.text import parse_json
 from ..progress import Cancelled, Progress, sub_progress
-from ..volumes.headers import volume_hash
+from ..volumes.reading import FORMATS, volume_hash
 from .inputs import Case
 from .outputs import ENDINGS, SUMMARY, unfinished_marker
 
@@ -98,7 +98,7 @@ def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Pr
 def _discreet(run: CaseRun, case: Case, text: str) -> str:
     if not run.keep_identifiers:
         # A series is called by its id, also where a link leads to its folder.
-        text = renamed(text, case.image, case.id) if split_suffix(case.image)[1] not in VOLUMES else text
+        text = renamed(text, case.image, case.id) if split_suffix(case.image)[1] not in FORMATS else text
         text = redact(text, (case.image, case.mask, run.brain_mask, run.output))
     return printable(text)
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from ..datasets.manifest import SUFFIXES, read_manifest
 from ..errors import DependencyError, InputError, listed
 from ..files.folders import walk
-from ..files.names import LONGEST_ID, VOLUMES, is_dicom, safe_name, split_suffix
+from ..files.names import LONGEST_ID, is_dicom, safe_name, split_suffix
 from ..files.privacy import DIGITS, pseudonym
 from ..progress import Report, quiet
+from ..volumes.reading import FORMATS
 from .outputs import Results
 
 
@@ -89,7 +90,7 @@ def expand_inputs(
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
     if missing:
         raise InputError(
-            f"nothing to work on in {listed(missing)}; expected volumes ({', '.join(VOLUMES)}), folders of them or of one "
+            f"nothing to work on in {listed(missing)}; expected volumes ({', '.join(FORMATS)}), folders of them or of one "
             "DICOM series, globs, or a manifest .csv or .tsv"
         )
     if not cases:
@@ -107,9 +108,9 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
         suffix = split_suffix(path)[1]
         if suffix in SUFFIXES:
             return [Case(entry.id, entry.image, entry.mask) for entry in read_manifest(path)]
-        if suffix not in VOLUMES:
+        if suffix not in FORMATS:
             raise InputError(
-                f"{path} is not a volume: expected a name that ends with one of {', '.join(VOLUMES)}; "
+                f"{path} is not a volume: expected a name that ends with one of {', '.join(FORMATS)}; "
                 "for DICOM give the folder of the series"
             )
         return [] if search.is_own(path) else [_case(path)]
@@ -117,7 +118,7 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
         hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))
         # A glob such as data/* also meets notes and tables, which nobody meant.
         is_result = search.results.is_result
-        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in VOLUMES and not is_result(hit)))
+        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in FORMATS and not is_result(hit)))
         return [case for hit in meant for case in _expand(hit, search)]
     return []
 
@@ -125,7 +126,7 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
 def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
     for place, names in walk(folder, search.keep_identifiers):
         files = [place / name for name in names if not name.startswith(".")]
-        volumes = [file for file in files if split_suffix(file)[1] in VOLUMES and not search.results.is_result(file)]
+        volumes = [file for file in files if split_suffix(file)[1] in FORMATS and not search.results.is_result(file)]
         if volumes:
             yield from map(_case, volumes)
             # Tables and pictures beside many volumes need not be opened to know that they are not DICOM.

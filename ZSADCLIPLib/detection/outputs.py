@@ -7,8 +7,9 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ..errors import UsageError
-from ..files.names import VOLUMES, split_suffix
+from ..files.names import split_suffix
 from ..files.text import parse_json
+from ..volumes.reading import FORMATS
 
 VOLUME_RESULTS = ("_anomaly", "_mask")
 ENDINGS = (*(end + suffix for end in VOLUME_RESULTS for suffix in (".nii.gz", ".nii")), ".json", ".png")
@@ -37,7 +38,7 @@ class Results:
     def is_result(self, path: Path) -> bool:
         """True for a map or mask of a case that is finished, as its JSON says, or was begun and not finished."""
         stem, suffix = split_suffix(path)
-        ends = [end for end in VOLUME_RESULTS if stem.endswith(end)] if suffix in VOLUMES else []
+        ends = [end for end in VOLUME_RESULTS if stem.endswith(end)] if suffix in FORMATS else []
         return any(self.has(path.parent, stem.removesuffix(end)) for end in ends)
 
     def has(self, folder: Path, case_id: str) -> bool:

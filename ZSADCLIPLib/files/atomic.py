@@ -14,7 +14,7 @@ from pathlib import Path
 from ..errors import OutputError, UsageError
 from .names import split_suffix
 
-TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.nii\.gz|\.[^.]*|)")
+TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.[^.]*\.gz|\.[^.]*|)")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
 LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
 ADVICE = {

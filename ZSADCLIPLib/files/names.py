@@ -1,4 +1,4 @@
-"""Names of files: the endings of volumes, the mark of DICOM, and ids that any system takes for a name."""
+"""Names of files: their endings, the mark of DICOM, and ids that any system takes for a name."""
 
 from __future__ import annotations
 
@@ -10,17 +10,12 @@ from pathlib import Path
 from ..errors import InputError, listed
 from .privacy import DIGITS, pseudonym
 
-NIFTI = (".nii", ".nii.gz")
-ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
-VOLUMES = NIFTI + ITK
-WRITTEN = (*NIFTI, ".nrrd", ".mha")  # those of one file, which can be complete or absent
-
 
 def split_suffix(path: Path) -> tuple[str, str]:
-    """The file name without its ending, and the ending in lower case; ".nii.gz" is one ending."""
-    name = path.name
-    suffix = ".nii.gz" if name.lower().endswith(".nii.gz") else path.suffix.lower()
-    return name[: len(name) - len(suffix)], suffix
+    """The file name without its ending, and the ending in lower case; ".gz" belongs to the one before it, as in ".nii.gz"."""
+    last = path.suffix
+    suffix = Path(path.stem).suffix + last if last.lower() == ".gz" else last
+    return path.name.removesuffix(suffix), suffix.lower()
 
 
 def is_dicom(path: Path) -> bool:

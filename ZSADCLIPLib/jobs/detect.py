@@ -21,7 +21,7 @@ from ..files.atomic import clear_temporaries
 from ..files.digests import code_version, content_hash
 from ..files.locks import folder_lock, is_held
 from ..progress import Progress, Report, quiet, silent
-from ..volumes.headers import volume_hash
+from ..volumes.reading import volume_hash
 
 # What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
 NOT_SETTINGS = {

@@ -12,7 +12,6 @@ from math import prod
 from pathlib import Path
 
 from ..errors import InputError
-from ..files.digests import content_hash
 from ..files.names import split_suffix
 from .nifti import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
 
@@ -76,13 +75,11 @@ META = {
 
 def check_header(path: Path) -> None:
     """Raise InputError unless the header of an NRRD or MetaImage file is well formed and its data can be there."""
-    is_nrrd = split_suffix(path)[1] in (".nrrd", ".nhdr")
     try:
-        with open(path, "rb") as file:
-            start = file.read(LONGEST_HEADER)
+        fields, length = _header(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    fields, length = _nrrd(path, start) if is_nrrd else _meta(path, start)
+    is_nrrd = "sizes" in fields
     shape = [int(n) for n in fields["sizes" if is_nrrd else "dimsize"].split()]
     axes = int(fields["dimension" if is_nrrd else "ndims"])
     if len(shape) != axes or not 1 <= axes <= 4 or not all(0 < n < LARGEST_AXIS for n in shape):
@@ -133,22 +130,19 @@ def _unpacked_length(source: Path, offset: int, enough: int) -> int:
 
 
 def header_and_data(path: Path) -> list[Path]:
-    """The files a volume is stored in: its own, and the data file that a header names; only the first if that is not there."""
-    suffix = split_suffix(path)[1]
-    if suffix not in (".nhdr", ".mhd", ".nrrd", ".mha") or path.is_dir():
-        return [path]
+    """An NRRD or MetaImage file, and the data file that its header names; only the first if that is not there."""
     try:
-        with open(path, "rb") as file:
-            start = file.read(LONGEST_HEADER)
-        fields, _ = _nrrd(path, start) if suffix in (".nrrd", ".nhdr") else _meta(path, start)
-        return [path, _beside(path, name)] if (name := _data_name(fields)) else [path]
+        name = _data_name(_header(path)[0])
+        return [path, _beside(path, name)] if name else [path]
     except (OSError, InputError):
         return [path]
 
 
-def volume_hash(path: Path) -> str:
-    """SHA-256 of a volume's content, the data file beside a header behind that of the header; raises OSError."""
-    return ":".join(map(content_hash, header_and_data(path)))
+def _header(path: Path) -> tuple[dict[str, str], int]:
+    """Fields and the length of the header of a file; raises OSError where it cannot be read."""
+    with open(path, "rb") as file:
+        start = file.read(LONGEST_HEADER)
+    return _nrrd(path, start) if split_suffix(path)[1] in (".nrrd", ".nhdr") else _meta(path, start)
 
 
 def _data_name(fields: dict[str, str]) -> str:

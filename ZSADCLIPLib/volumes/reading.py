@@ -1,22 +1,48 @@
-"""Reading and writing volumes of any supported format."""
+"""Reading and writing volumes, and the formats there are: a new one is a module with `read` and its line in FORMATS."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import InputError, UsageError
 from ..files.atomic import atomic_path
-from ..files.names import ITK, NIFTI, VOLUMES, WRITTEN, split_suffix
+from ..files.digests import content_hash
+from ..files.names import split_suffix
 from ..volume import Volume
-from . import itk, nifti
+from . import headers, itk, nifti
+
+
+@dataclass(frozen=True)
+class Format:
+    """A file format: `read(path)` gives the volume as stored, `write(path, volume)` makes the one file it consists of.
+
+    Without `write` the format is read only. `files_of(path)` are the files a volume is stored in, its own first. Libraries
+    are to be imported within these functions: whoever has no file of the format needs none.
+    """
+
+    read: Callable[[Path], Volume]
+    write: Callable[[Path, Volume], None] | None = None
+    files_of: Callable[[Path], list[Path]] = lambda path: [path]
+
+
+FORMATS = {
+    ".nii": Format(nifti.read, nifti.write),
+    ".nii.gz": Format(nifti.read, nifti.write),
+    ".nrrd": Format(itk.read, itk.write, headers.header_and_data),
+    ".nhdr": Format(itk.read, files_of=headers.header_and_data),
+    ".mha": Format(itk.read, itk.write, headers.header_and_data),
+    ".mhd": Format(itk.read, files_of=headers.header_and_data),
+}
+"""The formats by the ending of a name (`split_suffix`). A folder with a DICOM series stands beside them."""
 
 
 def read_volume(path: str | os.PathLike) -> Volume:
-    """Read a scalar volume: NIfTI, or with SimpleITK NRRD, MetaImage or a folder with one DICOM series.
+    """Read a scalar volume of one of FORMATS, or a folder with one DICOM series; all but NIfTI need SimpleITK.
 
     The array (I, J, K) keeps integers where the file stores unscaled ones and is float32 otherwise. A two-dimensional
     image becomes one slice; trailing axes of length 1 are dropped. Voxels that are NaN or infinite become 0, or the
@@ -61,13 +87,24 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
     cannot hold, UsageError for an unknown suffix or a folder that cannot be made.
     """
     path = Path(path)
-    suffix = split_suffix(path)[1]
-    if suffix not in WRITTEN:
-        raise UsageError(f"cannot write {path}: the name must end with one of {', '.join(WRITTEN)}")
+    file_format = FORMATS.get(split_suffix(path)[1])
+    if file_format is None or file_format.write is None:
+        written = ", ".join(suffix for suffix, known in FORMATS.items() if known.write)
+        raise UsageError(f"cannot write {path}: the name must end with one of {written}")
     array = volume.array if dtype is None else _cast(volume.array, np.dtype(dtype))
-    write = nifti.write if suffix in NIFTI else itk.write
     with atomic_path(path) as temporary:
-        write(temporary, volume.with_array(array))
+        file_format.write(temporary, volume.with_array(array))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The files a volume is stored in, its own first; a folder or a file of no known format stands for itself."""
+    file_format = FORMATS.get(split_suffix(path)[1])
+    return [path] if file_format is None or path.is_dir() else file_format.files_of(path)
+
+
+def volume_hash(path: Path) -> str:
+    """SHA-256 of a volume's content, the data file beside a header behind that of the header; raises OSError."""
+    return ":".join(map(content_hash, files_of(path)))
 
 
 def _read(path: Path) -> Volume:
@@ -77,15 +114,13 @@ def _read(path: Path) -> Volume:
         raise InputError(f"there is no file or folder {path}; check the name")
     if path.is_dir():
         return itk.read_series(path)
-    suffix = split_suffix(path)[1]
-    if suffix in NIFTI:
-        return nifti.read(path)
-    if suffix in ITK:
-        return itk.read(path)
-    raise InputError(
-        f"cannot tell what {path} is: expected a name that ends with one of {', '.join(VOLUMES)}, "
-        "or the folder of a DICOM series"
-    )
+    file_format = FORMATS.get(split_suffix(path)[1])
+    if file_format is None:
+        raise InputError(
+            f"cannot tell what {path} is: expected a name that ends with one of {', '.join(FORMATS)}, "
+            "or the folder of a DICOM series"
+        )
+    return file_format.read(path)
 
 
 def _finite(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:

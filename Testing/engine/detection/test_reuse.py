@@ -24,8 +24,7 @@ from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.report.results import read_run
 from ZSADCLIPLib.volume import Volume
-from ZSADCLIPLib.volumes.headers import header_and_data
-from ZSADCLIPLib.volumes.reading import read_volume, write_volume
+from ZSADCLIPLib.volumes.reading import files_of, read_volume, write_volume
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +90,7 @@ def test_data_beside_a_header_count_as_its_content(suffix, data, tmp_path):
         lines.append(f"{i},{i}-image{suffix},{i}-mask{suffix},{('train', 'test')[i]}")
     (tmp_path / "cases.csv").write_text("\n".join(lines))
     image = tmp_path / f"0-image{suffix}"
-    _, raw = header_and_data(image)
+    _, raw = files_of(image)
     before, sealed = cohort_of(tmp_path / "cases.csv", tmp_path)[1], _inputs(Case("0", image, None))
     content = bytearray(raw.read_bytes())
     content[-1] ^= 1
@@ -100,7 +99,7 @@ def test_data_beside_a_header_count_as_its_content(suffix, data, tmp_path):
     assert before.hashes["0"] != after.hashes["0"] and before.hashes["1"] == after.hashes["1"]
     assert _inputs(Case("0", image, None)) != sealed
     raw.unlink()
-    assert header_and_data(image) == [image]
+    assert files_of(image) == [image]
 
 
 def test_a_dicom_folder_of_a_manifest_is_hashed_by_its_files(tmp_path):
