@@ -6,12 +6,11 @@ from functools import cached_property
 from math import nan
 
 from ..benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from ..evaluation.metrics import SCORES, metric_of
 from ..evaluation.statistics import Summary, summarize
 from ..evaluation.thresholds import parse_rule
 from .axis import BINS, Axis
 from .results import Choice, Result, Run
-
-RANKING = ("auroc", "f1_max", "average_precision")  # of the scores, so no threshold touches them
 
 REGION_LABELS = {
     "all": "all voxels",
@@ -25,8 +24,6 @@ SLICE_LABELS = {
     "lesion-or-prediction": "slices with lesion or prediction",
     "all": "all slices",
 }
-
-CUT_METRICS = ("dice", "sensitivity", "specificity", "ppv")
 
 NOTHING = Summary(0, 0, *(nan,) * 7)
 
@@ -42,7 +39,7 @@ class Numbers:
         """`statistics.summarize` of one row's metric; nothing at all where the row lacks the threshold rule."""
         key = (result.row.id, metric, choice)
         if key not in self._known:
-            known = metric in RANKING or choice.rule in result.rules
+            known = metric_of(metric).needs == SCORES or choice.rule in result.rules
             self._known[key] = summarize(result.values(metric, choice), result.subjects) if known else NOTHING
         return self._known[key]
 

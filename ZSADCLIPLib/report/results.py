@@ -12,31 +12,10 @@ from ..benchmark.rowfolder import RowFiles, read_json, read_row
 from ..benchmark.rows import ALL_ROWS, Row, table_position
 from ..errors import InputError, UsageError
 from ..evaluation.lesions import FrocCase, froc
-from ..evaluation.metrics import REGIONS, Confusion, scores
+from ..evaluation.metrics import COUNTS, LESIONS, REGIONS, SCORES, Confusion, Metric, metric_of, scores
 from ..evaluation.thresholds import from_sketches, parse_rule
 
-PAPER_METRICS = ("dice", "sensitivity", "specificity", "ppv", "auroc", "f1_max")
-EXTRA_METRICS = ("average_precision", "lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice")
-METRIC_LABELS = {
-    "dice": "Dice",
-    "sensitivity": "Sensitivity",
-    "specificity": "Specificity",
-    "ppv": "PPV",
-    "auroc": "AUROC",
-    "f1_max": "F1-max",
-    "average_precision": "AP",
-    "lesion_sensitivity": "Lesion sensitivity",
-    "lesion_false_positives": "False lesions / volume",
-    "lesion_dice": "Lesion-wise Dice",
-    "slice_dice": "2D Dice",
-}
 SLICE_POLICIES = ("lesion", "lesion-or-prediction", "all")
-_RANKING = ("auroc", "f1_max", "average_precision")
-_LESION = {
-    "lesion_sensitivity": "sensitivity",
-    "lesion_false_positives": "false_positives",
-    "lesion_dice": "dice",
-}
 
 
 @dataclass(frozen=True)
@@ -78,25 +57,28 @@ class Result:
 
     def values(self, metric: str, choice: Choice) -> np.ndarray:
         """One value per case, float (cases,), NaN where undefined; raises UsageError for an unknown metric or rule."""
-        if metric in _RANKING and choice.aggregate == "slices":
-            return np.array([self._mean_of_slices(case, metric, choice.region) for case in self.files.cases])
-        if metric in _RANKING:
-            return np.array([_number(case["regions"][choice.region][metric]) for case in self.files.cases])
-        if metric in _LESION:
-            found = [self._stored(case, choice.rule).get("lesions", {}) for case in self.files.cases]
-            return np.array([_number(lesions.get(_LESION[metric])) for lesions in found])
-        if metric == "slice_dice":
-            return np.array([v.mean() if (v := d[~np.isnan(d)]).size else np.nan for d in self.slice_dice(choice)])
-        if metric not in METRIC_LABELS:
-            raise UsageError(f"unknown metric {metric!r}; choose one of {', '.join(METRIC_LABELS)}")
-        counts = self.confusions(choice)
-        return np.array([np.nan if c is None else scores(c, choice.undefined)[metric] for c in counts])
+        known, cases = metric_of(metric), self.files.cases
+        if known.needs == COUNTS:
+            values = [None if c is None else known.of_counts(c, choice.undefined) for c in self.confusions(choice)]
+        elif known.needs == SCORES and choice.aggregate == "slices":
+            values = [self._mean_of_slices(case, known, choice.region) for case in cases]
+        elif known.needs == SCORES:
+            values = [known.function(case["regions"][choice.region]) for case in cases]
+        elif known.needs == LESIONS:
+            stored = [self._stored(case, choice.rule).get("lesions") for case in cases]
+            values = [known.function(lesions) if lesions else None for lesions in stored]
+        else:
+            dice = [values[~np.isnan(values)] for values in self.slice_dice(choice)]
+            values = [known.function(defined) if defined.size else None for defined in dice]
+        return np.array([np.nan if value is None else float(value) for value in values])
 
-    def _mean_of_slices(self, case: dict, metric: str, region: str) -> float:
+    def _mean_of_slices(self, case: dict, metric: Metric, region: str) -> float | None:
         if "slice_ranking" not in case:
             raise UsageError(f"row {self.row.id} holds no values of slices; run it with metrics.aggregate slices")
-        known = [value for value in case["slice_ranking"][region][metric] if value is not None]
-        return float(np.mean(known)) if known else np.nan
+        columns = case["slice_ranking"][region]
+        slices = (dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True))
+        values = [value for each in slices if (value := metric.function(each)) is not None]
+        return float(np.mean(values)) if values else None
 
     def mean(self, metric: str, choice: Choice) -> float:
         """Mean over cases with a defined value; NaN without any."""
@@ -227,10 +209,6 @@ def read_run(out: str | Path) -> Run:
         raise InputError(f"there is no finished row under {out / 'rows'}; run the benchmark first")
     info = {**info, "unfinished": sorted(set(names) - set(finished))}
     return Run(info, tuple(sorted(results.values(), key=lambda r: table_position(r.row.id))))
-
-
-def _number(value: float | None) -> float:
-    return np.nan if value is None else float(value)
 
 
 def _slice_dice(tp: np.ndarray, fp: np.ndarray, lesion: np.ndarray, policy: str) -> np.ndarray:

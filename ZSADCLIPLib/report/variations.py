@@ -9,11 +9,12 @@ from urllib.parse import quote
 
 from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..benchmark.variations import Variation
+from ..evaluation.metrics import metrics_in
 from ..files.text import write_text
 from . import typeset
 from .numbers import Numbers, names_of, said
 from .page import document
-from .results import METRIC_LABELS, PAPER_METRICS, read_run
+from .results import read_run
 from .typeset import Interval, MeanSd, Table
 from .write import CSS
 
@@ -24,20 +25,20 @@ def spread_table(out: Path, found: list[Variation]) -> Table:
     choice = next(iter(runs.values())).run.choices()[0]
     rows = []
     for row in dict.fromkeys(row for v in found for row in v.rows):
-        for metric in PAPER_METRICS:
+        for metric in metrics_in("paper"):
             means, names = {}, (METHOD_LABELS[row.method], SETUP_LABELS[row.setup])
             for label, numbers in runs.items():
                 result = next((r for r in numbers.run.results if r.row.id == row.id), None)
                 if result is not None:
                     names = names_of(result)
-                    means[label] = numbers.summary(result, metric, choice).mean
+                    means[label] = numbers.summary(result, metric.name, choice).mean
             known = [value for value in means.values() if value == value]
             spread = (
                 MeanSd(mean(known), stdev(known) if len(known) > 1 else float("nan")),
                 Interval(min(known), max(known)),
             )
             cells = spread if known else (None, None)
-            rows.append((*names, METRIC_LABELS[metric], len(known), *cells, *(means.get(v.label) for v in found)))
+            rows.append((*names, metric.label, len(known), *cells, *(means.get(v.label) for v in found)))
     return Table(
         "variations",
         f"How results vary over {len(found)} runs. {said(choice)}",

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from run_fixtures import row_of, write_run
 
-from ZSADCLIPLib.evaluation.metrics import METRICS
+from ZSADCLIPLib.evaluation.metrics import COUNTS, metrics_from
 from ZSADCLIPLib.evaluation.statistics import holm
 from ZSADCLIPLib.report.numbers import Numbers
 from ZSADCLIPLib.report.results import read_run
@@ -53,7 +53,7 @@ def test_undefined_values_say_why(numbers):
     finally:
         stored |= before
     assert line["ppv"] == line["mcc"] == "" and "ppv: no positive voxel in the prediction" in line["undefined"]
-    assert {metric.replace("_error", "_error_ml") for metric in METRICS} <= set(line)
+    assert {metric.name.replace("_error", "_error_ml") for metric in metrics_from(COUNTS)} <= set(line)
 
 
 def test_volumes_stand_side_by_side(numbers):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
+from ...evaluation.metrics import METRICS
 from ...evaluation.statistics import kendall
 from .evidence import SETUPS, Evidence, NotTestable, label
 
@@ -221,8 +222,7 @@ def auroc_flattered_by_background(evidence: Evidence) -> Finding:
         ]
     case = evidence.result(rows[0]).files.cases
     share = {region: float(np.mean([c["regions"][region]["prevalence"] for c in case])) for region in ("all", "brain")}
-    names = {"auroc": "AUROC", "average_precision": "AP", "dice": "Dice"}
-    numbers = {f"{names[m]} over all voxels - over the brain": float(np.mean(v)) for m, v in lift.items()}
+    numbers = {f"{METRICS[m].label} over all voxels - over the brain": float(np.mean(v)) for m, v in lift.items()}
     numbers |= {f"share of lesion, {region} voxels": value for region, value in share.items()}
     holds = np.mean(lift["auroc"]) > max(abs(np.mean(lift["average_precision"])), abs(np.mean(lift["dice"])))
     return Finding(bool(holds), {**numbers, "rows": len(rows)})

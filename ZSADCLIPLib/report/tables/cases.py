@@ -8,15 +8,13 @@ from itertools import combinations
 
 import numpy as np
 
-from ...evaluation.metrics import METRICS, scores, undefined_reason
+from ...evaluation.metrics import COUNTS, LESIONS, SCORES, SLICES, metrics_from, undefined_reason
 from ...evaluation.statistics import compare
 from ...evaluation.thresholds import parse_rule
-from ..numbers import RANKING, Numbers, said
-from ..results import EXTRA_METRICS, Result
+from ..numbers import Numbers, said
+from ..results import Result
 from ..sections import Section
 from ..typeset import Interval, Table, plain
-
-LESION = tuple(metric for metric in EXTRA_METRICS if metric.startswith("lesion_"))
 
 
 def case_records(numbers: Numbers) -> Iterator[dict[str, str]]:
@@ -32,19 +30,18 @@ def case_records(numbers: Numbers) -> Iterator[dict[str, str]]:
 
 def _records(numbers: Numbers, result: Result, region: str, rule: str) -> Iterator[dict[str, str]]:
     choice = replace(numbers.choice(region), rule=rule)
-    columns = {metric: result.values(metric, choice) for metric in (*RANKING, "slice_dice")}
+    counted = metrics_from(COUNTS)
+    columns = {m.name: result.values(m.name, choice) for m in (*metrics_from(SCORES), *metrics_from(SLICES))}
     matched = region == result.files.cases[0]["froc"]["region"]  # lesions are matched in one region only
     nothing = np.full(len(result.files.cases), np.nan)
-    columns |= {metric: result.values(metric, choice) if matched else nothing for metric in LESION}
+    columns |= {m.name: result.values(m.name, choice) if matched else nothing for m in metrics_from(LESIONS)}
     for i, (case, counts) in enumerate(zip(result.files.cases, result.confusions(choice), strict=True)):
-        found = scores(counts, choice.undefined) if counts else dict.fromkeys(METRICS, float("nan"))
-        missing = [metric for metric in METRICS if np.isnan(found[metric])]
+        values = {m.name: m.of_counts(counts, choice.undefined) if counts else np.nan for m in counted}
         if counts:
-            why = "; ".join(f"{metric}: {undefined_reason(metric, counts)}" for metric in missing)
+            why = "; ".join(f"{name}: {undefined_reason(name, counts)}" for name, v in values.items() if np.isnan(v))
         else:
             why = "the rule gives no threshold for this volume"
         voxel_ml = float(np.prod(case["spacing_mm"])) / 1000
-        found["absolute_volume_error_ml"] = found.pop("absolute_volume_error") * voxel_ml
         threshold = case["rules"].get(rule, {}).get("threshold")
         yield {
             "row": result.row.id,
@@ -55,8 +52,8 @@ def _records(numbers: Numbers, result: Result, region: str, rule: str) -> Iterat
             "oracle": str(int(parse_rule(rule).oracle)),
             "threshold": plain(threshold),
             **dict(zip(("tp", "fp", "fn", "tn"), map(str, astuple(counts) if counts else ("",) * 4), strict=True)),
-            **{metric: plain(float(value)) for metric, value in found.items()},
-            **{metric: plain(float(values[i])) for metric, values in columns.items()},
+            **{m.name + "_ml" * m.voxels: plain(values[m.name] * (voxel_ml if m.voxels else 1.0)) for m in counted},
+            **{name: plain(float(column[i])) for name, column in columns.items()},
             "prevalence": plain(float(case["regions"][region]["prevalence"])),
             "lesion_ml": plain(float(case["lesion_ml"])),
             "undefined": why,

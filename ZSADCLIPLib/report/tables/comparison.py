@@ -8,8 +8,8 @@ from pathlib import Path
 
 from ...benchmark.rows import ROWS
 from ...errors import InputError
+from ...evaluation.metrics import metrics_in
 from ..numbers import Numbers, said
-from ..results import METRIC_LABELS, PAPER_METRICS
 from ..sections import Section
 from ..typeset import Interval, MeanSd, Table
 
@@ -20,7 +20,7 @@ PaperTable = dict[tuple[str, str], MeanSd]
 def read_paper_table(path: str | Path) -> PaperTable:
     """Read a CSV with the columns row, metric, mean and, if known, sd.
 
-    Row ids are those of `rows.ROWS`, metrics those of `results.PAPER_METRICS`, values from 0 to 1. Raises InputError
+    Row ids are those of `rows.ROWS`, metrics those of Table 1, values from 0 to 1. Raises InputError
     naming the line for anything else.
     """
     path = Path(path)
@@ -43,8 +43,9 @@ def read_paper_table(path: str | Path) -> PaperTable:
         key = (cell["row"].lower(), cell["metric"].lower())
         if key[0] not in {row.id for row in ROWS}:
             raise InputError(f"{where}: unknown row {cell['row']!r}; expected one of {', '.join(r.id for r in ROWS)}")
-        if key[1] not in PAPER_METRICS:
-            raise InputError(f"{where}: unknown metric {cell['metric']!r}; expected one of {', '.join(PAPER_METRICS)}")
+        names = [metric.name for metric in metrics_in("paper")]
+        if key[1] not in names:
+            raise InputError(f"{where}: unknown metric {cell['metric']!r}; expected one of {', '.join(names)}")
         if key in found:
             raise InputError(f"{where}: {key[0]} {key[1]} occurs a second time; keep one")
         found[key] = MeanSd(_value(cell["mean"], where), _value(cell["sd"], where) if cell.get("sd") else nan)
@@ -58,15 +59,15 @@ def comparison_table(numbers: Numbers, paper: PaperTable) -> Table:
     choice = numbers.run.choices()[0]
     rows = []
     for result in numbers.run.results:
-        for metric in PAPER_METRICS:
-            theirs = paper.get((result.row.id, metric))
+        for metric in metrics_in("paper"):
+            theirs = paper.get((result.row.id, metric.name))
             if theirs is None:
                 continue
-            s = numbers.summary(result, metric, choice)
+            s = numbers.summary(result, metric.name, choice)
             rows.append(
                 (
                     result.row.label,
-                    METRIC_LABELS[metric],
+                    metric.label,
                     theirs,
                     MeanSd(s.mean, s.sd) if s.n else None,
                     s.n,

@@ -9,11 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ...benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS
+from ...evaluation.metrics import COUNTS, LESIONS, SCORES, SLICES, Metric, metrics_from, metrics_in
 from ...evaluation.statistics import Summary
 from ...evaluation.thresholds import parse_rule
 from ..numbers import (
-    CUT_METRICS,
-    RANKING,
     REGION_LABELS,
     SLICE_LABELS,
     Numbers,
@@ -24,11 +23,10 @@ from ..numbers import (
     rule_label,
     said,
 )
-from ..results import EXTRA_METRICS, METRIC_LABELS, PAPER_METRICS, Choice, Result, Run
+from ..results import Choice, Result, Run
 from ..sections import Section
 from ..typeset import Interval, MeanSd, MedianIqr, Table, plain
 
-LESION_METRICS = ("lesion_sensitivity", "lesion_false_positives", "lesion_dice", "slice_dice", "average_precision")
 UNFINISHED = " (unfinished)"
 
 
@@ -44,16 +42,16 @@ def results_tables(numbers: Numbers) -> list[Table]:
 
 def paper_table(numbers: Numbers, choice: Choice) -> Table:
     """Table 1: the paper's rows and six metrics, mean and sample standard deviation over test cases."""
-    rows = []
+    rows, metrics = [], metrics_in("paper")
     for result in numbers.run.results:
-        found = [numbers.summary(result, metric, choice) for metric in PAPER_METRICS]
-        rows.append((*names_of(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in found)))
-    rows += [(*names, 0, *(None,) * len(PAPER_METRICS)) for names in _unfinished(numbers.run)]
+        summaries = [numbers.summary(result, metric.name, choice) for metric in metrics]
+        rows.append((*names_of(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in summaries)))
+    rows += [(*names, 0, *(None,) * len(metrics)) for names in _unfinished(numbers.run)]
     rows.sort(key=_table_order)
     return Table(
         f"table1-{choice.region}",
         f"Table 1. Mean ± sample standard deviation over test volumes. {said(choice)}",
-        ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in PAPER_METRICS)),
+        ("Model", "Setup", "n", *(metric.label for metric in metrics)),
         tuple(rows),
         (_UNDEFINED, _RANKING_NOTES[choice.aggregate], *few_shot(numbers.run), *missing_rows(numbers.run)),
         labels=2,
@@ -65,9 +63,9 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
     """Per row and metric: defined and undefined cases, mean, median, quartiles and the interval of the mean."""
     rows = []
     for result in numbers.run.results:
-        for metric in PAPER_METRICS:
-            s = numbers.summary(result, metric, choice)
-            rows.append((*names_of(result), METRIC_LABELS[metric], s.n, s.undefined, *_spread(s)))
+        for metric in metrics_in("details"):
+            s = numbers.summary(result, metric.name, choice)
+            rows.append((*names_of(result), metric.label, s.n, s.undefined, *_spread(s)))
     return Table(
         f"details-{choice.region}",
         f"Every metric in detail. {said(choice)}",
@@ -81,13 +79,13 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
 
 
 def rules_table(numbers: Numbers, primary: Choice) -> Table:
-    """The four metrics that need a mask, a column for each threshold rule."""
+    """The metrics that need a mask, a column for each threshold rule."""
     rows = []
     for result in numbers.run.results:
-        for metric in CUT_METRICS:
-            found = [numbers.summary(result, metric, replace(primary, rule=rule)) for rule in numbers.rules]
-            cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
-            rows.append((*names_of(result), METRIC_LABELS[metric], len(result.files.cases), *cells))
+        for metric in metrics_in("rules"):
+            summaries = [numbers.summary(result, metric.name, replace(primary, rule=rule)) for rule in numbers.rules]
+            cells = [MeanSd(s.mean, s.sd) if s.n else None for s in summaries]
+            rows.append((*names_of(result), metric.label, len(result.files.cases), *cells))
     return Table(
         f"rules-{primary.region}",
         f"What the threshold decides: mean ± sd by rule, {REGION_LABELS[primary.region]}",
@@ -102,23 +100,16 @@ def rules_table(numbers: Numbers, primary: Choice) -> Table:
 
 def pooled_table(numbers: Numbers, choice: Choice) -> Table:
     """Metrics of all test voxels taken together."""
-    rows = []
+    rows, metrics = [], metrics_in("pooled")
     for result in numbers.run.results:
         known = choice.rule in result.rules
-        cut = result.pooled(choice) if known else {}
-        ranking = result.pooled_ranking(choice.region) or {}
-        rows.append(
-            (
-                *names_of(result),
-                len(result.files.cases),
-                *(cut.get(metric) for metric in CUT_METRICS),
-                *(Interval(*ranking[m]) if m in ranking else None for m in RANKING),
-            )
-        )
+        values = dict(result.pooled(choice)) if known else {}
+        values |= {name: Interval(*bounds) for name, bounds in (result.pooled_ranking(choice.region) or {}).items()}
+        rows.append((*names_of(result), len(result.files.cases), *(values.get(metric.name) for metric in metrics)))
     return Table(
         f"pooled-{choice.region}",
         f"All test volumes pooled into one. {said(choice)}",
-        ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in (*CUT_METRICS, *RANKING))),
+        ("Model", "Setup", "n", *(metric.label for metric in metrics)),
         tuple(rows),
         ("Pooled AUROC, F1-max and AP come from histograms; two numbers are bounds on the exact value.",),
         labels=2,
@@ -129,20 +120,20 @@ def pooled_table(numbers: Numbers, choice: Choice) -> Table:
 
 def lesion_table(numbers: Numbers, choice: Choice) -> Table:
     """Lesions as objects, and how often they are found at a given number of false findings per volume."""
-    rows, rates = [], []
+    rows, rates, metrics = [], [], metrics_in("lesions")
     for result in numbers.run.results:
         rates = list(result.froc()) or rates
     for result in numbers.run.results:
-        found = [numbers.summary(result, metric, choice) for metric in LESION_METRICS]
+        summaries = [numbers.summary(result, metric.name, choice) for metric in metrics]
         froc = result.froc()
-        cells = [MeanSd(s.mean, s.sd) if s.n else None for s in found]
+        cells = [MeanSd(s.mean, s.sd) if s.n else None for s in summaries]
         rows.append((*names_of(result), len(result.files.cases), *cells, *(froc.get(rate) for rate in rates)))
     sizes = {case["froc"]["min_mm3"] for result in numbers.run.results for case in result.files.cases}
     dropped = ", ".join(f"{size:g}" for size in sorted(sizes))
     return Table(
         "lesions",
         f"Lesions as objects. {said(choice)}",
-        ("Model", "Setup", "n", *(METRIC_LABELS[m] for m in LESION_METRICS), *(f"FROC at {r:g}" for r in rates)),
+        ("Model", "Setup", "n", *(metric.label for metric in metrics), *(f"FROC at {r:g}" for r in rates)),
         tuple(rows),
         (
             "A lesion is found when one voxel overlaps. FROC at r: pooled lesion sensitivity at r false findings per "
@@ -156,18 +147,20 @@ def lesion_table(numbers: Numbers, choice: Choice) -> Table:
 
 def long_records(numbers: Numbers) -> list[dict[str, str]]:
     """Every summary of the run as rows of one CSV: row, region, rule, metric and its numbers."""
-    found = []
+    records = []
+    counted = [metric for metric in metrics_from(COUNTS) if "rules" in metric.tables]
+    metrics = [*metrics_from(SCORES), *counted, *metrics_from(LESIONS), *metrics_from(SLICES)]
     for result in numbers.run.results:
         for region in (choice.region for choice in numbers.run.choices()):
-            for metric in (*RANKING, *CUT_METRICS, *(m for m in EXTRA_METRICS if m not in RANKING)):
-                if metric.startswith("lesion_") and region != result.files.cases[0]["froc"]["region"]:
+            for metric in metrics:
+                if metric.needs == LESIONS and region != result.files.cases[0]["froc"]["region"]:
                     continue  # lesions are matched in one region only
-                for rule in [""] if metric in RANKING else result.rules:
+                for rule in [""] if metric.needs == SCORES else result.rules:
                     choice = replace(numbers.choice(region), rule=rule) if rule else numbers.choice(region)
-                    s = numbers.summary(result, metric, choice)
+                    s = numbers.summary(result, metric.name, choice)
                     if s.n or s.undefined:
-                        found.append(_record(result, region, rule, metric, s))
-    return found
+                        records.append(_record(result, region, rule, metric, s))
+    return records
 
 
 _UNDEFINED = "Volumes where a metric is undefined are left out of its mean and counted in the detailed table."
@@ -199,14 +192,14 @@ def _spread(s: Summary) -> tuple:
     return MeanSd(s.mean, s.sd), MedianIqr(s.median, s.q1, s.q3), Interval(s.ci_low, s.ci_high)
 
 
-def _record(result: Result, region: str, rule: str, metric: str, s: Summary) -> dict[str, str]:
+def _record(result: Result, region: str, rule: str, metric: Metric, s: Summary) -> dict[str, str]:
     numbers = {key: plain(getattr(s, key)) for key in ("mean", "sd", "median", "q1", "q3", "ci_low", "ci_high")}
     return {
         "row": result.row.id,
         "region": region,
         "rule": rule,
-        "oracle": str(int(metric == "f1_max" or (bool(rule) and parse_rule(rule).oracle))),
-        "metric": metric,
+        "oracle": str(int(metric.oracle or (bool(rule) and parse_rule(rule).oracle))),
+        "metric": metric.name,
         "n": str(s.n),
         "undefined": str(s.undefined),
         **numbers,
