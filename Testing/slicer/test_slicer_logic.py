@@ -323,8 +323,8 @@ def test_local_model_files_are_checked_before_they_are_taken(slicer_env, tmp_pat
     from ZSADCLIPLib.backbones.weights import adopt
     from ZSADCLIPLib.errors import WeightsError
 
-    one = BackboneInfo("One", "x", {"one.pt": ("https://x", hashlib.sha256(b"weights").hexdigest())})
-    two = BackboneInfo("Two", "x", {"a.bin": ("https://x", ""), "vocab.txt": ("https://x", "")})
+    one = BackboneInfo("One", files={"one.pt": ("https://x", hashlib.sha256(b"weights").hexdigest())})
+    two = BackboneInfo("Two", files={"a.bin": ("https://x", ""), "vocab.txt": ("https://x", "")})
     monkeypatch.setitem(BACKBONES, "One", one)
     monkeypatch.setitem(BACKBONES, "Two", two)
     good, bad, target = tmp_path / "renamed.pt", tmp_path / "one.pt", str(tmp_path / "Ünï côde")
@@ -337,3 +337,15 @@ def test_local_model_files_are_checked_before_they_are_taken(slicer_env, tmp_pat
     assert [m.state for m in choices.models(target) if m.key == "One"] == ["installed"]
     with pytest.raises(WeightsError, match="vocab.txt.*all of its files"):
         adopt("Two", [str(tmp_path / "a.bin")], target)
+
+
+def test_a_new_method_is_in_the_menu(slicer_env, monkeypatch):
+    from toy_method import ENTRY, NAME
+    from ZSADCLIPSlicer.engine import choices
+
+    from ZSADCLIPLib.adapters import METHODS
+
+    monkeypatch.setitem(METHODS, NAME, ENTRY)
+    last = choices.methods()[-1]
+    assert (last.key, last.label) == (NAME, ENTRY.label) and ENTRY.summary in last.tip
+    assert not choices.hasAdapter(NAME, "mini") and [c.key for c in choices.checkpoints(NAME, "mini")] == [""]

@@ -40,7 +40,7 @@ def hub(certificate, monkeypatch):
 @pytest.fixture
 def entry(monkeypatch):
     def make(url, sha=SHA):
-        info = BackboneInfo("Test", "ViT-B-32", files={"w.pt": (url, sha)}, licence="MIT", source="test", size_bytes=1)
+        info = BackboneInfo("Test", files={"w.pt": (url, sha)}, licence="MIT", source="test", size_bytes=1)
         monkeypatch.setitem(BACKBONES, "test", info)
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "0")

@@ -1,0 +1,105 @@
+"""A new method is one file and one entry of METHODS: it then runs in every job and stands in every menu, table and figure."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmark_cases import write_brains, write_profile
+from small_models import backbone, config
+from toy_method import ENTRY, NAME
+
+from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.adapters.checkpoint import load_adapter
+from ZSADCLIPLib.errors import WeightsError
+
+ROOT = Path(__file__).resolve().parents[3]
+SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip")
+# In a process of its own, since rows, labels and menus are made of METHODS when their modules are loaded.
+SCRIPT = """
+import json, sys
+from pathlib import Path
+from toy_method import ENTRY, NAME
+from ZSADCLIPLib.adapters import METHODS
+METHODS[NAME] = ENTRY
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS
+from ZSADCLIPLib.cli import main
+from ZSADCLIPLib.jobs.benchmark import Benchmark
+from ZSADCLIPLib.jobs.detect import Detect
+from ZSADCLIPLib.jobs.train import Train
+
+root, profile = Path(sys.argv[1]), sys.argv[1] + "/tiny.json"
+data, out = str(root / "data"), str(root / "benchmark")
+rows = tuple(row.id for row in ALL_ROWS if row.method == NAME)
+told = {"rows": rows, "order": [row.id for row in ALL_ROWS]}
+told["benchmark"] = {k: v for k, v in Benchmark(out, profile, data, rows, device="cpu").run().items() if k != "files"}
+told["train"] = Train(str(root / "train"), NAME, data, profile=profile, device="cpu").run()
+image = str(next(root.glob("data/*/*t2w.nii.gz")))
+found = Detect((image,), str(root / "detect"), NAME, checkpoint=told["train"]["adapter"], image_size=64, device="cpu")
+told["detect"] = found.run()
+(root / "told.json").write_text(json.dumps(told))
+main(["detect", "--help"])
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    root = tmp_path_factory.mktemp("toy")
+    write_brains(root / "data")
+    names = {"default": "vit", "pmc": "pmc", "biomedclip": "vit"}
+    backbones = {role: {"name": config(shape), "weights": "random:3"} for role, shape in names.items()}
+    write_profile(root / "tiny.json", backbones=backbones, methods={NAME: {"epochs": 1}})
+    paths = os.pathsep.join(map(str, (ROOT, ROOT / "Testing" / "support")))
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(root)],
+        env={**os.environ, "PYTHONPATH": paths},
+        capture_output=True,
+        text=True,
+        timeout=500,
+    )
+    assert (root / "told.json").is_file(), run.stderr[-3000:]
+    return root, json.loads((root / "told.json").read_text()), run.stdout
+
+
+def test_its_rows_are_those_of_a_trained_method_after_the_others(place):
+    _, told, _ = place
+    assert told["rows"] == [f"{NAME}-{setup}" for setup in SETUPS]
+    others = [row for row in told["order"] if not row.startswith(NAME)]
+    assert others[:3] == ["adaclip-industrial", "adaclip-finetune", "adaclip-brats"] and len(others) == 18
+    assert told["order"].index("toy-industrial") == told["order"].index("vand-pmc") + 1
+
+
+def test_it_runs_through_the_benchmark_and_stands_in_tables_figures_and_report(place):
+    root, told, _ = place
+    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (5, 0)
+    report = (root / "benchmark" / "report.html").read_text(encoding="utf-8")
+    assert all(f"Toy {label}" in report for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP"))
+    assert ENTRY.colour in (root / "benchmark" / "figures" / "ranking.svg").read_text(encoding="utf-8")
+    with open(root / "benchmark" / "figures" / "fig2-slices.csv", newline="") as stream:
+        assert {line["row"] for line in csv.DictReader(stream)} == set(told["rows"])
+    tables = [path.read_text(encoding="utf-8") for path in (root / "benchmark" / "tables").rglob("*.csv")]
+    assert any("Toy" in text and "Finetune" in text for text in tables)
+
+
+def test_it_trains_and_detects(place):
+    root, told, printed = place
+    assert told["train"]["threshold"] is not None and told["detect"]["failed"] == 0
+    (case,) = [json.loads(path.read_text()) for path in (root / "detect").glob("*t2w.json")]
+    assert case["provenance"]["adapter"]["method"] == NAME
+    assert case["threshold_rule"] == "checkpoint" and case["provenance"]["adapted"] == []
+    assert NAME in printed.split("--method")[1].split("}")[0]
+
+
+def test_its_published_files_are_known_by_itself(monkeypatch, tmp_path):
+    monkeypatch.setitem(METHODS, NAME, ENTRY)
+    own = load_adapter(f"{NAME}:random:5", backbone())
+    torch.save({"toy_layer": own.layer.state_dict()}, tmp_path / "theirs.pth")
+    loaded = load_adapter(tmp_path / "theirs.pth", backbone())
+    assert loaded.method == NAME and torch.equal(loaded.layer.weight, own.layer.weight)
+    torch.save({"something": torch.zeros(1)}, tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match=r"toy_layer \(Toy\)"):
+        load_adapter(tmp_path / "other.pth", backbone())
