@@ -51,7 +51,7 @@ def test_cases_are_counted_as_they_are_finished(tmp_path):
 
 CHILD = """
 import sys
-import ZSADCLIPLib.child as child
+import ZSADCLIPLib.jobs.child as child
 
 class Job:
     def run(self, progress, report):

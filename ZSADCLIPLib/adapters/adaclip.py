@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from ..errors import UsageError
+from ..fields import Count, Positive
 from .adaclip_fusion import common_grid, fuse
-from .base import Adapter, Features, Scores, group_direction, quarters
+from .base import AboveZero, Adapter, Dice, Features, PosEmbed, Scores, Sigma, Upsample, group_direction, quarters
 from .losses import dice, focal
 from .maps import blur, full_precision, to_grid, upsample
 
@@ -33,22 +33,22 @@ class AdaCLIPConfig:
     dice      what one Dice sample is; the authors' weights were trained with "rows".
     """
 
-    layers: tuple[int, ...] = ()
+    layers: tuple[Positive, ...] = ()
     object_name: str = "brain"
-    prompts: str = "adaclip"
-    depth: int = 4
-    length: int = 5
-    branch: str = "VL"
-    kind: str = "SD"
-    clusters: int = 20
-    sigma: float = 4.0
-    upsample: str = "faithful"
-    pos_embed: str = "bicubic"
+    prompts: str | dict = "adaclip"
+    depth: Positive = 4
+    length: Positive = 5
+    branch: Literal["VL", "V", "L"] = "VL"
+    kind: Literal["S", "D", "SD"] = "SD"
+    clusters: Count = 20
+    sigma: Sigma = 4.0
+    upsample: Upsample = "faithful"
+    pos_embed: PosEmbed = "bicubic"
     seed: int = 0
-    dice: str = "image"
-    learning_rate: float = 1e-2
-    epochs: int = 5
-    batch_size: int = 1
+    dice: Dice = "image"
+    learning_rate: AboveZero = 1e-2
+    epochs: Positive = 5
+    batch_size: Positive = 1
 
 
 class Prompts(nn.Module):
@@ -91,8 +91,6 @@ class AdaCLIP(Adapter):
     published_key = "clip_model.*"
 
     def __init__(self, config: AdaCLIPConfig, backbone: Backbone):
-        if config.branch not in ("VL", "V", "L") or config.kind not in ("S", "D", "SD"):
-            raise UsageError(f"branch {config.branch!r} / kind {config.kind!r}: expected VL, V or L and S, D or SD")
         branch = config.branch if backbone.vision.takes_prompts else "L"
         depth = min(config.depth, backbone.text.depth, backbone.vision.depth)
         layers = tuple(sorted(set(config.layers))) or quarters(backbone)

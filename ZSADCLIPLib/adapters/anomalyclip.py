@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from ..backbones.base import Backbone
 from ..errors import UsageError, WeightsError
-from .base import Adapter, Features, Scores
+from ..fields import AtLeast, Positive
+from .base import AboveZero, Adapter, Dice, Features, PosEmbed, Scores, Sigma, Upsample
 from .losses import dice, focal
 from .maps import full_precision, to_grid, upsample_blur
 
@@ -31,22 +32,22 @@ class AnomalyCLIPConfig:
     half_prompts  round deep prompts through float16, as the authors' code does on every device.
     """
 
-    layers: tuple[int, ...] = ()
-    vv_blocks: int = -1
+    layers: tuple[Positive, ...] = ()
+    vv_blocks: Annotated[int, AtLeast(-1)] = -1
     object_name: str = "object"
-    prompts: str = "anomalyclip"
-    context: int = 12
-    deep_depth: int = 9
-    deep_length: int = 4
-    temperature: float = 0.07
-    sigma: float = 4.0
-    upsample: str = "faithful"
-    pos_embed: str = "bilinear"
+    prompts: str | dict = "anomalyclip"
+    context: Positive = 12
+    deep_depth: Positive = 9
+    deep_length: Positive = 4
+    temperature: AboveZero = 0.07
+    sigma: Sigma = 4.0
+    upsample: Upsample = "faithful"
+    pos_embed: PosEmbed = "bilinear"
     half_prompts: bool = False
-    dice: str = "image"
-    learning_rate: float = 1e-3
-    epochs: int = 15
-    batch_size: int = 8
+    dice: Dice = "image"
+    learning_rate: AboveZero = 1e-3
+    epochs: Positive = 15
+    batch_size: Positive = 8
 
 
 class AnomalyCLIP(Adapter):

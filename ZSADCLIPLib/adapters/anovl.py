@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..backbones.base import Backbone
-from ..errors import UsageError
+from ..fields import Count
 from .anovl_adaptation import Draws, adapt, seeded_draws
 from .anovl_views import views
-from .base import Adapter, Features, Scores, group_direction, sentence_embeddings
+from .base import Adapter, Features, PosEmbed, Scores, Upsample, group_direction, sentence_embeddings
 from .maps import to_grid, upsample
 
 TEXTURES = ("carpet", "leather", "grid", "tile", "wood")
@@ -40,14 +40,14 @@ class AnoVLConfig:
     """
 
     object_name: str = "brain"
-    prompts: str = "anovl"
-    vv_blocks: int = 12
-    score_views: str = "all"
-    steps: int = 5
-    optimizer: str = "fresh"
+    prompts: str | dict = "anovl"
+    vv_blocks: Count = 12
+    score_views: Literal["all", "identity"] = "all"
+    steps: Count = 5
+    optimizer: Literal["fresh", "persistent"] = "fresh"
     seed: int = 0
-    upsample: str = "faithful"
-    pos_embed: str = "bicubic-antialias"
+    upsample: Upsample = "faithful"
+    pos_embed: PosEmbed = "bicubic-antialias"
 
 
 class AnoVL(Adapter):
@@ -65,11 +65,6 @@ class AnoVL(Adapter):
     )
 
     def __init__(self, config: AnoVLConfig, backbone: Backbone):
-        if config.score_views not in ("all", "identity") or config.optimizer not in ("fresh", "persistent"):
-            raise UsageError(
-                f"score_views {config.score_views!r} / optimizer {config.optimizer!r}: expected all or identity, "
-                "and fresh or persistent"
-            )
         name = ALIASES.get(config.object_name, config.object_name)
         prompts = "anovl-textures" if config.prompts == "anovl" and name in TEXTURES else config.prompts
         vv_blocks = min(config.vv_blocks, backbone.vision.depth)

@@ -5,19 +5,29 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
+from ..backbones.posembed import MODES
 from ..errors import UsageError
+from ..fields import AtLeast, Between, OneOf
 from .losses import DICE_OVER
+from .maps import UPSAMPLE
 from .prompts import PromptSet, load_prompts
 from .registry import trainable_methods
 
 Features = dict[str, Tensor]
 """What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
+
+Dice = Annotated[str, OneOf(DICE_OVER)]
+PosEmbed = Annotated[str, OneOf(tuple(MODES))]
+Sigma = Annotated[float, AtLeast(0)]
+AboveZero = Annotated[float, Between(0)]
+Upsample = Annotated[str, OneOf((*UPSAMPLE, "faithful"))]
+"""Types of fields that the methods' configs share."""
 
 
 @dataclass
@@ -131,23 +141,6 @@ class Adapter(nn.Module, ABC):
     def describe(self) -> dict:
         """Config and prompts, JSON-able, stored with every result and checkpoint."""
         return {"method": self.method, "config": asdict(self.config), "prompts": self.prompts.to_dict()}
-
-
-def config_from_dict(kind: type, values: dict):
-    """A config dataclass from JSON values; raises UsageError naming unknown fields and values of another type."""
-    known = {f.name for f in fields(kind)}
-    unknown = sorted(set(values) - known)
-    if unknown:
-        raise UsageError(f"{kind.__name__} has no field {unknown[0]!r}; known are {', '.join(sorted(known))}")
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    for field in fields(kind):
-        value, wanted = values.get(field.name, field.default), type(field.default)
-        fits = isinstance(value, (int, float) if wanted is float else wanted)
-        if field.name != "prompts" and (not fits or isinstance(value, bool) != (wanted is bool)):
-            raise UsageError(f"{kind.__name__}: {field.name} is {value!r}; expected {wanted.__name__}")
-    if values.get("dice", "image") not in DICE_OVER:
-        raise UsageError(f"{kind.__name__}: dice is {values['dice']!r}; choose one of {', '.join(DICE_OVER)}")
-    return kind(**values)
 
 
 def quarters(backbone: Backbone) -> tuple[int, ...]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError, WeightsError
+from ..fields import from_dict
 from ..files.packaged import ADAPTERS
 from ..files.text import parse_json, within
 from . import METHODS
@@ -132,7 +133,7 @@ def load_adapter(source: str | Path, backbone, overrides: Mapping | None = None,
     _check_backbone(info, backbone, allow_mismatch)
     from ..backbones.states import read_state
 
-    return _build(info.method, {**info.config, **overrides}, backbone, read_state(source), str(source), info.provenance)
+    return _build(info.method, info.config, overrides, backbone, read_state(source), str(source), info.provenance)
 
 
 def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch: bool):
@@ -152,16 +153,20 @@ def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(seed or 0))
         provenance = {"trained": False, "seed": int(seed or 0)} if kind else {}
-        return _build(method, overrides, backbone, None, method, provenance)
+        return _build(method, {}, overrides, backbone, None, method, provenance)
 
 
-def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: str, provenance: Mapping):
+def _build(method: str, stored: dict, overrides: dict, backbone, state: Mapping | None, what: str, provenance: Mapping):
     from ..backbones.states import load_strictly
-    from .base import config_from_dict
 
-    kind = METHODS[method].load()
+    kind, label = METHODS[method].load(), METHODS[method].label
     try:
-        adapter = kind(config_from_dict(kind.Config, dict(config)), backbone)
+        config = from_dict(kind.Config, stored, "its settings:")
+    except UsageError as error:
+        raise WeightsError(f"{what} is no {label} adapter: {error}") from error
+    config = from_dict(kind.Config, overrides, f"{label}:", config)
+    try:
+        adapter = kind(config, backbone)
     except (
         TypeError,
         ValueError,
@@ -172,9 +177,9 @@ def _build(method: str, config: Mapping, backbone, state: Mapping | None, what: 
         ArithmeticError,
         AssertionError,
     ) as error:
-        raise WeightsError(f"the settings of {what} do not make a {METHODS[method].label} adapter: {error}") from error
+        raise WeightsError(f"the settings of {what} do not make a {label} adapter: {error}") from error
     if state is not None:
-        load_strictly(adapter, state, f"the {METHODS[method].label} tensors of {what}")
+        load_strictly(adapter, state, f"the {label} tensors of {what}")
     adapter.provenance |= provenance
     return adapter.to(backbone.device).eval()
 
@@ -199,10 +204,10 @@ def _published(path: Path, backbone, overrides: dict):
 
     state = read_state(path)
     for method, info in METHODS.items():
-        found = info.load().from_published(state, path.name)
-        if found is not None:
-            config, tensors = found
-            adapter = _build(method, {**config, **overrides}, backbone, tensors, path.name, {"file": path.name})
+        published = info.load().from_published(state, path.name)
+        if published is not None:
+            config, tensors = published
+            adapter = _build(method, config, overrides, backbone, tensors, path.name, {"file": path.name})
             adapter.check_published(backbone, state, path.name)
             return adapter
     layouts = [f"{info.load().published_key} ({info.name})" for info in METHODS.values() if info.load().published_key]

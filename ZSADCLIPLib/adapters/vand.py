@@ -13,7 +13,19 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from .base import Adapter, Features, Scores, group_direction, quarters, sentence_embeddings
+from ..fields import Positive
+from .base import (
+    AboveZero,
+    Adapter,
+    Dice,
+    Features,
+    PosEmbed,
+    Scores,
+    Upsample,
+    group_direction,
+    quarters,
+    sentence_embeddings,
+)
 from .losses import dice, focal
 from .maps import full_precision, to_grid, upsample
 
@@ -29,17 +41,17 @@ class VANDConfig:
     dice             what one Dice sample is: image, rows or batch (see `losses`).
     """
 
-    layers: tuple[int, ...] = ()
+    layers: tuple[Positive, ...] = ()
     object_name: str = "brain"
-    prompts: str = "vand"
-    temperature: float = 100.0
-    upsample: str = "faithful"
-    pos_embed: str = "bicubic-antialias"
-    reference_layers: tuple[int, ...] = ()
-    dice: str = "image"
-    learning_rate: float = 1e-3
-    epochs: int = 15
-    batch_size: int = 8
+    prompts: str | dict = "vand"
+    temperature: AboveZero = 100.0
+    upsample: Upsample = "faithful"
+    pos_embed: PosEmbed = "bicubic-antialias"
+    reference_layers: tuple[Positive, ...] = ()
+    dice: Dice = "image"
+    learning_rate: AboveZero = 1e-3
+    epochs: Positive = 15
+    batch_size: Positive = 8
 
 
 class VAND(Adapter):

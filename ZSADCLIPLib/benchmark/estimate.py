@@ -14,7 +14,7 @@ from ..backbones.weights import status
 from ..errors import WeightsError, ZSADCLIPError
 from .identity import published
 from .rows import Row
-from .settings import Model, Profile, slice_rule
+from .settings import BackboneChoice, Profile, slice_rule
 
 SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023; shares are typical
 EFFICIENCY = 0.35  # of the measured matrix speed, which whole models reach
@@ -35,7 +35,7 @@ class Shape:
     sentence: float
 
 
-def shape_of(model: Model, size: int) -> Shape:
+def shape_of(model: BackboneChoice, size: int) -> Shape:
     """The sizes of a backbone at an image size, without loading its weights."""
     config = _config(model)
     vision, text, embed = config["vision_cfg"], config["text_cfg"], config["embed_dim"]
@@ -56,7 +56,7 @@ def shape_of(model: Model, size: int) -> Shape:
     return Shape(tokens, width, layers, embed, flops, sentence)
 
 
-def _config(model: Model) -> dict:
+def _config(model: BackboneChoice) -> dict:
     if isinstance(model.name, dict):
         return model.name
     if str(model.name).endswith(".json"):
@@ -192,7 +192,7 @@ def _sentences(method: str) -> int:
     return sum(map(len, load_prompts(method).sentences("brain"))) if method in ("adaclip", "anovl") else 0
 
 
-def _states(models: dict[str, Model], weights_dir: str | None) -> dict[str, str]:
+def _states(models: dict[str, BackboneChoice], weights_dir: str | None) -> dict[str, str]:
     known = {entry["name"]: entry["state"] for entry in status(weights_dir)}
     return {name: model.weights or known.get(name, "unknown") for name, model in models.items()}
 

@@ -10,12 +10,13 @@ from ..adapters.registry import METHODS
 from ..backbones.registry import BACKBONES
 from ..backbones.weights import cache_dir, find_file, locate
 from ..errors import UsageError, WeightsError
+from ..fields import from_dict
 from ..files.digests import FileHashes, content_key
 from ..files.packaged import DATA
-from .settings import Model
+from .settings import BackboneChoice
 
 
-def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str:
+def weights_id(model: BackboneChoice, weights_dir: str | None, hashes: FileHashes) -> str:
     """What tells the weights of a model apart, without loading it: a file hash, an open_clip tag, or "random:SEED".
 
     Raises WeightsError when the files are missing.
@@ -35,7 +36,7 @@ def weights_id(model: Model, weights_dir: str | None, hashes: FileHashes) -> str
     return content_key({name: hashes(path) for name, path in files.items()})
 
 
-def model_id(model: Model, hashes: FileHashes) -> str | dict:
+def model_id(model: BackboneChoice, hashes: FileHashes) -> str | dict:
     """The model's name, or, for a config file, a digest of its content; a config given as such is its own."""
     if isinstance(model.name, str) and model.name.endswith(".json"):
         return f"sha256 {hashes(model.name)[:16]}"
@@ -51,13 +52,12 @@ def prompts_of(settings: dict) -> dict | None:
 
 def check_settings(method: str, settings: dict) -> None:
     """Raises UsageError naming the setting that the method's config does not take, hours before its training would."""
-    from ..adapters.base import config_from_dict
-
-    kind = METHODS[method].load()
+    where = f"methods.{method}.settings"
+    config = from_dict(METHODS[method].load().Config, settings, where)
     try:
-        load_prompts(config_from_dict(kind.Config, settings).prompts)
+        load_prompts(config.prompts)
     except UsageError as error:
-        raise UsageError(f"methods.{method}.settings: {error}") from error
+        raise UsageError(f"{where}: {error}") from error
 
 
 def published(method: str, name: str, weights_dir: str | None) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from typing import Annotated, Literal
 
 from ..adapters.registry import METHODS
 from ..datasets.labels import LABEL_RULES, TARGETS
@@ -12,35 +13,19 @@ from ..errors import UsageError
 from ..evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
 from ..evaluation.scales import SCALES
 from ..evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
-from ..training.schedule import AUGMENTATIONS, CACHES, SELECT
+from ..fields import AtLeast, Count, OneOf, Positive, Share, check
+from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
 from ..volumes.intensity import MODES
 from .rows import ALL_ROWS
 
-AXES = ("extent", "centre", "mm")
 MASKS = {"half": "bilinear", "nearest": "nearest"}
 """How training masks are resized: at least half of a pixel, or the nearest one; the interpolation behind it."""
 METHOD_NAMES = tuple(sorted({row.method for row in ALL_ROWS if row.backbone}))
 ROLES = (*dict.fromkeys(row.backbone for row in ALL_ROWS if row.backbone), *METHOD_NAMES)
-_LOWEST = {  # of numbers that have no upper bound
-    "data.train_cases": 0,
-    "data.test_cases": 0,
-    "split.seed": 0,
-    "slices.image_size": 1,
-    "slices.every": 1,
-    "train.seed": 0,
-    "industrial.images": 0,
-    "industrial.seed": 0,
-    "score.gaussian_sigma": 0,
-    "threshold.max_subjects": 1,
-    "metrics.min_component_mm3": 0,
-    "metrics.froc_levels": 0,
-    "metrics.bins": 1,
-}
-_LOWEST_OF_METHODS = {"epochs": 1, "batch_size": 1, "max_subjects": 1, "max_slices": 1, "kshot": 0}
 
 
 @dataclass(frozen=True)
-class Model:
+class BackboneChoice:
     """A backbone: its name, config file or config; its weights (None = its own); its activation (None = as trained)."""
 
     name: str | dict = "mini"
@@ -55,12 +40,12 @@ class Data:
     `train_cases` and `test_cases` count the synthetic brains that are made when no data set is given, 0 = a data set is needed.
     """
 
-    channel: str = "t2w"
-    target: str = "wt"
-    label_rule: str = "auto"
+    channel: Annotated[str, OneOf((*CHANNELS, "image"))] = "t2w"
+    target: Annotated[str, OneOf(TARGETS)] = "wt"
+    label_rule: Annotated[str, OneOf(("auto", *LABEL_RULES))] = "auto"
     ignore: tuple[int, ...] = ()
-    train_cases: int = 10
-    test_cases: int = 6
+    train_cases: Count = 10
+    test_cases: Count = 6
 
 
 @dataclass(frozen=True)
@@ -71,11 +56,11 @@ class SplitSettings:
     for each of these splits, and show how results vary; `seed` is then not used.
     """
 
-    fraction: float = FRACTION
-    seed: int = SEED
+    fraction: Share = FRACTION
+    seed: Count = SEED
     file: str | None = None
-    stratify: str = "none"
-    seeds: tuple[int, ...] = ()
+    stratify: Literal["none", "volume"] = "none"
+    seeds: tuple[Count, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,15 +71,15 @@ class Slices:
     nose-up, or array for rows and columns as the file stores them.
     """
 
-    image_size: int = 240
-    intensity: str = "per-volume-percentile"
+    image_size: Positive = 240
+    intensity: Annotated[str, OneOf(MODES)] = "per-volume-percentile"
     window: tuple[float, float] | None = None
-    orientation: str = "nose-up"
-    every: int = 1
+    orientation: Literal["nose-up", "array"] = "nose-up"
+    every: Positive = 1
 
 
 @dataclass(frozen=True)
-class Train:
+class TrainingSettings:
     """Training shared by the methods.
 
     slices     which slices of a training volume train: "all", "brain", or "lesion+K" (lesion slices and K others).
@@ -108,18 +93,18 @@ class Train:
     """
 
     slices: str = "brain"
-    augment: str = "none"
-    precision: str = "float32"
-    cache: str = "disk"
-    subset: str = "random"
-    masks: str = "half"
-    select: str = "last"
-    validation: float = 0.2
-    seed: int = 111
+    augment: Annotated[str, OneOf(AUGMENTATIONS)] = "none"
+    precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    cache: Annotated[str, OneOf(CACHES)] = "disk"
+    subset: Literal["random", "first"] = "random"
+    masks: Annotated[str, OneOf(tuple(MASKS))] = "half"
+    select: Annotated[str, OneOf(SELECT)] = "last"
+    validation: Share = 0.2
+    seed: Count = 111
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodSettings:
     """Training of one method; None = the authors' default.
 
     `settings` are config fields of the method, such as {"dice": "batch"}. `max_subjects` and `max_slices` limit what it
@@ -128,21 +113,21 @@ class Method:
     `kshot` normal slices of training subjects fill the memory bank of a method that has one; then its rows are few-shot.
     """
 
-    epochs: int | None = None
-    batch_size: int | None = None
+    epochs: Positive | None = None
+    batch_size: Positive | None = None
     settings: dict = field(default_factory=dict)
-    max_subjects: int | None = None
-    max_slices: int | None = None
+    max_subjects: Positive | None = None
+    max_slices: Positive | None = None
     industrial: str | tuple[str, ...] | None = None
-    kshot: int = 0
+    kshot: Count = 0
 
 
 @dataclass(frozen=True)
 class Industrial:
     """The industrial domain: `images` synthetic ones, three quarters with a defect; or published files only (0)."""
 
-    images: int = 160
-    seed: int = 200_000
+    images: Count = 160
+    seed: Count = 200_000
 
 
 @dataclass(frozen=True)
@@ -150,10 +135,10 @@ class Score:
     """From a raw map to the evaluated one: scale (see `evaluation.scales`), in-plane blur in pixels (None = the method's own),
     upsampling, and what lies outside the brain (keep or zero)."""
 
-    scale: str = "layers"
-    gaussian_sigma: float | None = None
-    upsample: str = "faithful"
-    background: str = "keep"
+    scale: Annotated[str, OneOf(SCALES)] = "layers"
+    gaussian_sigma: Annotated[float, AtLeast(0)] | None = None
+    upsample: Literal["faithful", "half-pixel", "corners", "centres"] = "faithful"
+    background: Literal["keep", "zero"] = "keep"
 
 
 @dataclass(frozen=True)
@@ -162,7 +147,7 @@ class Thresholds:
 
     rule: str = PRIMARY
     rules: tuple[str, ...] = PAPER_RULES
-    max_subjects: int | None = None
+    max_subjects: Positive | None = None
 
 
 @dataclass(frozen=True)
@@ -173,14 +158,14 @@ class Metrics:
     `axis` is the distance along the brain: its extent as -1..1, from the volume's centre as -1..1, or from the brain's in mm.
     """
 
-    region: str = "all"
-    undefined: str = "nan"
-    slice_policy: str = "lesion"
-    min_component_mm3: float = 0.0
-    froc_levels: int = 24
-    bins: int = 20
-    aggregate: str = "volume"
-    axis: str = "extent"
+    region: Annotated[str, OneOf((*REGIONS, *MORE_REGIONS))] = "all"
+    undefined: Annotated[str, OneOf(POLICIES)] = "nan"
+    slice_policy: Literal["lesion", "lesion-or-prediction", "all"] = "lesion"
+    min_component_mm3: Annotated[float, AtLeast(0)] = 0.0
+    froc_levels: Count = 24
+    bins: Positive = 20
+    aggregate: Literal["volume", "slices"] = "volume"
+    axis: Literal["extent", "centre", "mm"] = "extent"
 
 
 @dataclass(frozen=True)
@@ -196,16 +181,16 @@ class Keep:
 class Profile:
     """All settings of a benchmark run.
 
-    `backbones` maps default, pmc, biomedclip, or a method's name (its own default), to a Model.
+    `backbones` maps default, pmc, biomedclip, or a method's name (its own default), to its choice.
     """
 
     name: str
-    backbones: dict[str, Model]
-    methods: dict[str, Method]
+    backbones: dict[Annotated[str, OneOf(ROLES)], BackboneChoice]
+    methods: dict[Annotated[str, OneOf(METHOD_NAMES)], MethodSettings]
     data: Data = field(default_factory=Data)
     split: SplitSettings = field(default_factory=SplitSettings)
     slices: Slices = field(default_factory=Slices)
-    train: Train = field(default_factory=Train)
+    train: TrainingSettings = field(default_factory=TrainingSettings)
     industrial: Industrial = field(default_factory=Industrial)
     score: Score = field(default_factory=Score)
     threshold: Thresholds = field(default_factory=Thresholds)
@@ -213,98 +198,63 @@ class Profile:
     keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self):
-        for name, value, allowed in (
-            ("data.channel", self.data.channel, (*CHANNELS, "image")),
-            ("data.target", self.data.target, TARGETS),
-            ("data.label_rule", self.data.label_rule, ("auto", *LABEL_RULES)),
-            ("slices.intensity", self.slices.intensity, MODES),
-            ("split.stratify", self.split.stratify, ("none", "volume")),
-            ("slices.orientation", self.slices.orientation, ("nose-up", "array")),
-            ("metrics.aggregate", self.metrics.aggregate, ("volume", "slices")),
-            ("train.select", self.train.select, SELECT),
-            ("train.subset", self.train.subset, ("random", "first")),
-            ("train.masks", self.train.masks, tuple(MASKS)),
-            ("metrics.axis", self.metrics.axis, AXES),
-            ("train.augment", self.train.augment, AUGMENTATIONS),
-            ("train.precision", self.train.precision, ("float32", "bfloat16", "float16")),
-            ("train.cache", self.train.cache, CACHES),
-            ("score.scale", self.score.scale, SCALES),
-            ("score.upsample", self.score.upsample, ("faithful", "half-pixel", "corners", "centres")),
-            ("score.background", self.score.background, ("keep", "zero")),
-            ("metrics.region", self.metrics.region, (*REGIONS, *MORE_REGIONS)),
-            ("metrics.undefined", self.metrics.undefined, POLICIES),
-            ("metrics.slice_policy", self.metrics.slice_policy, ("lesion", "lesion-or-prediction", "all")),
-        ):
-            if value not in allowed:
-                raise UsageError(f"profile {self.name}: {name} is {value!r}; choose one of {', '.join(allowed)}")
-        self._check_names_and_numbers()
+        where = f"profile {self.name}:"
+        check(self, where)
         slice_rule(self.train.slices)
         check_rules((self.threshold.rule, *self.threshold.rules), self.metrics.region)
+        _check_window(self.slices, where)
+        _check_split(self.split, where)
+        _check_memory_bank(self.methods, where)
         if self.threshold.rule not in self.threshold.rules:
             raise UsageError(
-                f"profile {self.name}: threshold.rule {self.threshold.rule!r} is not among threshold.rules; add it there"
+                f"{where} threshold.rule {self.threshold.rule!r} is not among threshold.rules; add it there"
             )
         if "default" not in self.backbones:
-            raise UsageError(f"profile {self.name}: backbones lacks default; give at least that one")
+            raise UsageError(f"{where} backbones lacks default; give at least that one")
         if self.keep.maps and self.slices.every != 1:
-            raise UsageError(f"profile {self.name}: keep.maps needs slices.every 1, so that maps fit their volumes")
+            raise UsageError(f"{where} keep.maps needs slices.every 1, so that maps fit their volumes")
 
-    def _check_names_and_numbers(self) -> None:
-        for section, names, known in (
-            ("methods", self.methods, METHOD_NAMES),
-            ("backbones", self.backbones, ROLES),
-        ):
-            unknown = sorted(set(names) - set(known))
-            if unknown:
-                raise UsageError(f"profile {self.name}: {section} has no {unknown[0]!r}; known are {', '.join(known)}")
-        numbers = [(key, getattr(getattr(self, key.split(".")[0]), key.split(".")[1]), n) for key, n in _LOWEST.items()]
-        for method, chosen in self.methods.items():
-            if chosen.kshot and not METHODS[method].memory_bank:
-                able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
-                raise UsageError(
-                    f"profile {self.name}: methods.{method}.kshot is {chosen.kshot}; only {able} has a memory bank"
-                )
-            numbers += [(f"methods.{method}.{key}", getattr(chosen, key), n) for key, n in _LOWEST_OF_METHODS.items()]
-        for name, value, lowest in numbers:
-            if value is not None and value < lowest:
-                raise UsageError(f"profile {self.name}: {name} is {value}; expected {lowest} or more")
-        window = self.slices.window
-        if (self.slices.intensity == "window") != (window is not None) or (
-            window and (len(window) != 2 or not window[0] < window[1])
-        ):
-            raise UsageError(
-                f"profile {self.name}: slices.window is {window and list(window)} and slices.intensity "
-                f"{self.slices.intensity!r}; the mode window, and no other, needs [low, high] with low < high"
-            )
-        seeds = self.split.seeds
-        if len(set(seeds)) < len(seeds) or len(seeds) == 1 or any(seed < 0 for seed in seeds):
-            raise UsageError(
-                f"profile {self.name}: split.seeds is {list(seeds)}; expected at least two different whole numbers from 0"
-            )
-        if self.split.file and (seeds or self.split.stratify != "none"):
-            raise UsageError(
-                f"profile {self.name}: split.file fixes the split; leave split.seeds and split.stratify out"
-            )
-        for name, share in (("split.fraction", self.split.fraction), ("train.validation", self.train.validation)):
-            if not 0 < share < 1:
-                raise UsageError(f"profile {self.name}: {name} is {share}; expected a number between 0 and 1")
-
-    def backbone(self, role: str, method: str) -> Model:
-        """The model of a row's role; the role default may be a method's own. Raises UsageError when the role is not set."""
-        model = self.backbones.get(method) if role == "default" else None
-        model = model or self.backbones.get(role)
-        if model is None:
+    def backbone(self, role: str, method: str) -> BackboneChoice:
+        """The backbone of a row's role; the role default may be a method's own. Raises UsageError when the role is not set."""
+        choice = self.backbones.get(method) if role == "default" else None
+        choice = choice or self.backbones.get(role)
+        if choice is None:
             raise UsageError(
                 f"profile {self.name} has no backbone for {role}; add backbones.{role} or leave the row out"
             )
-        return model
+        return choice
 
-    def method(self, name: str) -> Method:
+    def method(self, name: str) -> MethodSettings:
         """A method's training settings, the authors' defaults where the profile says nothing."""
-        return self.methods.get(name, Method())
+        return self.methods.get(name, MethodSettings())
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def _check_window(slices: Slices, where: str) -> None:
+    window = slices.window
+    if (slices.intensity == "window") != (window is not None) or (window and not window[0] < window[1]):
+        raise UsageError(
+            f"{where} slices.window is {window and list(window)} and slices.intensity {slices.intensity!r}; the mode window, "
+            "and no other, needs [low, high] with low < high"
+        )
+
+
+def _check_split(split: SplitSettings, where: str) -> None:
+    if len(set(split.seeds)) < len(split.seeds) or len(split.seeds) == 1:
+        raise UsageError(
+            f"{where} split.seeds is {list(split.seeds)}; expected at least two different whole numbers from 0"
+        )
+    if split.file and (split.seeds or split.stratify != "none"):
+        raise UsageError(f"{where} split.file fixes the split; leave split.seeds and split.stratify out")
+
+
+def _check_memory_bank(methods: dict[str, MethodSettings], where: str) -> None:
+    for method, chosen in methods.items():
+        if chosen.kshot and not METHODS[method].memory_bank:
+            able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
+            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; only {able} has a memory bank")
 
 
 def slice_rule(text: str) -> tuple[str, int]:

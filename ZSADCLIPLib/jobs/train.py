@@ -22,9 +22,9 @@ class Train:
                 finds those of other settings, data or start is refused.
     start       "random", or an adapter file (ours or the authors') to go on from.
     domain      "brain" trains on the data set's training subjects, "industrial" on synthetic industrial images.
-    slices      all, brain, or lesion+K (see settings.Train); settings are config fields such as {"dice": "batch"}.
+    slices      all, brain, or lesion+K (see settings.TrainingSettings); settings are config fields such as {"dice": "batch"}.
     profile     everything not named here: split, intensity, contrast, threshold rule.
-    select      last, best-train-loss, or best-val-f1, which holds training subjects out (settings.Train).
+    select      last, best-train-loss, or best-val-f1, which holds training subjects out (settings.TrainingSettings).
     epochs, batch_size, max_subjects, max_slices: None takes the profile's.
     """
 
@@ -59,7 +59,7 @@ class Train:
         work, and whatever `progress` raises; finished epochs are kept.
         """
         from ..benchmark.profiles import load_profile
-        from ..benchmark.settings import Model
+        from ..benchmark.settings import BackboneChoice
 
         if self.method not in trainable_methods():
             raise UsageError(
@@ -78,7 +78,7 @@ class Train:
         profile = replace(
             base,
             name=f"{base.name}, changed",
-            backbones={"default": Model(self.backbone, self.weights)},
+            backbones={"default": BackboneChoice(self.backbone, self.weights)},
             methods={self.method: options},
             train=replace(base.train, precision=self.precision, seed=self.seed, **shared),
         )

@@ -36,7 +36,7 @@ class Bin:
 
 @dataclass(frozen=True)
 class Axis:
-    """Where a slice lies: `kind` of `settings.AXES`, in `count` equal bins over -`reach`..`reach`."""
+    """Where a slice lies: `kind` as `settings.Metrics.axis`, in `count` equal bins over -`reach`..`reach`."""
 
     kind: str = "extent"
     count: int = BINS

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from ..errors import UsageError
+from ..fields import OneOf, Positive, check
 
 AUGMENTATIONS = ("none", "flips", "mosaic")
 
@@ -26,26 +27,16 @@ class Schedule:
     select     the epoch that is kept: "last", "best-train-loss" or "best-val-f1"; the first one of equals.
     """
 
-    epochs: int | None = None
-    batch_size: int | None = None
+    epochs: Positive | None = None
+    batch_size: Positive | None = None
     seed: int = 111
-    cache: str = "memory"
-    augment: str = "none"
-    precision: str = "float32"
-    select: str = "last"
+    cache: Annotated[str, OneOf(CACHES)] = "memory"
+    augment: Annotated[str, OneOf(AUGMENTATIONS)] = "none"
+    precision: Annotated[str, OneOf(PRECISIONS)] = "float32"
+    select: Annotated[str, OneOf(SELECT)] = "last"
 
     def __post_init__(self):
-        for name, value, allowed in (
-            ("select", self.select, SELECT),
-            ("cache", self.cache, CACHES),
-            ("augmentation", self.augment, AUGMENTATIONS),
-            ("precision", self.precision, PRECISIONS),
-        ):
-            if value not in allowed:
-                raise UsageError(f"{name} {value!r} is unknown; choose one of {', '.join(allowed)}")
-        for name, value in (("epochs", self.epochs), ("batch size", self.batch_size)):
-            if value is not None and value < 1:
-                raise UsageError(f"{name} {value}: expected a whole number from 1")
+        check(self, "schedule:")
 
 
 def selected_epoch(rows: list[dict], select: str) -> int:

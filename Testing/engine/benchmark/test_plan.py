@@ -15,7 +15,7 @@ from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
 from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
 from ZSADCLIPLib.benchmark.runner import groups
-from ZSADCLIPLib.benchmark.settings import Model, Slices
+from ZSADCLIPLib.benchmark.settings import BackboneChoice, Slices
 from ZSADCLIPLib.benchmark.slices import build_slices, chosen_slices, open_slices, read_slices
 from ZSADCLIPLib.benchmark.specs import (
     BrainSlices,
@@ -131,7 +131,7 @@ def test_missing_weights_are_named_before_any_work(place, tmp_path, monkeypatch)
     monkeypatch.setenv("ZSADCLIP_CACHE", str(tmp_path))
     base = load_profile(place / "tiny.json")
     with pytest.raises(WeightsError, match="weights of PMC-CLIP are missing"):
-        plan_of(place, replace(base, backbones={**base.backbones, "pmc": Model("PMC-CLIP")}))
+        plan_of(place, replace(base, backbones={**base.backbones, "pmc": BackboneChoice("PMC-CLIP")}))
     given = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), industrial="mvtec.pth")})
     with pytest.raises(WeightsError, match="the industrial adapter mvtec.pth of VAND .* is missing"):
         plan_of(place, given)
@@ -187,7 +187,7 @@ def test_files_that_a_profile_names_enter_keys_by_content(place, tmp_path):
     vand = replace(base.method("vand"), settings={"prompts": str(prompts)})
     named = replace(
         base,
-        backbones={**base.backbones, "default": Model(str(model), "random:3")},
+        backbones={**base.backbones, "default": BackboneChoice(str(model), "random:3")},
         methods={**base.methods, "vand": vand},
     )
 
@@ -205,9 +205,9 @@ def test_files_that_a_profile_names_enter_keys_by_content(place, tmp_path):
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"diec": "batch"}, "VANDConfig has no field 'diec'"),
+        ({"diec": "batch"}, "methods.vand.settings has no field 'diec'"),
         ({"dice": "bath"}, "dice is 'bath'; choose one of image, rows, batch"),
-        ({"temperature": "hot"}, "temperature is 'hot'; expected float"),
+        ({"temperature": "hot"}, "temperature is 'hot'; expected a number"),
         ({"prompts": "no-such-set"}, "no prompt set 'no-such-set'"),
     ],
 )
@@ -270,7 +270,7 @@ def test_a_wrong_setting_of_a_method_is_refused_before_brains_are_made(tmp_path,
         assert (
             main(["benchmark", "--profile", str(tmp_path / "wrong.json"), "--out", str(tmp_path / "out"), *more]) == 2
         )
-        assert "methods.vand.settings: VANDConfig has no field 'diec'" in capsys.readouterr().err
+        assert "methods.vand.settings has no field 'diec'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

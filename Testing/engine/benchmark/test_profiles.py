@@ -4,9 +4,10 @@ import json
 
 import pytest
 
-from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile, profile_from_dict
-from ZSADCLIPLib.benchmark.settings import Method, Thresholds, slice_rule
+from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
+from ZSADCLIPLib.benchmark.settings import MethodSettings, Profile, Thresholds, slice_rule
 from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.fields import from_dict
 
 
 def test_the_paper_profile_is_the_papers_protocol():
@@ -25,7 +26,7 @@ def test_the_paper_profile_is_the_papers_protocol():
 
 @pytest.mark.parametrize("name", PROFILES)
 def test_a_profile_survives_json(name):
-    assert profile_from_dict(json.loads(json.dumps(PROFILES[name].to_dict()))) == PROFILES[name]
+    assert from_dict(Profile, json.loads(json.dumps(PROFILES[name].to_dict()))) == PROFILES[name]
 
 
 def test_a_file_changes_a_base(tmp_path):
@@ -34,27 +35,30 @@ def test_a_file_changes_a_base(tmp_path):
     path.write_text(json.dumps({"base": "mini", **changes}))
     mine = load_profile(path)
     assert mine.name == "mine" and mine.split.seed == 7 and mine.split.fraction == 0.7
-    assert mine.method("vand") == Method(3, 8, {"dice": "batch"}) and mine.method("adaclip").max_slices == 72
+    assert mine.method("vand") == MethodSettings(3, 8, {"dice": "batch"}) and mine.method("adaclip").max_slices == 72
     assert mine.threshold.rules == ("f1max-pooled-train",) and PROFILES["mini"].split.seed == 2024
 
 
 @pytest.mark.parametrize(
     "changes, words",
     [
-        ({"slices": {"size": 240}}, "slices.there is no key 'size'; known are image_size"),
-        ({"slice": {}}, "there is no key 'slice'"),
-        ({"slices": {"every": "two"}}, "slices.every is 'two'; expected int"),
+        ({"slices": {"size": 240}}, "slices has no field 'size'; known are image_size"),
+        ({"slice": {}}, "has no field 'slice'; known are name"),
+        ({"slices": {"every": "two"}}, "slices.every is 'two'; expected a whole number"),
         ({"slices": {"every": True}}, "slices.every is True"),
-        ({"methods": {"vand": {"epoch": 3}}}, "methods.vand.there is no key 'epoch'"),
+        ({"methods": {"vand": {"epoch": 3}}}, "methods.vand has no field 'epoch'"),
         ({"methods": 3}, "methods is 3; expected an object"),
         ({"threshold": {"rule": "best"}}, "unknown threshold rule 'best'"),
         ({"threshold": {"rule": "fixed:0.4"}}, "threshold.rule 'fixed:0.4' is not among threshold.rules"),
         ({"score": {"scale": "sigmoid"}}, "score.scale is 'sigmoid'; choose one of raw"),
         ({"train": {"slices": "some"}}, "train.slices is 'some'; expected all, brain or lesion"),
-        ({"methods": {"vandd": {"epochs": 3}}}, "methods has no 'vandd'; known are adaclip, anomalyclip, anovl, vand"),
+        (
+            {"methods": {"vandd": {"epochs": 3}}},
+            "methods has no field 'vandd'; known are adaclip, anomalyclip, anovl, vand",
+        ),
         (
             {"backbones": {"pcm": {"name": "mini"}}},
-            "backbones has no 'pcm'; known are default, pmc, biomedclip, adaclip",
+            "backbones has no field 'pcm'; known are default, pmc, biomedclip, adaclip",
         ),
         ({"data": {"channel": "t2"}}, "data.channel is 't2'; choose one of t1n, t1c, t2w, t2f, image"),
         ({"data": {"label_rule": "2032"}}, "data.label_rule is '2032'; choose one of auto, 2018-2021"),
@@ -66,7 +70,7 @@ def test_a_file_changes_a_base(tmp_path):
         ({"methods": {"vand": {"max_slices": -5}}}, "methods.vand.max_slices is -5; expected 1 or more"),
         ({"methods": {"vand": {"epochs": 0}}}, "methods.vand.epochs is 0; expected 1 or more"),
         ({"split": {"fraction": 1}}, "split.fraction is 1.0; expected a number between 0 and 1"),
-        ({"data": {"ignore": ["four"]}}, "data.ignore[0] is 'four'; expected int"),
+        ({"data": {"ignore": ["four"]}}, "data.ignore[0] is 'four'; expected a whole number"),
         ({"keep": {"maps": True}}, "keep.maps needs slices.every 1"),
     ],
 )
