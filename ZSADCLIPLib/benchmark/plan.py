@@ -33,6 +33,9 @@ from .specs import (
     to_json,
 )
 
+SHARED = ("seed", "cache", "augment", "precision", "select")
+"""What a schedule has from the profile's section train, alike for all methods."""
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -160,14 +163,10 @@ class Maker:
 
     def _adapter(self, row: Row, start: Start | None) -> AdapterSpec:
         overrides, count = self._overrides(row.method), self.profile.method(row.method).kshot
+        backbone, source = self._backbone(row.backbone, row.method), start.source if start else row.method
+        reference = self._reference(count) if count else None
         return AdapterSpec(
-            method=row.method,
-            backbone=self._backbone(row.backbone, row.method),
-            source=start.source if start else row.method,
-            overrides=overrides,
-            prompts=prompts_of(overrides),
-            start_id=start and start.id,
-            reference=self._reference(count) if count else None,
+            row.method, backbone, source, overrides, prompts_of(overrides), start and start.id, reference
         )
 
     def _brain_training(self, row: Row, backbone: BackboneSpec, start: Start | None) -> TrainingSpec:
@@ -189,15 +188,8 @@ class Maker:
         profile = self.profile
         order = shuffled((record.subject for record in self.cohort.side("train")), profile.split.seed)
         records = sorted(self.cohort.side("train"), key=lambda record: (order.index(record.subject), record.id))
-        spec = ReferenceSlices(
-            folder="",
-            records=self.cohort.digest(tuple(records)),
-            order=content_key([record.id for record in records]),
-            data=self._data(),
-            slices=profile.slices,
-            seed=profile.train.seed,
-            count=count,
-        )
+        digest, ids = self.cohort.digest(tuple(records)), content_key([record.id for record in records])
+        spec = ReferenceSlices("", digest, ids, self._data(), profile.slices, profile.train.seed, count)
         return self._slice_set(spec, records)
 
     def _held_out(self, records: tuple) -> tuple[tuple, tuple]:
@@ -217,16 +209,10 @@ class Maker:
 
     def _backbone(self, role: str, method: str) -> BackboneSpec:
         model, machine = self.profile.backbone(role, method), self.machine
-        return BackboneSpec(
-            name=model.name,
-            weights=model.weights,
-            activation=model.activation or METHODS[method].activation.get(str(model.name)),
-            device=machine.device,
-            precision=machine.precision,
-            weights_dir=machine.weights_dir,
-            model_id=model_id(model, self.hashes),
-            weights_id=weights_id(model, machine.weights_dir, self.hashes),
-        )
+        activation = model.activation or METHODS[method].activation.get(str(model.name))
+        ids = model_id(model, self.hashes), weights_id(model, machine.weights_dir, self.hashes)
+        where = machine.device, machine.precision, machine.weights_dir
+        return BackboneSpec(model.name, model.weights, activation, *where, *ids)
 
     def _overrides(self, method: str) -> dict:
         """Config fields of scoring; those that only training reads stay with the adapter."""
@@ -249,15 +235,7 @@ class Maker:
             backbone=backbone,
             settings=options.settings,
             prompts=prompts_of(options.settings),
-            schedule=Schedule(
-                epochs=options.epochs,
-                batch_size=options.batch_size,
-                seed=train.seed,
-                cache=train.cache,
-                augment=train.augment,
-                precision=train.precision,
-                select=train.select,
-            ),
+            schedule=Schedule(options.epochs, options.batch_size, **{k: getattr(train, k) for k in SHARED}),
             slices=slices,
             validation=None,
             max_slices=options.max_slices,

@@ -188,22 +188,22 @@ def row_settings(spec: RowSpec) -> dict:
             "threshold_data": spec.threshold_data,
             "data": spec.data,
             "slices": spec.slices,
-            "score": spec.score if spec.adapter else None,
+            "score": spec.adapter and spec.score,
             "rules": spec.threshold.rules,
             "region": spec.metrics.region,
             "slice_ranking": spec.metrics.aggregate == "slices",
             "min_component_mm3": spec.metrics.min_component_mm3,
             "froc_levels": spec.metrics.froc_levels,
             "keep": spec.keep,
-            "backbone": _backbone_settings(spec.backbone) if spec.adapter else None,
-            "adapter": _adapter_settings(spec.adapter, spec.training) if spec.adapter else None,
+            "backbone": spec.adapter and _backbone_settings(spec.backbone),
+            "adapter": spec.adapter and _adapter_settings(spec.adapter, spec.training),
         }
     )
 
 
 def _backbone_settings(spec: BackboneSpec) -> dict:
-    names = {"name": spec.model_id, "weights_id": spec.weights_id}
-    return {**names, "activation": spec.activation, "precision": spec.precision}
+    contents = {"name": spec.model_id, "weights_id": spec.weights_id}
+    return {**contents, "activation": spec.activation, "precision": spec.precision}
 
 
 def _adapter_settings(spec: AdapterSpec, training: TrainingSpec | None) -> dict:
