@@ -58,8 +58,7 @@ def check_scores(scores: np.ndarray) -> np.ndarray:
 class CurveAccumulator:
     """Two phases: give all positives, `seal()`, then give the negatives in chunks of any size and order.
 
-    Memory: some 50 bytes per distinct positive score, a few MiB of buckets, and chunks of 262 144 scores. States are
-    additive, so that parts can be computed anywhere and merged in any order.
+    Memory: some 50 bytes per distinct positive score, a few MiB of buckets, and chunks of 262 144 scores.
     """
 
     def __init__(self):
@@ -152,30 +151,6 @@ class CurveAccumulator:
         np.add.at(slots, 2 * self._rank, np.where(self._held > 0, 0, self._alone))
         return slots
 
-    def worker(self) -> CurveAccumulator:
-        """An accumulator with the same positives and no negatives yet, to count elsewhere and merge back."""
-        self._require(True, "worker()")
-        copy = CurveAccumulator()
-        copy._prepare(self._unique, self._counts)
-        return copy
-
-    def merge(self, other: CurveAccumulator) -> CurveAccumulator:
-        """Add another state to this one and return it.
-
-        Before sealing the positives are pooled; after sealing the negatives are, which needs the same positives on both
-        sides (`worker()`); otherwise UsageError.
-        """
-        other._require(self.sealed, "merge() of a state in another phase")
-        if not self.sealed:
-            self._parts.extend(other._parts)
-            return self
-        if not (np.array_equal(self._unique, other._unique) and np.array_equal(self._counts, other._counts)):
-            raise UsageError("cannot merge counts against different positives; merge the positives before seal()")
-        if self._unique.dtype != other._unique.dtype:
-            self._promote()
-        self._slots += other._all_slots()
-        return self
-
     def counts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(scores, true positives, false positives) of "score >= s" at each distinct positive score s, ascending.
 
@@ -185,11 +160,6 @@ class CurveAccumulator:
         slots = self._all_slots()
         true = np.cumsum(self._counts[::-1])[::-1]
         return self._unique, true, slots.sum() - np.cumsum(slots)[0:-1:2]
-
-    def ties(self) -> np.ndarray:
-        """Negatives that share each distinct positive score, in the order of `counts()`."""
-        self._require(True, "ties()")
-        return self._all_slots()[1::2]
 
     def result(self) -> Curve:
         """The values over everything given so far; raises UsageError before `seal()`."""

@@ -8,11 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import integrate, ndimage
+from scipy import ndimage
 
 from ..errors import InputError, UsageError
 from ..volumes.components import bounds, components, remove_small
-from .curves import CurveAccumulator, labelled_chunks
 from .thresholds import reaches
 
 FROC_RATES = (0.5, 1.0, 2.0, 4.0, 8.0)  # false positives per volume, the points of LUNA16's competition metric and 0.5
@@ -174,43 +173,6 @@ def lesionwise_dice(
         counted += 1
     counted += int(parts.max(initial=0)) - len(matched)
     return total / counted if counted else float("nan")
-
-
-def aupro(scores: np.ndarray, truth: np.ndarray, region: np.ndarray | None = None, limit: float = 0.3) -> float:
-    """Exact area under the per-region overlap curve up to the false positive rate `limit`, divided by `limit`.
-
-    Per-region overlap is the mean over lesions of their covered share (Bergmann et al., IJCV 129, 2021). The released code
-    of AnomalyCLIP and VAND samples 200 thresholds and rescales the rates, so its figures differ. NaN without lesions or
-    without negatives. Arrays (N, R, C), `truth` and `region` boolean.
-    """
-    lesions = components(truth)
-    if region is not None:
-        lesions = np.where(region, lesions, 0)
-    inside = lesions > 0
-    owner = lesions[inside]
-    if not owner.size or not 0 < limit <= 1:
-        return float("nan")
-    state = CurveAccumulator()
-    state.add_positives(scores[inside])
-    state.seal()
-    for values, labels in labelled_chunks(scores, truth, region):
-        state.add_negatives(values[~labels])
-    levels, _, false = state.counts()
-    negatives = state.result().n_negative
-    if not negatives:
-        return float("nan")
-    sizes = np.bincount(owner)
-    weight = np.bincount(np.searchsorted(levels, scores[inside]), weights=1 / sizes[owner], minlength=levels.size)
-    overlap = np.cumsum(weight[::-1]) / np.count_nonzero(sizes[1:])
-    rate = false[::-1] / negatives
-    tied = state.ties()[::-1] / negatives
-    # The curve runs flat while only negatives pass, then rises in a straight line over a score that both classes share.
-    x = np.stack([rate - tied, rate], 1).ravel()
-    y = np.stack([np.concatenate(([0.0], overlap[:-1])), overlap], 1).ravel()
-    x, y = np.concatenate(([0.0], x, [1.0])), np.concatenate(([0.0], y, [overlap[-1]]))
-    end = float(np.interp(limit, x, y)) if limit < 1 else float(y[-1])
-    keep = x < limit
-    return float(integrate.trapezoid(np.append(y[keep], end), np.append(x[keep], limit)) / limit)
 
 
 def _box(mask: np.ndarray, margin: int = 0) -> tuple[slice, ...] | None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import InputError, UsageError
-from .curves import CurveAccumulator, curve
+from .curves import curve
 from .sketches import ScoreSketch
 
 PRIMARY = "f1max-pooled-train"
@@ -185,21 +185,3 @@ def froc_levels(
         int(np.argmax(false <= rate * total)) if (false <= rate * total).any() else negatives.bins - 1 for rate in rates
     ]
     return tuple(negatives.edge(b) for b in sorted(set(bins), reverse=True) if b > 0)
-
-
-def pooled_threshold(detector, volumes) -> float:
-    """The raw map value with the best F1 pooled over training volumes: rule f1max-pooled-train.
-
-    `volumes` is a re-iterable of (Volume, truth bool (I, J, K), brain bool (I, J, K)); only brain voxels count, as only
-    they can enter a mask.
-    """
-    maps = []
-    accumulator = CurveAccumulator()
-    for volume, truth, brain in volumes:
-        array = detector.detect(volume, brain).map.array
-        accumulator.add_positives(array[truth & brain])
-        maps.append(array[~truth & brain])
-    accumulator.seal()
-    for negatives in maps:
-        accumulator.add_negatives(negatives)
-    return float(accumulator.result().threshold)

@@ -80,32 +80,6 @@ def test_chunk_size_and_order_do_not_matter():
     assert len(results) == 1
 
 
-def test_merging_is_associative_and_equals_one_pass():
-    rng = np.random.default_rng(4)
-    volumes = [(rng.normal(size=500).astype(np.float32), rng.random(500) < 0.1) for _ in range(3)]
-    whole = curve(np.concatenate([v[0] for v in volumes]), np.concatenate([v[1] for v in volumes]))
-
-    def positives(i):
-        state = CurveAccumulator()
-        state.add_positives(volumes[i][0][volumes[i][1]])
-        return state
-
-    for grouping in ("left", "right"):
-        if grouping == "left":
-            pooled = positives(0).merge(positives(1)).merge(positives(2))
-        else:
-            pooled = positives(0).merge(positives(1).merge(positives(2)))
-        pooled.seal()
-        parts = []
-        for scores, truth in volumes:
-            worker = pooled.worker()
-            worker.add_negatives(scores[~truth])
-            parts.append(worker)
-        for part in parts if grouping == "left" else reversed(parts):
-            pooled.merge(part)
-        assert pooled.result() == whole
-
-
 def test_misuse_is_named():
     unsealed, sealed = CurveAccumulator(), CurveAccumulator()
     sealed.add_positives([1.0])
@@ -114,13 +88,6 @@ def test_misuse_is_named():
         unsealed.add_negatives([0.0])
     with pytest.raises(UsageError, match="after seal"):
         sealed.add_positives([0.0])
-    with pytest.raises(UsageError, match="another phase"):
-        sealed.merge(unsealed)
-    other = CurveAccumulator()
-    other.add_positives([2.0])
-    other.seal()
-    with pytest.raises(UsageError, match="different positives"):
-        sealed.merge(other)
     with pytest.raises(InputError, match="2 of 3 scores are NaN"):
         unsealed.add_positives([np.nan, 1.0, np.nan])
     with pytest.raises(InputError, match="shape"):

@@ -1,11 +1,11 @@
-"""Lesion matching, FROC, lesion-wise Dice and AUPRO on cases small enough to count by hand or by brute force."""
+"""Lesion matching, FROC and lesion-wise Dice on cases small enough to count by hand or by brute force."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
 from ZSADCLIPLib.errors import InputError, UsageError
-from ZSADCLIPLib.evaluation.lesions import FrocCase, aupro, froc, froc_case, lesionwise_dice, match_lesions
+from ZSADCLIPLib.evaluation.lesions import FrocCase, froc, froc_case, lesionwise_dice, match_lesions
 from ZSADCLIPLib.volumes.components import components
 
 MM = (1.0, 1.0, 1.0)
@@ -129,38 +129,3 @@ def test_lesionwise_dice_of_the_degenerate_cases():
     speck = cube((9, 9, 9), ((4, 4, 4), 1))
     assert np.isnan(lesionwise_dice(speck, speck, MM))
     assert lesionwise_dice(lesion | cube((9, 9, 9), ((0, 0, 0), 1)), lesion, MM) == 0.5
-
-
-def aupro_by_thresholds(scores, truth, region, limit):
-    """Per-region overlap at every distinct score, integrated by the trapezoid rule with a cut at the limit."""
-    lesions = components(truth)
-    labels = [k for k in range(1, lesions.max() + 1) if (region & (lesions == k)).any()]
-    negatives = region & ~truth
-    x, y = [0.0], [0.0]
-    for level in np.unique(scores[region])[::-1]:
-        hit = (scores >= level) & region
-        x.append((hit & negatives).sum() / negatives.sum())
-        y.append(np.mean([(hit & (lesions == k)).sum() / (region & (lesions == k)).sum() for k in labels]))
-    area, x, y = 0.0, np.array(x), np.array(y)
-    for i in range(1, x.size):
-        if x[i - 1] >= limit:
-            break
-        right = min(x[i], limit)
-        share = (right - x[i - 1]) / (x[i] - x[i - 1]) if x[i] > x[i - 1] else 0
-        area += (right - x[i - 1]) * (y[i - 1] + (y[i - 1] + share * (y[i] - y[i - 1]))) / 2
-    return area / limit
-
-
-def test_aupro_equals_brute_force():
-    rng = np.random.default_rng(1)
-    for _ in range(25):
-        truth = ndimage.gaussian_filter(rng.normal(size=(7, 8, 9)), 1) > 0.45
-        scores = np.round(rng.normal(size=truth.shape) + truth, int(rng.integers(0, 3))).astype(np.float32)
-        region = rng.random(truth.shape) < 0.8
-        if not (truth & region).any():
-            continue
-        limit = float(rng.uniform(0.05, 1))
-        assert aupro(scores, truth, region, limit) == pytest.approx(
-            aupro_by_thresholds(scores, truth, region, limit), abs=1e-9
-        )
-    assert np.isnan(aupro(scores, np.zeros_like(truth)))
