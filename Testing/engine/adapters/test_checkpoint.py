@@ -127,3 +127,15 @@ def test_untrained_methods_say_what_they_need():
         load_adapter("vand:best", backbone())
     with pytest.raises(UsageError, match="has no field 'colour'"):
         load_adapter("vand:random", backbone(), {"colour": 1})
+
+
+@pytest.mark.parametrize("config", [{"depth": "deep"}, {"branch": "X"}, {"colour": 1}, {"length": 0}, {"sigma": -1.0}])
+def test_a_file_with_settings_that_are_not_allowed_is_no_adapter(config, tmp_path):
+    adapter = load_adapter("adaclip:random", backbone())
+    told = {**adapter.describe(), "config": {**adapter.describe()["config"], **config}}
+    adapter.describe = lambda: told
+    save_adapter(tmp_path / "a.safetensors", adapter, backbone())
+    with pytest.raises(WeightsError, match=f"is no AdaCLIP adapter: its settings.*{next(iter(config))}"):
+        load_adapter(tmp_path / "a.safetensors", backbone())
+    with pytest.raises(UsageError, match=f"AdaCLIP.*{next(iter(config))}"):
+        load_adapter("adaclip:random", backbone(), config)
