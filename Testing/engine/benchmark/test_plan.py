@@ -214,7 +214,7 @@ def test_files_that_a_profile_names_enter_keys_by_content(place, tmp_path):
 def test_settings_of_methods_are_refused_before_any_work(place, settings, words):
     base = load_profile(place / "tiny.json")
     wrong = replace(base, methods={**base.methods, "vand": replace(base.method("vand"), settings=settings)})
-    with pytest.raises(UsageError, match=f"methods.vand.settings: .*{words}"):
+    with pytest.raises(UsageError, match=words):
         plan_of(place, wrong)
 
 

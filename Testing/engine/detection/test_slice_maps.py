@@ -1,7 +1,5 @@
 """Detector and benchmark send slices through adapters in one way, so that both have the same numbers and refuse the same."""
 
-from dataclasses import asdict
-
 import numpy as np
 import pytest
 from small_models import config
@@ -9,8 +7,9 @@ from small_models import config
 from ZSADCLIPLib import Detector, load_adapter
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.benchmark import maps
-from ZSADCLIPLib.benchmark.settings import Score, Slices
+from ZSADCLIPLib.benchmark.settings import Keep, Metrics, Score, Slices
 from ZSADCLIPLib.benchmark.slices import read_slices
+from ZSADCLIPLib.benchmark.specs import AdapterSpec, BackboneSpec, DataSpec, RowSpec, ThresholdSpec
 from ZSADCLIPLib.datasets.records import Record
 from ZSADCLIPLib.detection.slice_maps import slice_maps
 from ZSADCLIPLib.errors import ZSADCLIPError
@@ -18,8 +17,7 @@ from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.intensity import blank_slices
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
-MODEL = {"name": config("vit"), "weights": "random:3", "activation": None, "device": "cpu", "precision": "float32"}
-MODEL |= {"weights_dir": None}
+MODEL = BackboneSpec(config("vit"), "random:3", device="cpu")
 SLICES = Slices(image_size=64, every=1)
 
 
@@ -37,21 +35,37 @@ def record(tmp_path_factory):
 
 def specs(method, background="keep"):
     """Two rows of a method with different adapters."""
-    score = asdict(Score(scale="raw", gaussian_sigma=None, background=background))
-    shared = {"method": method, "backbone": MODEL, "overrides": {}, "slices": asdict(SLICES), "score": score}
     sources = (f"{method}:random:{seed}" for seed in (0, 1)) if METHODS[method].trainable else (method, method)
-    return [{**shared, "row": f"row{n}", "source": source} for n, source in enumerate(sources)]
+    return [
+        RowSpec(
+            row=f"row{n}",
+            method=method,
+            start_label=None,
+            adapter=AdapterSpec(method, MODEL, source),
+            training=None,
+            data=DataSpec(),
+            slices=SLICES,
+            score=Score(scale="raw", background=background),
+            threshold=ThresholdSpec("f1max-pooled-train", ("f1max-pooled-train",), ()),
+            metrics=Metrics(),
+            keep=Keep(),
+            split="",
+            test_data="",
+            threshold_data="",
+        )
+        for n, source in enumerate(sources)
+    ]
 
 
 def case_of(record):
-    return read_slices(record, {"target": "wt", "ignore": []}, asdict(SLICES))
+    return read_slices(record, DataSpec(), SLICES)
 
 
 def detect(spec, record, batch_size):
-    backbone = maps.open_backbone(spec["backbone"])
-    intensity, background = SLICES.intensity, spec["score"]["background"]
+    backbone = maps.open_backbone(spec.adapter.backbone)
+    intensity, background = SLICES.intensity, spec.score.background
     options = {"image_size": 64, "intensity": intensity, "batch_size": batch_size, "background": background}
-    return Detector(backbone, load_adapter(spec["source"], backbone), **options).detect(read_volume(record.image))
+    return Detector(backbone, load_adapter(spec.adapter.source, backbone), **options).detect(read_volume(record.image))
 
 
 @pytest.mark.parametrize(("batch_size", "background"), [(1, "keep"), (3, "zero"), (64, "keep")])
@@ -70,7 +84,7 @@ def test_detector_and_benchmark_have_the_same_bits(record, monkeypatch, method, 
 def test_an_adapter_gives_the_same_alone_and_beside_others():
     images = np.random.default_rng(2).integers(0, 255, (5, 64, 64), np.uint8)
     images[[0, 4]] = 0
-    opened = [maps.open_adapter(spec) for method in METHODS for spec in specs(method)]
+    opened = [maps.open_adapter(spec.adapter) for method in METHODS for spec in specs(method)]
     backbone, adapters = opened[0][0], [adapter for _, adapter in opened]
     together = slice_maps(backbone, adapters, images, 2)
     assert together[2] == 2
@@ -80,7 +94,7 @@ def test_an_adapter_gives_the_same_alone_and_beside_others():
 
 
 def test_features_are_computed_once_for_adapters_that_need_the_same(monkeypatch):
-    opened, calls = [maps.open_adapter(spec) for spec in specs("vand")], []
+    opened, calls = [maps.open_adapter(spec.adapter) for spec in specs("vand")], []
     backbone, adapters = opened[0][0], [adapter for _, adapter in opened]
     for adapter in adapters:
         features = adapter.features
@@ -99,7 +113,7 @@ def test_both_refuse_a_map_that_is_not_finite(record, monkeypatch):
         return scores
 
     rows = specs("vand")
-    first = maps.open_adapter(rows[0])[1].fc[0].weight.flatten()[0].item()
+    first = maps.open_adapter(rows[0].adapter)[1].fc[0].weight.flatten()[0].item()
     monkeypatch.setattr(METHODS["vand"].load(), "predict", broken)
     refused, good = maps.row_maps(rows, case_of(record))
     assert isinstance(refused, ZSADCLIPError) and np.isfinite(good).all()
