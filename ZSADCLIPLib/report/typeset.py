@@ -1,10 +1,9 @@
-"""One table, four spellings: CSV with plain numbers, Markdown, LaTeX and HTML with rounded ones."""
+"""One table, three spellings: CSV with plain numbers, Markdown and LaTeX with rounded ones; pages set it by table.html.j2."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from html import escape
 from math import isfinite
 
 from ..files.text import write_csv, write_text
@@ -125,25 +124,6 @@ def latex(table: Table) -> str:
     lines += [r"\hline", r"\end{tabular}"]
     lines += [rf"\par\footnotesize {_latex(note)}" for note in table.notes]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
-
-
-def html(table: Table) -> str:
-    """A table that scrolls in its own box; everything is escaped."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in table.heads)
-    body = ""
-    for row in table.texts():
-        cells = "".join(
-            f'<th scope="row">{escape(text)}</th>' if i < table.labels else f"<td>{escape(text)}</td>"
-            for i, text in enumerate(row)
-        )
-        body += f"<tr>{cells}</tr>\n"
-    notes = "".join(f"<p>{escape(note)}</p>" for note in table.notes)
-    kind = "scroll prose" if table.prose else "scroll"
-    return (
-        f'<div class="{kind}" tabindex="0" role="region" aria-label="{escape(table.title)}"><table>'
-        f"<caption>{escape(table.title)}</caption><thead><tr>{head}</tr></thead><tbody>\n{body}</tbody></table></div>"
-        f'<div class="notes">{notes}</div>\n'
-    )
 
 
 def write_table(folder, table: Table) -> dict[str, object]:

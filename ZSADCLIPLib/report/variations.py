@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from html import escape
 from pathlib import Path
 from statistics import mean, stdev
-from urllib.parse import quote
 
 from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..benchmark.variations import Variation
@@ -13,10 +11,9 @@ from ..evaluation.metrics import metrics_in
 from ..files.text import write_text
 from . import typeset
 from .numbers import Numbers, names_of, said
-from .page import document
+from .page import page
 from .results import read_run
 from .typeset import Interval, MeanSd, Table
-from .write import CSS
 
 
 def spread_table(out: Path, found: list[Variation]) -> Table:
@@ -67,11 +64,6 @@ def write_variations(out: Path, found: list[Variation]) -> dict[str, Path]:
     """Write OUT/tables/variations.* and OUT/report.html, which leads to the reports of the runs below OUT."""
     table = spread_table(out, found)
     typeset.write_table(out / "tables", table)
-    links = "".join(
-        f'<li><a href="{quote(v.label)}/report.html">{escape(v.label)}</a>: {escape(v.words)}</li>' for v in found
-    )
-    body = f"<p>Runs:</p><ul>{links}</ul><div class='scroll'>{typeset.html(table)}</div>"
-    write_text(
-        out / "report.html", document(f"ZSADCLIP benchmark: {len(found)} runs of {found[0].profile.name}", body, CSS)
-    )
+    title = f"ZSADCLIP benchmark: {len(found)} runs of {found[0].profile.name}"
+    write_text(out / "report.html", page("runs", title=title, runs=found, table=table))
     return {"report": out / "report.html", "tables": out / "tables"}

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from base64 import b64encode
 from collections.abc import Callable
-from html import escape
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..files.text import write_csv, write_text
@@ -13,7 +12,7 @@ from . import typeset
 from .claims.paper import claims_table, claims_yaml, judge
 from .figures import Drawing, draw_all, save, style
 from .numbers import Numbers, missing_rows, said
-from .page import document
+from .page import page
 from .results import read_run
 from .sections import Section
 from .tables.cases import case_records, differences_table, volumes_table
@@ -30,23 +29,6 @@ TABLES: tuple[Callable[[Numbers], Table], ...] = (
     lambda numbers: training_table(numbers.run),
 )
 """The tables of a run beside `results_tables`, in the order of the page."""
-CSS = """
-:root { color-scheme: light dark }
-body { max-width: 72rem; overflow-wrap: anywhere }
-h2 { margin: 2.5rem 0 .5rem; border-bottom: 1px solid #8888; scroll-margin-top: 1rem }
-nav { display: flex; flex-wrap: wrap; gap: .3rem 1rem } a { color: #0b5cad }
-.scroll { overflow-x: auto; overflow-wrap: normal; margin: 1rem 0 .3rem; -webkit-overflow-scrolling: touch }
-table { font-size: .86rem; min-width: max-content } caption { text-align: left; font-weight: 600; padding-bottom: .4rem;
-  position: sticky; left: 0; max-width: min(90vw, 68rem); white-space: normal }
-thead th { border-bottom: 2px solid #888; vertical-align: bottom } tbody tr:nth-child(even) { background: #8881 }
-th[scope=row], th:first-child { text-align: left } .prose table { min-width: 54rem; width: 100% }
-.prose td, .prose th { text-align: left; vertical-align: top; white-space: normal }
-.notes { font-size: .85rem; opacity: .85 } .notes p { margin: .2rem 0 }
-details { margin: .8rem 0; border: 1px solid #8886; border-radius: 6px; padding: .4rem .8rem } summary { cursor: pointer }
-figure { margin: 1.5rem 0 } figure img { background: #fff; padding: 6px; border-radius: 6px; margin: 0; width: 100%;
-  box-sizing: border-box } figcaption { font-size: .9rem }
-@media (prefers-color-scheme: dark) { a { color: #8cc4ff } }
-"""
 
 
 def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dict[str, Path]:
@@ -82,30 +64,51 @@ def write_outputs(out: str | Path, paper_table: str | Path | None = None) -> dic
     }
 
 
-def _page(numbers: Numbers, tables: list[Table], drawings: list[Drawing], pictures: dict[str, dict[str, Path]]) -> str:
-    sections = _sections(tables, drawings, pictures)
-    settings = escape(json.dumps(numbers.run.info, indent=1, sort_keys=True))
-    sections[RUN] += _details("Settings of the run", f"<pre>{settings}</pre>")
-    sections = {title: body for title, body in sections.items() if body}
-    links = "".join(f'<a href="#s{i}">{escape(title)}</a>' for i, title in enumerate(sections))
-    body = "".join(f'<section id="s{i}"><h2>{escape(t)}</h2>{b}</section>' for i, (t, b) in enumerate(sections.items()))
+@dataclass(frozen=True)
+class Picture:
+    """A figure in the page; `width` in rem keeps it legible on a phone, where wide figures scroll in their box."""
+
+    drawing: Drawing
+    source: str
+    width: int
+
+
+@dataclass
+class Parts:
+    """What stands under one heading, in this order."""
+
+    tables: list[Table] = field(default_factory=list)
+    pictures: list[Picture] = field(default_factory=list)
+    folded: list[Table] = field(default_factory=list)
+    settings: dict = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return any(vars(self).values())
+
+
+def _page(numbers: Numbers, tables: list[Table], drawings: list[Drawing], files: dict[str, dict[str, Path]]) -> str:
+    pictures = [_picture(drawing, files[drawing.name]) for drawing in drawings]
+    sections = _sections(tables, pictures)
+    sections[RUN].settings = numbers.run.info
     title = f"ZSADCLIP benchmark: {numbers.run.info.get('profile') or 'results'}"
-    return document(title, f"{_introduction(numbers)}<nav>{links}</nav>{body}", CSS)
+    shown = {str(heading): parts for heading, parts in sections.items() if parts}
+    return page("run", title=title, notes=_introduction(numbers), sections=shown)
 
 
-def _sections(tables: list[Table], drawings: list[Drawing], pictures: dict[str, dict[str, Path]]) -> dict[str, str]:
-    """What stands under each heading: open tables, figures, folded tables; all that names no heading under the last."""
-    parts = [(table.section, typeset.html(table)) for table in tables if not table.folded]
-    parts += [(drawing.section, _figure(drawing, pictures[drawing.name])) for drawing in drawings]
-    parts += [(table.section, _details(table.title, typeset.html(table))) for table in tables if table.folded]
-    others = (section for section, _ in parts if section)
-    bodies = dict.fromkeys([*Section, *others, RUN, UNPLACED], "")
-    for section, html in parts:
-        bodies[section or UNPLACED] += html
-    return bodies
+def _sections(tables: list[Table], pictures: list[Picture]) -> dict[str, Parts]:
+    """What stands under each heading; all that names no heading is under the last."""
+    named = [*(t for t in tables if not t.folded), *(p.drawing for p in pictures), *(t for t in tables if t.folded)]
+    headings = dict.fromkeys([*Section, *(part.section for part in named if part.section), RUN, UNPLACED])
+    sections = {heading: Parts() for heading in headings}
+    for table in tables:
+        parts = sections[table.section or UNPLACED]
+        (parts.folded if table.folded else parts.tables).append(table)
+    for picture in pictures:
+        sections[picture.drawing.section or UNPLACED].pictures.append(picture)
+    return sections
 
 
-def _introduction(numbers: Numbers) -> str:
+def _introduction(numbers: Numbers) -> list[str]:
     run = numbers.run
     notes = [
         f"{len(run.results)} finished rows, up to n = {numbers.cases} test volumes a row. {said(run.choices()[0])} "
@@ -123,21 +126,10 @@ def _introduction(numbers: Numbers) -> str:
         notes.append(f"One axial slice in {every} was scored; volumes and 3D metrics count those slices only.")
     if run.info.get("problems"):
         notes.append(f"{len(run.info['problems'])} cases of the data set could not be used; they are listed under Run.")
-    notes += missing_rows(run)
-    return "".join(f"<p>{escape(note)}</p>" for note in notes)
+    return [*notes, *missing_rows(run)]
 
 
-def _details(title: str, body: str) -> str:
-    return f"<details><summary>{escape(title)}</summary>{body}</details>"
-
-
-def _figure(drawing: Drawing, paths: dict[str, Path]) -> str:
+def _picture(drawing: Drawing, paths: dict[str, Path]) -> Picture:
     kind, path = ("png", paths["png"]) if drawing.raster else ("svg+xml", paths["svg"])
     data = b64encode(path.read_bytes()).decode("ascii")
-    width = 4.6 * drawing.figure.get_figwidth()  # legible on a phone, where wide figures scroll in their box
-    return (
-        f'<figure id="{escape(drawing.name)}"><div class="scroll" tabindex="0" role="region" '
-        f'aria-label="{escape(drawing.title)}"><img style="min-width:{width:.0f}rem" src="data:image/{kind};base64,{data}" '
-        f'alt="{escape(drawing.alt)}"></div>'
-        f"<figcaption><strong>{escape(drawing.title)}.</strong> {escape(drawing.caption)}</figcaption></figure>\n"
-    )
+    return Picture(drawing, f"data:image/{kind};base64,{data}", round(4.6 * drawing.figure.get_figwidth()))

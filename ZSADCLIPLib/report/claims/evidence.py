@@ -50,10 +50,10 @@ class Evidence:
     def summary(self, row_id: str, metric: str = "dice", region: str = "") -> Summary:
         """Summary of a metric over a region, the primary one when empty; raises NotTestable when it is defined nowhere."""
         choice = self.numbers.choice(region) if region else self.choice
-        found = self.numbers.summary(self.result(row_id), metric, choice)
-        if not found.n:
+        summary = self.numbers.summary(self.result(row_id), metric, choice)
+        if not summary.n:
             raise NotTestable(f"{metric} of {row_id} is defined for no test volume")
-        return found
+        return summary
 
     def dice(self, row_id: str) -> np.ndarray:
         """3D Dice of the volumes where it is defined."""
@@ -90,14 +90,14 @@ class Evidence:
         """`dice` and `slices` of each bin of the distance, all setups pooled; NaN where fewer than 3 subjects have one."""
         count = self.numbers.axis.count
         bins = slice_bins([self.result(f"{method}-{setup}") for setup in SETUPS], self.choice, Axis(count=count))
-        kept = [len(found.dice) >= MIN_BIN_SUBJECTS for found in bins]
-        if sum(kept) < 5:
+        enough = [len(each.dice) >= MIN_BIN_SUBJECTS for each in bins]
+        if sum(enough) < 5:
             raise NotTestable(
-                f"only {sum(kept)} of {count} bins of the distance hold lesions of at least {MIN_BIN_SUBJECTS} subjects"
+                f"only {sum(enough)} of {count} bins of the distance hold lesions of at least {MIN_BIN_SUBJECTS} subjects"
             )
-        dice = np.array([found.over_slices if keep else np.nan for found, keep in zip(bins, kept, strict=True)])
-        counts = [len(found.values) / len(SETUPS) if keep else np.nan for found, keep in zip(bins, kept, strict=True)]
-        return {"dice": dice, "slices": np.array(counts), "distance": np.array([found.distance for found in bins])}
+        dice = np.array([each.over_slices if known else np.nan for each, known in zip(bins, enough, strict=True)])
+        counts = [len(b.values) / len(SETUPS) if known else np.nan for b, known in zip(bins, enough, strict=True)]
+        return {"dice": dice, "slices": np.array(counts), "distance": np.array([each.distance for each in bins])}
 
     @property
     def subjects(self) -> int:

@@ -6,17 +6,18 @@ Marzullo and Ranzini, "Exploring Zero-Shot Anomaly Detection with CLIP in Medica
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from math import isfinite
+
+import yaml
 
 from ..numbers import Numbers, said
 from ..sections import Section
 from ..typeset import Table
 from . import predicates
 from .evidence import Evidence, NotTestable
-from .predicates import Finding
+from .predicates import Outcome
 
 REPRODUCED, CONTRADICTED, NOT_TESTABLE = "reproduced", "contradicted", "not testable"
 _OVERALL, _SLICES, _PLACE, _DISCUSSION = "Table 1 and Fig. 1", "Fig. 2", "Fig. 3", "discussion"
@@ -30,7 +31,7 @@ class Claim:
     source: str
     statement: str
     predicate: str
-    test: Callable[[Evidence], Finding]
+    test: Callable[[Evidence], Outcome]
 
 
 @dataclass(frozen=True)
@@ -98,12 +99,12 @@ def judge(numbers: Numbers) -> list[Verdict]:
     verdicts = []
     for claim in CLAIMS:
         try:
-            found = claim.test(evidence)
+            outcome = claim.test(evidence)
         except NotTestable as error:
             verdicts.append(Verdict(claim, NOT_TESTABLE, reason=str(error)))
             continue
-        verdict = REPRODUCED if found.holds else CONTRADICTED
-        verdicts.append(Verdict(claim, verdict, found.clear, found.numbers))
+        verdict = REPRODUCED if outcome.holds else CONTRADICTED
+        verdicts.append(Verdict(claim, verdict, outcome.clear, outcome.numbers))
     return verdicts
 
 
@@ -129,7 +130,7 @@ def claims_yaml(numbers: Numbers, verdicts: list[Verdict]) -> str:
             for v in verdicts
         ],
     }
-    return "\n".join(_yaml(data)) + "\n"
+    return yaml.safe_dump(_stored(data), sort_keys=False, allow_unicode=True, width=120)
 
 
 def claims_table(numbers: Numbers, verdicts: list[Verdict]) -> Table:
@@ -169,36 +170,12 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def _yaml(value: object, indent: str = "") -> list[str]:
-    """Block style; strings as JSON writes them, which YAML reads the same."""
-    lines = []
+def _stored(value: object) -> object:
+    """The value for the file: numbers with six digits, None where there is none."""
     if isinstance(value, dict):
-        for key, item in value.items():
-            if isinstance(item, dict) and item or _is_list_of_dicts(item):
-                lines += [f"{indent}{_scalar(key)}:", *_yaml(item, indent + "  ")]
-            else:
-                lines.append(f"{indent}{_scalar(key)}: {_scalar(item)}")
-        return lines
-    for item in value:
-        first, *rest = _yaml(item, indent + "  ")
-        lines += [f"{indent}- {first.lstrip()}", *rest]
-    return lines
-
-
-def _is_list_of_dicts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], dict)
-
-
-def _scalar(value: object) -> str:
+        return {key: _stored(item) for key, item in value.items()}
     if isinstance(value, list):
-        return "[" + ", ".join(_scalar(v) for v in value) + "]"
+        return [_stored(item) for item in value]
     if isinstance(value, float):
-        return repr(float(f"{value:.6g}")) if isfinite(value) else "null"
-    if (
-        isinstance(value, str)
-        and value.replace("_", "").isalpha()
-        and value.isascii()
-        and value not in ("true", "null")
-    ):
-        return value if value.lower() not in ("yes", "no", "on", "off", "y", "n", "false") else json.dumps(value)
-    return json.dumps(value, ensure_ascii=False)
+        return float(f"{value:.6g}") if isfinite(value) else None
+    return value
