@@ -10,6 +10,7 @@ import pytest
 from benchmark_cases import write_brains, write_profile
 
 from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.benchmark import estimate
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import PROFILES, load_profile
@@ -238,6 +239,25 @@ def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch)
     assert "115 subjects to train on, 50 to test" in printed and printed.count("ViT-L-14-336") >= 9
     assert "backbone PMC-CLIP: missing" in printed and "assumes the paper's 165 subjects" in printed
     assert not (tmp_path / "out").exists()
+
+
+def test_times_follow_method_backbone_and_size_and_unknown_backbones_are_the_dearest(monkeypatch):
+    monkeypatch.setattr(estimate, "matrix_speed", lambda device: (estimate.SPEED, device))
+    rows = select_rows(("vand-brats", "adaclip-brats", "vand-pmc"))
+
+    def hours(profile):
+        told = estimate.estimate(profile, rows, None)
+        return [line["score_hours"] for line in told["rows"]], [line["train_hours"] for line in told["rows"]], told
+
+    base = load_profile("paper")
+    (adaclip, vand, pmc), trained, told = hours(base)
+    slices = told["rows"][1]["threshold_slices"] + told["rows"][1]["test_slices"]
+    assert vand == pytest.approx(slices * 1.9 / 3600) and adaclip == pytest.approx(2.3 * vand) and pmc < vand / 5
+    assert trained[0] > trained[1] > trained[2] > 0
+    larger = replace(base, slices=replace(base.slices, image_size=480))
+    assert hours(larger)[0] == pytest.approx([4 * adaclip, 4 * vand, 4 * pmc])
+    unknown = replace(base, backbones={**base.backbones, "pmc": BackboneChoice("ViT-H-14")})
+    assert hours(unknown)[0][2] == pytest.approx(vand) and "ViT-H-14" in hours(unknown)[2]["notes"][1]
 
 
 def test_a_dry_run_is_priced_on_the_device_asked_for(tmp_path, capsys):
