@@ -12,6 +12,7 @@ from ..datasets.records import Record
 from ..errors import OutputError, describe
 from ..execution import execute
 from ..execution.base import Execution, failed
+from ..fields import Count
 from ..files.locks import is_held
 from ..progress import Cancelled, Progress, silent
 from .specs import RowSpec, SliceSpec, TrainingSpec, from_json, to_json
@@ -42,7 +43,7 @@ class Steps(Execution):
     """Runs steps; its fields say how. One CPU thread a process unless told otherwise, so that sums come out bit by bit the
     same however many processes there are. `home` is the locked output folder, without which no step begins."""
 
-    threads: int = 1
+    threads: Count = 1
     home: str = ""
 
     kind: ClassVar[str] = "steps"

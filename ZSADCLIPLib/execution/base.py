@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn, Protocol, runtime_checkable
+from typing import Annotated, ClassVar, NoReturn, Protocol, runtime_checkable
 
 from .. import errors
 from ..errors import UsageError, ZSADCLIPError
+from ..fields import AtLeast, Between, Count, OneOf, check, flag
 from ..progress import Progress
 
 Settle = Callable[[int, dict], None]
@@ -39,26 +38,30 @@ class Execution:
     scheduler   address of a running Dask scheduler, or its scheduler file.
     """
 
-    executor: str = "local"
-    workers: int = 0
-    threads: int = 0
-    time_out: float | None = None
-    retries: int = 1
-    patience: float = 60.0
-    shard: str | None = None
-    scheduler: str | None = None
+    executor: Annotated[str, OneOf(EXECUTORS)] = flag(default="local", help="worker processes here, or a Dask cluster")
+    workers: Count = flag(default=0, metavar="N", help="worker processes (0: this process alone)")
+    threads: Count = flag(default=0, metavar="N", help="CPU threads a worker (0: cores / workers)")
+    time_out: Annotated[float, Between(0)] | None = flag(
+        default=None, metavar="SECONDS", help="longest time for a case"
+    )
+    retries: Count = flag(default=1, metavar="N", help="new tries of a case whose worker died")
+    patience: Annotated[float, AtLeast(0)] = flag(
+        default=60.0, metavar="SECONDS", help="wait this long for a share that is gone"
+    )
+    shard: str | None = flag(
+        default=None,
+        metavar="I/N",
+        help="every N-th case (benchmark: method) from the I-th on, I from 1 to N, for job arrays",
+    )
+    scheduler: str | None = flag(
+        default=None, metavar="ADDRESS|FILE", help="running Dask scheduler, or its scheduler file"
+    )
 
     kind: ClassVar[str] = ""
 
     def check_execution(self) -> None:
-        """Raise UsageError for values that are not allowed."""
-        if self.executor not in EXECUTORS:
-            raise UsageError(f"executor {self.executor!r} is unknown; choose one of {', '.join(EXECUTORS)}")
-        for name in ("workers", "threads", "retries", "patience"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} {getattr(self, name)}: expected 0 or more")
-        if self.time_out is not None and not self.time_out > 0:
-            raise UsageError(f"time-out {self.time_out} s: expected more than 0")
+        """Raise UsageError for values of any field that are not allowed."""
+        check(self)
         if self.executor == "local" and self.scheduler:
             raise UsageError("a scheduler belongs to --executor dask")
         self.shard_position()
@@ -125,17 +128,6 @@ def set_threads(number: int) -> None:
         import torch
 
         torch.set_num_threads(number)
-
-
-def load_before_listening() -> None:
-    """On Windows, load the numerical libraries now: once a thread waits for standard input, their start would wait for it too.
-
-    Their Fortran runtime asks for the type of standard input when it is loaded, which a pending read holds up
-    (numpy issue 24290).
-    """
-    if sys.platform == "win32":
-        with suppress(ImportError):  # the job says what is missing
-            import scipy.linalg  # noqa: F401
 
 
 def cores() -> int:

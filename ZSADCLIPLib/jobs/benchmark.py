@@ -5,14 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+from ..benchmark.profiles import PROFILES, load_profile
+from ..benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS, select_rows
 from ..errors import InputError, UsageError
 from ..execution.base import Execution
+from ..fields import OneOf, flag
 from ..files.atomic import clear_temporaries, clear_unfinished
 from ..files.locks import folder_lock
 from ..files.privacy import folders_below
 from ..progress import Progress, Report, quiet, silent, sub_progress
+from ..training.schedule import PRECISIONS
 
 OWN_FILES = {"run", "split", "hashes", "claims", "runtime", "report"}
 OWN_FOLDERS = ("slices", "features", "adapters", "rows", "tables", "figures")
@@ -34,19 +38,21 @@ class Benchmark(Execution):
     method with all its rows, which share trainings; the last one to finish writes the outputs.
     """
 
-    output: str
-    profile: str = "mini"
-    data: str | None = None
-    rows: tuple[str, ...] = ()
-    methods: tuple[str, ...] = ()
-    setups: tuple[str, ...] = ()
-    paper_table: str | None = None
-    weights_dir: str | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    outputs: bool = True
-    dry_run: bool = False
-    keep_identifiers: bool = False
+    output: str = flag("--out", metavar="DIR", help="folder of the run; run again to go on")
+    profile: str = flag(default="mini", help=f"{', '.join(PROFILES)}, or a JSON file")
+    data: str | None = flag(
+        default=None, metavar="DIR", help="BraTS-MET folder or manifest CSV (default: embedded synthetic brains)"
+    )
+    rows: tuple[str, ...] = flag(default=(), metavar="ROW", help=", ".join(row.id for row in ALL_ROWS))
+    methods: tuple[Annotated[str, OneOf(tuple(METHOD_LABELS))], ...] = flag(default=(), metavar="METHOD")
+    setups: tuple[Annotated[str, OneOf(tuple(SETUP_LABELS))], ...] = flag(default=(), metavar="SETUP")
+    paper_table: str | None = flag(default=None, metavar="CSV", help="the paper's Table 1, to compare with")
+    weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
+    device: str = flag(default="auto", help="auto, cuda, cuda:N, mps or cpu")
+    precision: Annotated[str, OneOf(PRECISIONS)] = flag(default="float32", help="when scoring")
+    outputs: bool = flag("--no-report", default=True, help="rows only; see 'zsadclip report'")
+    dry_run: bool = flag(default=False, help="show rows, sizes, cache needs and a time estimate")
+    keep_identifiers: bool = flag(default=False, help="let names of folders into results and messages")
 
     kind: ClassVar[str] = "benchmark"
 
@@ -57,8 +63,6 @@ class Benchmark(Execution):
         settings cannot work, and whatever `progress` raises.
         """
         from ..benchmark.identity import check_settings
-        from ..benchmark.profiles import load_profile
-        from ..benchmark.rows import select_rows
         from ..benchmark.variations import check_variations, variations
 
         self.check_execution()

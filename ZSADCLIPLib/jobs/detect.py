@@ -6,22 +6,26 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, METHODS
+from ..backbones import BACKBONES
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
 from ..errors import OutputError, UsageError, WeightsError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
+from ..fields import OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.digests import code_version, content_hash
 from ..files.locks import folder_lock, is_held
 from ..progress import Progress, Report, quiet, silent
+from ..volumes.intensity import MODES
 from ..volumes.reading import volume_hash
+from ..volumes.slicing import PLANES
 
 # What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
 NOT_SETTINGS = {
@@ -52,37 +56,39 @@ class Detect(Execution):
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
     """
 
-    inputs: tuple[str, ...]
-    output: str
-    method: str = DEFAULT_METHOD
-    backbone: str = "mini"
-    weights: str | None = None
-    weights_dir: str | None = None
-    activation: str | None = None
-    checkpoint: str | None = None
-    allow_mismatch: bool = False
-    object_name: str | None = None
-    prompts: str | None = None
-    settings: dict = field(default_factory=dict)
-    reference: tuple[str, ...] = ()
-    plane: str = "axial"
-    image_size: int | None = None
-    intensity: str = "per-volume-percentile"
-    window: tuple[float, float] | None = None
-    device: str = "auto"
-    precision: str = "auto"
-    fast: bool = False
-    batch_size: int | str = "auto"
-    threshold: str = "checkpoint"
-    min_size_mm3: float = 0.0
-    background: str = "keep"
-    brain_mask: str | None = None
-    skip_existing: bool = False
-    dry_run: bool = False
-    seed: int = 0
-    pictures: bool = True
+    inputs: tuple[str, ...] = flag(
+        "inputs", metavar="INPUT", help="volumes, folders, globs, or a CSV with id,image[,mask]"
+    )
+    output: str = flag("-o", "--output", metavar="OUT", help="folder for the results")
+    method: Annotated[str, OneOf(tuple(METHODS))] = flag(default=DEFAULT_METHOD)
+    backbone: str = flag(default="mini", help=f"{', '.join(BACKBONES)}, an open_clip name, or a JSON config")
+    weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
+    weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
+    activation: Literal["gelu", "quick_gelu"] | None = flag(default=None, help="default: as the adapter was trained")
+    checkpoint: str | None = flag(default=None, help="adapter file (ours or the authors'), or METHOD:random[:SEED]")
+    allow_mismatch: bool = flag(default=False, help="accept an adapter trained on other backbone weights")
+    object_name: str | None = flag("--object", default=None, help="what the prompts speak of, such as brain")
+    prompts: str | None = flag(default=None, help="embedded prompt set or JSON file")
+    settings: dict = flag("--set", default_factory=dict, metavar="FIELD=VALUE", help="further method settings")
+    reference: tuple[str, ...] = flag(default=(), metavar="FILE", help="normal volumes for the memory bank (VAND)")
+    plane: Annotated[str, OneOf(tuple(PLANES))] = flag(default="axial")
+    image_size: Positive | None = flag(default=None, help="pixels the model sees (default 240)")
+    intensity: Annotated[str, OneOf(MODES)] = flag(default="per-volume-percentile")
+    window: tuple[float, float] | None = flag(default=None, metavar=("LOW", "HIGH"))
+    device: str = flag(default="auto", help="auto, cuda, cuda:N, mps or cpu")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = flag(default="auto")
+    fast: bool = flag(default=False, help="compute only the brain's bounding box; quicker, not exact")
+    batch_size: int | str = flag(default="auto")
+    threshold: str = flag(default="checkpoint", help="checkpoint, NUMBER, fixed:NUMBER or quantile:Q")
+    min_size_mm3: float = flag("--min-size", default=0.0, metavar="MM3")
+    background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
+    brain_mask: str | None = flag(default=None, metavar="FILE")
+    skip_existing: bool = flag(default=False, help="keep finished results of the same settings")
+    dry_run: bool = flag(default=False, help="show what would be done")
+    seed: int = flag(default=0)
+    pictures: bool = flag("--no-pictures", default=True)
     compress: bool = True
-    keep_identifiers: bool = False
+    keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
 
     kind: ClassVar[str] = "detect"
 
@@ -196,12 +202,10 @@ class Detect(Execution):
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
         from ..adapters.checkpoint import load_adapter, read_info
-        from ..backbones import BACKBONES, load_backbone
+        from ..backbones import load_backbone
         from ..detection.detector import DEFAULT_SIZE, Detector
         from ..detection.devices import choose_device, choose_dtype
 
-        if self.method not in METHODS:
-            raise UsageError(f"method {self.method!r} is unknown; choose one of {', '.join(METHODS)}")
         method = METHODS[self.method]
         source = self.checkpoint or self.method
         info = read_info(source) if source.partition(":")[0] not in METHODS else None
@@ -272,7 +276,6 @@ class Detect(Execution):
 
     def _unpinned(self) -> dict[str, str]:
         """SHA-256 of the backbone's files that are found by name and whose content is not pinned; raises WeightsError."""
-        from ..backbones.registry import BACKBONES
         from ..backbones.weights import locate
 
         files = BACKBONES[self.backbone].files if self.backbone in BACKBONES and self.weights is None else {}

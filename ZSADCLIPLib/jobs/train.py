@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, trainable_methods
+from ..benchmark.profiles import PROFILES, load_profile
+from ..benchmark.settings import BackboneChoice
 from ..errors import InputError, UsageError, ZSADCLIPError
+from ..fields import Count, OneOf, Positive, check, flag
 from ..files.atomic import clear_unfinished
 from ..files.locks import folder_lock
 from ..progress import Progress, Report, quiet, silent, sub_progress
+from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
 
 
 @dataclass(frozen=True)
@@ -28,27 +32,29 @@ class Train:
     epochs, batch_size, max_subjects, max_slices: None takes the profile's.
     """
 
-    output: str
-    method: str = DEFAULT_METHOD
-    data: str | None = None
-    domain: str = "brain"
-    backbone: str = "mini"
-    weights: str | None = None
-    weights_dir: str | None = None
-    start: str = "random"
-    profile: str = "mini"
-    epochs: int | None = None
-    batch_size: int | None = None
-    max_subjects: int | None = None
-    max_slices: int | None = None
-    slices: str | None = None
-    select: str | None = None
-    augment: str | None = None
-    cache: str | None = None
-    precision: str = "float32"
-    settings: dict = field(default_factory=dict)
-    seed: int = 111
-    device: str = "auto"
+    output: str = flag("--out", metavar="DIR", help="folder of the training; run again to go on")
+    method: Annotated[str, OneOf(tuple(trainable_methods()))] = flag(default=DEFAULT_METHOD)
+    data: str | None = flag(default=None, metavar="DIR", help="BraTS-MET folder or manifest CSV")
+    domain: Literal["brain", "industrial"] = flag(default="brain", help="industrial makes its own images")
+    backbone: str = flag(default="mini", help="a backbone of 'zsadclip models', an open_clip name, a JSON config")
+    weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
+    weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
+    start: str = flag(default="random", help="random, or an adapter file to go on from")
+    profile: str = flag(default="mini", help=f"what is not given here: {', '.join(PROFILES)}, or a JSON file")
+    epochs: Positive | None = flag(default=None)
+    batch_size: Positive | None = flag(default=None)
+    max_subjects: Positive | None = flag(default=None, help="train on a random subset")
+    max_slices: Positive | None = flag(default=None)
+    slices: str | None = flag(default=None, help="all, brain, or lesion+K")
+    select: Annotated[str, OneOf(SELECT)] | None = flag(
+        default=None, help="the epoch that is kept; best-val-f1 holds subjects out"
+    )
+    augment: Annotated[str, OneOf(AUGMENTATIONS)] | None = flag(default=None)
+    cache: Annotated[str, OneOf(CACHES)] | None = flag(default=None, help="of frozen features")
+    precision: Annotated[str, OneOf(PRECISIONS)] = flag(default="float32", help="autocast on a GPU")
+    settings: dict = flag("--set", default_factory=dict, metavar="FIELD=VALUE", help="method settings")
+    seed: Count = flag(default=111)
+    device: str = flag(default="auto")
 
     kind: ClassVar[str] = "train"
 
@@ -58,15 +64,7 @@ class Train:
         Returns {"adapter", "epochs", "loss", "threshold", "output"}. Raises ZSADCLIPError when settings or data cannot
         work, and whatever `progress` raises; finished epochs are kept.
         """
-        from ..benchmark.profiles import load_profile
-        from ..benchmark.settings import BackboneChoice
-
-        if self.method not in trainable_methods():
-            raise UsageError(
-                f"method {self.method!r} cannot be trained; choose one of {', '.join(trainable_methods())}"
-            )
-        if self.domain not in ("brain", "industrial"):
-            raise UsageError(f"domain {self.domain!r} is unknown; choose brain or industrial")
+        check(self)
         if (self.data is None) != (self.domain == "industrial"):
             raise UsageError("the domain brain needs data, a folder or manifest; the domain industrial makes its own")
         base = load_profile(self.profile)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from ZSADCLIPLib.adapters import METHODS
-from ZSADCLIPLib.cli import Bar
+from ZSADCLIPLib.cli.bar import Bar
 from ZSADCLIPLib.errors import ZSADCLIPError
 from ZSADCLIPLib.jobs.registry import Detect
 
