@@ -2,30 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import os
-import sys
 import threading
 import time
+from typing import TextIO
 
 from ..errors import ZSADCLIPError
-from ..execution.base import load_before_listening
 from ..progress import Cancelled
+from .lines import listen, take_output
 from .registry import read_job
-
-
-class Line:
-    """Writes events; a parent that is gone cancels the work."""
-
-    def __init__(self, stream):
-        self._stream = stream
-
-    def __call__(self, event: dict) -> None:
-        try:
-            self._stream.write(json.dumps(event) + "\n")
-            self._stream.flush()
-        except (BrokenPipeError, ValueError) as error:
-            raise Cancelled("the parent is gone") from error
 
 
 def run(path: str) -> int:
@@ -33,19 +18,15 @@ def run(path: str) -> int:
 
     The work stops within one batch when standard input is closed (the parent died) or says "cancel".
     """
-    # Libraries may print; the protocol keeps the real standard output for itself.
-    emit = Line(os.fdopen(os.dup(1), "w", encoding="utf-8"))
-    os.dup2(2, 1)
-    cancelled, started = threading.Event(), time.monotonic()
+    emit, cancelled, started = take_output(), threading.Event(), time.monotonic()
 
-    def listen() -> None:
-        for line in sys.stdin:
+    def hear(lines: TextIO) -> None:
+        for line in lines:
             if line.strip() == "cancel":
                 break
         cancelled.set()
 
-    load_before_listening()
-    threading.Thread(target=listen, daemon=True).start()
+    listen(hear)
 
     def progress(fraction: float, text: str, done: int | None = None, total: int | None = None) -> None:
         if cancelled.is_set():

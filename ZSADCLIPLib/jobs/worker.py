@@ -10,9 +10,11 @@ import sys
 import threading
 import time
 from functools import cache
+from typing import TextIO
 
-from ..execution.base import fatal, load_before_listening, set_threads
+from ..execution.base import fatal, set_threads
 from ..progress import Cancelled
+from .lines import listen, take_output
 from .registry import job_from_dict
 
 EVERY = 0.2  # seconds between two progress messages
@@ -22,29 +24,19 @@ GRACE = 10.0  # seconds for the batch in hand when the parent is gone
 def main() -> int:
     """Serve until standard input is closed; 0, or 1 after an error that ends the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt goes to the whole group; the parent decides
-    # Libraries may print; the protocol keeps the real standard output for itself.
-    out = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
+    emit = take_output()
     inbox: queue.SimpleQueue = queue.SimpleQueue()
     gone = threading.Event()
 
-    def emit(message: dict) -> None:
-        try:
-            out.write(json.dumps(message) + "\n")
-            out.flush()
-        except (BrokenPipeError, ValueError) as error:
-            raise Cancelled("the parent is gone") from error
-
-    def listen() -> None:
-        for line in sys.stdin:
+    def hear(lines: TextIO) -> None:
+        for line in lines:
             inbox.put(json.loads(line))
         gone.set()
         inbox.put(None)
         time.sleep(GRACE)
         os._exit(1)
 
-    load_before_listening()
-    threading.Thread(target=listen, daemon=True).start()
+    listen(hear)
     last = 0.0
 
     def progress(fraction: float, text: str, done: int | None = None, total: int | None = None) -> None:

@@ -109,9 +109,9 @@ def test_the_child_ends_soon_after_being_cancelled(job):
 def test_on_windows_libraries_are_loaded_before_a_thread_waits_for_input(platform):
     """Loading them afterwards would wait for that input (numpy issue 24290)."""
     code = (
-        "import sys\nimport ZSADCLIPLib.jobs.child as child, ZSADCLIPLib.execution.base as base\n"
-        "assert 'scipy' not in sys.modules\n"
-        f"base.sys = type('sys', (), {{'platform': '{platform}'}})\n"
+        "import sys\nimport ZSADCLIPLib.jobs.child as child, ZSADCLIPLib.jobs.lines as lines\n"
+        "assert 'scipy.linalg' not in sys.modules\n"
+        f"lines.sys = type('sys', (), {{'platform': '{platform}', 'stdin': None}})\n"
         "class Stop(Exception): pass\n"
         "def thread(**options):\n    print('scipy.linalg' in sys.modules, file=sys.stderr)\n    raise Stop\n"
         "child.threading.Thread = thread\nchild.run('none.json')"
