@@ -31,7 +31,8 @@ COSTS = {
     "mini": Cost(0.15, 0.46e6),
     "mini-rn": Cost(0.05, 0.43e6),
 }
-"""By backbone: the ViTs of docs/performance.md, the embedded ones timed alike, BiomedCLIP and PMC-CLIP by their size."""
+"""By backbone: the CLIP ViTs as measured in docs/performance.md; the embedded ones from CPU seconds on a core taken to reach
+SPEED; BiomedCLIP and PMC-CLIP not measured, but from their size against the ViTs."""
 
 
 def cost_of(name: str) -> tuple[Cost, bool]:
@@ -108,7 +109,7 @@ def estimate(
             _fill(line, row, profile, sizes, speed, caches)
         lines.append(line)
     hours = sum(line["train_hours"] + line["score_hours"] for line in lines)
-    notes = [f"time from measured seconds, at {speed / 1e9:.0f} GFLOP/s of matrix products on {where}"]
+    notes = [f"time from a table of seconds a slice, at {speed / 1e9:.0f} GFLOP/s of matrix products on {where}"]
     if unknown := [name for name in models if not cost_of(name)[1]]:
         notes.append(f"not measured, so priced as the dearest backbone: {', '.join(unknown)}")
     if data is None and not profile.data.train_cases:
