@@ -16,7 +16,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "make" / "demo.py"
 
 
 def demo(start, *arguments):
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[1])}
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
     command = [sys.executable, str(SCRIPT), "--from", str(start), "--output", "out", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 

@@ -206,7 +206,7 @@ def test_files_that_a_profile_names_enter_keys_by_content(place, tmp_path):
 @pytest.mark.parametrize(
     "settings, words",
     [
-        ({"diec": "batch"}, "methods.vand.settings has no field 'diec'"),
+        ({"diec": "batch"}, "has no field 'diec'"),
         ({"dice": "bath"}, "dice is 'bath'; choose one of image, rows, batch"),
         ({"temperature": "hot"}, "temperature is 'hot'; expected a number"),
         ({"prompts": "no-such-set"}, "no prompt set 'no-such-set'"),
