@@ -157,7 +157,7 @@ def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch:
 
 
 def _build(method: str, stored: dict, overrides: dict, backbone, state: Mapping | None, what: str, provenance: Mapping):
-    from ..backbones.states import load_strictly
+    from ..backbones.states import UNBUILDABLE, load_strictly
 
     kind, label = METHODS[method].load(), METHODS[method].label
     try:
@@ -167,16 +167,7 @@ def _build(method: str, stored: dict, overrides: dict, backbone, state: Mapping 
     config = from_dict(kind.Config, overrides, f"{label}:", config)
     try:
         adapter = kind(config, backbone)
-    except (
-        TypeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        RuntimeError,
-        ArithmeticError,
-        AssertionError,
-    ) as error:
+    except UNBUILDABLE as error:
         raise WeightsError(f"the settings of {what} do not make a {label} adapter: {error}") from error
     if state is not None:
         load_strictly(adapter, state, f"the {label} tensors of {what}")

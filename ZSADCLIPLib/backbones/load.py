@@ -14,7 +14,7 @@ from .bert_pairs import build_biomedclip, build_pmc, is_bert_config, pmc_state
 from .openclip import build_open_clip
 from .plainclip import packaged_config
 from .registry import BACKBONES, function
-from .states import read_state
+from .states import UNBUILDABLE, read_state
 from .weights import locate, verify
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -51,17 +51,7 @@ def load_backbone(
         if state is None:
             torch.manual_seed(int(origin.partition(":")[2]))
         model, vision, text, activation = _builder(name, config)(config, state, activation, origin)
-    except (
-        TypeError,
-        ValueError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        RuntimeError,
-        ArithmeticError,
-        AssertionError,
-        OSError,
-    ) as error:
+    except (*UNBUILDABLE, OSError) as error:
         raise UsageError(f"the config of {label} does not make a model: {type(error).__name__}: {error}") from error
     return Backbone(
         name=label,

@@ -10,6 +10,18 @@ from torch import nn
 
 from ..errors import WeightsError
 
+# What torch and the model libraries raise when a config has values that make no model.
+UNBUILDABLE = (
+    TypeError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    RuntimeError,
+    ArithmeticError,
+    AssertionError,
+)
+
 
 def clean_state(state: Mapping) -> dict:
     """A plain {name: tensor} from the layouts in circulation: wrapped in state_dict, prefixed with module."""
