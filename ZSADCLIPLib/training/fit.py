@@ -73,47 +73,22 @@ def fit(
     training-free methods, for a folder that holds another schedule, and for float16 without a GPU; ZSADCLIPError when the
     training diverges, before that epoch is written.
     """
-    if not adapter.trainable:
-        raise UsageError(f"{adapter.method} is training-free; choose {', '.join(trainable_methods())}")
-    if schedule.precision == "float16" and backbone.device.type == "cpu":
-        raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16")
-    if (schedule.select == "best-val-f1") != (validation is not None):
-        raise UsageError("select best-val-f1, and no other, needs validation slices: subjects that do not train")
-    if validation is not None and not validation.masks.any():
-        raise InputError("the validation slices hold no lesion, so no epoch is best; give more of them, or select last")
+    _check_request(adapter, backbone, schedule, validation)
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None
     scaler = torch.amp.GradScaler(backbone.device.type, enabled=schedule.precision == "float16")
-    optimizer, rows, best = adapter.optimizer(), [], {}
-    identity = {"adapter": adapter.describe(), "backbone": backbone.fingerprint, "batch_size": batch_size}
-    identity |= {
-        "seed": schedule.seed,
-        "slices": len(data),
-        "augment": schedule.augment,
-        "precision": schedule.precision,
-        "select": schedule.select,
-    }
+    optimizer, identity, rows, best = adapter.optimizer(), "", [], {}
     if folder:
-        identity |= {"start": _digest(p.detach().cpu().numpy() for p in adapter.state_dict().values())}
-        identity = json.dumps(identity | {"data": _digest(_arrays(data, validation))}, sort_keys=True)
+        identity = _identity(adapter, backbone, data, validation, schedule, batch_size)
         if (folder / "last.pt").is_file():
             rows, best = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
-    cached = schedule.cache != "none" and schedule.augment == "none"
-    # Adapters that differ in nothing the features depend on share a folder; other slices or another config get their own.
-    label = f"{backbone.fingerprint} {json.dumps(adapter.feature_settings(), sort_keys=True)}"
-    if cached and schedule.cache.startswith("disk"):
-        label += f" {_digest([data.images])}"
-    shared = features and Path(features) / hashlib.sha256(label.encode()).hexdigest()[:12]
-    place = shared or (folder and folder / "features")
-    half = schedule.cache == "disk-half"
-    frozen = FeatureCache(
-        adapter, backbone, data.images, place if cached and schedule.cache.startswith("disk") else None, half, label
-    )
-    if cached and len(rows) < epochs:
-        progress(0.0, f"features of {len(data)} slices: {frozen.size_bytes / 1e6:.0f} MB")
-        frozen.fill(batch_size, sub_progress(progress, 0.0, 0.3))
-    held = _held(adapter, backbone, validation, schedule, batch_size) if len(rows) < epochs else None
+    frozen, val_features = _feature_cache(adapter, backbone, data.images, schedule, folder, features), None
+    if len(rows) < epochs:
+        if schedule.cache != "none" and schedule.augment == "none":
+            progress(0.0, f"features of {len(data)} slices: {frozen.size_bytes / 1e6:.0f} MB")
+            frozen.fill(batch_size, sub_progress(progress, 0.0, 0.3))
+        val_features = _validation_features(adapter, backbone, validation, schedule, batch_size)
     run = _Run(adapter, backbone, data, frozen, optimizer, scaler, batch_size, schedule)
     adapter.train()
     began, first = time.monotonic(), len(rows)
@@ -121,8 +96,8 @@ def fit(
         inner = sub_progress(progress, *(0.3 + 0.7 * (epoch + i) / epochs for i in (0, 1)))
         row = run.epoch(schedule.seed + epoch, inner)
         _check_converging(adapter, row, epoch + 1)
-        if held is not None:
-            row = {**row, "val_f1": _pooled_f1(adapter, backbone, validation, held, batch_size)}
+        if val_features is not None:
+            row["val_f1"] = _pooled_f1(adapter, backbone, validation, val_features, batch_size)
         rows.append({"epoch": epoch + 1, **row})
         if schedule.select != "last" and selected_epoch(rows, schedule.select) == epoch + 1:
             best = {name: value.detach().cpu().clone() for name, value in adapter.state_dict().items()}
@@ -138,28 +113,68 @@ def fit(
     return rows
 
 
+def _check_request(adapter: Adapter, backbone: Backbone, schedule: Schedule, validation: SliceSet | None) -> None:
+    if not adapter.trainable:
+        raise UsageError(f"{adapter.method} is training-free; choose {', '.join(trainable_methods())}")
+    if schedule.precision == "float16" and backbone.device.type == "cpu":
+        raise UsageError("precision float16 needs a GPU; choose float32 or bfloat16")
+    if (schedule.select == "best-val-f1") != (validation is not None):
+        raise UsageError("select best-val-f1, and no other, needs validation slices: subjects that do not train")
+    if validation is not None and not validation.masks.any():
+        raise InputError("the validation slices hold no lesion, so no epoch is best; give more of them, or select last")
+
+
+def _identity(adapter, backbone, data: SliceSet, validation: SliceSet | None, schedule: Schedule, batch: int) -> str:
+    """All that decides the result of an epoch, as JSON: a training goes on only where this is the same."""
+    identity = {
+        "adapter": adapter.describe(),
+        "backbone": backbone.fingerprint,
+        "batch_size": batch,
+        "seed": schedule.seed,
+        "slices": len(data),
+        "augment": schedule.augment,
+        "precision": schedule.precision,
+        "select": schedule.select,
+        "start": _digest(p.detach().cpu().numpy() for p in adapter.state_dict().values()),
+        "data": _digest(_arrays(data, validation)),
+    }
+    return json.dumps(identity, sort_keys=True)
+
+
 def _arrays(*sets: SliceSet | None) -> list[np.ndarray]:
     return [array for data in sets if data is not None for array in (data.images, data.masks)]
 
 
-def _held(adapter, backbone, validation: SliceSet | None, schedule: Schedule, batch: int) -> FeatureCache | None:
-    """The frozen features of the validation slices, in memory unless nothing is cached."""
+def _feature_cache(adapter, backbone, images: np.ndarray, schedule: Schedule, folder, features) -> FeatureCache:
+    """The frozen features of the training slices, not yet computed; on disk below `features`, else below `folder`."""
+    cache, label = None, ""
+    if schedule.cache.startswith("disk") and schedule.augment == "none":
+        # Adapters that differ in nothing the features depend on share a folder; other slices or another config get their own.
+        settings = json.dumps(adapter.feature_settings(), sort_keys=True)
+        label = f"{backbone.fingerprint} {settings} {_digest([images])}"
+        shared = features and Path(features) / hashlib.sha256(label.encode()).hexdigest()[:12]
+        cache = shared or (folder and folder / "features")
+    return FeatureCache(adapter, backbone, images, cache, schedule.cache == "disk-half", label)
+
+
+def _validation_features(adapter, backbone, validation: SliceSet | None, schedule: Schedule, batch: int):
+    """The frozen features of the validation slices, in memory unless nothing is cached; None without such slices."""
     if validation is None:
         return None
-    held = FeatureCache(adapter, backbone, validation.images)
+    features = FeatureCache(adapter, backbone, validation.images)
     if schedule.cache != "none":
-        held.fill(batch)
-    return held
+        features.fill(batch)
+    return features
 
 
-def _pooled_f1(adapter, backbone, data: SliceSet, held: FeatureCache, batch: int) -> float:
+def _pooled_f1(adapter, backbone, data: SliceSet, features: FeatureCache, batch: int) -> float:
     """The best F1 over all thresholds, of the raw maps of all slices as one (`curves.curve`)."""
     maps = np.empty(data.images.shape, np.float32)
     adapter.eval()
     with torch.no_grad():
         for start in range(0, len(data), batch):
             rows = np.arange(start, min(start + batch, len(data)))
-            maps[rows] = adapter.predict(backbone, held(rows), maps.shape[-1]).maps.cpu().numpy()
+            maps[rows] = adapter.predict(backbone, features(rows), maps.shape[-1]).maps.cpu().numpy()
     adapter.train()
     return float(curve(maps, np.asarray(data.masks)).f1_max)
 
