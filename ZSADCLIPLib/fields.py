@@ -67,15 +67,15 @@ _WORDS |= {tuple: "a list"}
 
 def flag(*names: str, default=MISSING, default_factory=MISSING, help: str | None = None, metavar=None):
     """A dataclass field that the command line gives as `names` (none: its own name), with argparse's help and metavar."""
-    told = {"names": names, "help": help, "metavar": metavar}
-    return field(default=default, default_factory=default_factory, metadata=told)
+    metadata = {"names": names, "help": help, "metavar": metavar}
+    return field(default=default, default_factory=default_factory, metadata=metadata)
 
 
 @cache
 def field_types(kind: type) -> dict[str, object]:
     """The type of each field of a dataclass, limits included."""
-    known = typing.get_type_hints(kind, include_extras=True)
-    return {each.name: known[each.name] for each in fields(kind)}
+    hints = typing.get_type_hints(kind, include_extras=True)
+    return {each.name: hints[each.name] for each in fields(kind)}
 
 
 def alternatives(hint: object) -> tuple:
@@ -102,9 +102,9 @@ def from_dict(kind: type, values: object, name: str = "", base=None):
     """
     if not isinstance(values, dict):
         raise UsageError(f"{name.rstrip(':')} is {values!r:.60}; expected an object")
-    known = field_types(kind)
-    _check_names(values, known, name)
-    new = {key: read(value, known[key], _inner(name, key), getattr(base, key, None)) for key, value in values.items()}
+    hints = field_types(kind)
+    _check_names(values, hints, name)
+    new = {key: read(value, hints[key], _inner(name, key), getattr(base, key, None)) for key, value in values.items()}
     if base is not None:
         return replace(base, **new)
     for each in fields(kind):
@@ -171,10 +171,10 @@ def _converted(value, kind: object, name: str, old: object):
     return value
 
 
-def _check_names(values: dict, known, name: str) -> None:
+def _check_names(values: dict, allowed, name: str) -> None:
     for key in values:
-        if key not in known:
-            raise UsageError(f"{name.rstrip(':')} has no field {key!r:.60}; known are {', '.join(known)}".lstrip())
+        if key not in allowed:
+            raise UsageError(f"{name.rstrip(':')} has no field {key!r:.60}; known are {', '.join(allowed)}".lstrip())
 
 
 def _inner(name: str, key: str) -> str:

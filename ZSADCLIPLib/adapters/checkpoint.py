@@ -69,7 +69,7 @@ def read_info(path: str | Path) -> CheckpointInfo | None:
 
 def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
     """The checkpoints that come with the package and those in `folder`, by name; unreadable files are left out."""
-    found = []
+    adapters = []
     for base in filter(None, (ADAPTERS, Path(folder) if folder else None)):
         for path in sorted(base.glob("*.safetensors")):
             try:
@@ -77,8 +77,8 @@ def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
             except WeightsError:
                 continue
             if info is not None:
-                found.append(info)
-    return found
+                adapters.append(info)
+    return adapters
 
 
 def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | None:

@@ -37,8 +37,8 @@ def whole_float32(device: torch.device, dtype: torch.dtype) -> AbstractContextMa
     if device.type != "cuda" or dtype != torch.float32:
         return nullcontext()
     now = torch.backends.cudnn
-    kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
-    return now.flags(**kept, benchmark_limit=now.benchmark_limit, allow_tf32=False)
+    flags = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
+    return now.flags(**flags, benchmark_limit=now.benchmark_limit, allow_tf32=False)
 
 
 @dataclass

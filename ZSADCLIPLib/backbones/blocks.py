@@ -36,8 +36,8 @@ class BlockParts:
 
 def parts_of(block: nn.Module) -> BlockParts:
     """The pieces of an open_clip or timm block; raises WeightsError for block types with extra machinery."""
-    known = type(block).__name__ in ("ResidualAttentionBlock", "PlainBlock")
-    if known and isinstance(getattr(block, "ls_1", nn.Identity()), nn.Identity):
+    is_open_clip = type(block).__name__ in ("ResidualAttentionBlock", "PlainBlock")
+    if is_open_clip and isinstance(getattr(block, "ls_1", nn.Identity()), nn.Identity):
         attn = block.attn
         if attn.in_proj_weight is not None:
             mlp = (block.mlp.c_fc, block.mlp.gelu, block.mlp.c_proj)

@@ -85,8 +85,8 @@ def _resolve(name, weights, weights_dir) -> tuple[str, dict, Mapping | None, str
         from .mini import mini_state_dict
 
         config, state = mini_state_dict(name)
-        given = _given(weights, "") if weights is not None else (state, "embedded")
-        return (name, config, *given, info.activation)
+        state_and_origin = _given(weights, "") if weights is not None else (state, "embedded")
+        return (name, config, *state_and_origin, info.activation)
     config = _named_config(name, info)
     if weights is not None and not _is_tag(name, weights):
         return (name, config, *_given(weights, ""), info and info.activation)

@@ -26,10 +26,10 @@ def build_open_clip(config: Mapping, state: Mapping | None, activation: str, ori
     import open_clip
 
     kind = open_clip.CustomTextCLIP if config.get("custom_text") else open_clip.CLIP
-    known = {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg")}
+    arguments = {k: v for k, v in config.items() if k in ("embed_dim", "vision_cfg", "text_cfg")}
     # Attention pool heads of a ResNet are not stored in its weights, and open_clip derives them from head_width.
-    known["vision_cfg"] = {k: v for k, v in config["vision_cfg"].items() if k != "heads"}
-    model = kind(**known, quick_gelu=activation == "quick_gelu")
+    arguments["vision_cfg"] = {k: v for k, v in config["vision_cfg"].items() if k != "heads"}
+    model = kind(**arguments, quick_gelu=activation == "quick_gelu")
     if state is None:
         _randomise(model)
     else:

@@ -66,10 +66,10 @@ def load_strictly(
     if problems:
         raise WeightsError(f"{what} do not fit this model. {'; '.join(problems)}")
     # Batch counters are bookkeeping that some files leave out; nothing else may be missing.
-    given = {k: torch.as_tensor(v) for k, v in state.items()}
+    tensors = {k: torch.as_tensor(v) for k, v in state.items()}
     if assign:
-        given = {k: v.to(torch.float32, copy=copy) for k, v in given.items()}
-    model.load_state_dict({**own, **given}, assign=assign)
+        tensors = {k: v.to(torch.float32, copy=copy) for k, v in tensors.items()}
+    model.load_state_dict({**own, **tensors}, assign=assign)
 
 
 def read_state(path: str | Path, trusted_archive: bool = False, single: bool = False):

@@ -46,10 +46,10 @@ def recall(key: str, shape: tuple[int, ...]) -> Tensor | None:
 
     try:
         with safe_open(path, framework="pt") as stored:
-            told, features = stored.metadata() or {}, stored.get_tensor("features")
+            metadata, features = stored.metadata() or {}, stored.get_tensor("features")
     except (OSError, SafetensorError):
         return None
-    sound = told.get("key") == key and told.get("sha256") == _checksum(features)
+    sound = metadata.get("key") == key and metadata.get("sha256") == _checksum(features)
     if not sound or features.dtype != torch.float32 or tuple(features.shape) != shape or not features.isfinite().all():
         return None
     return features.clone()

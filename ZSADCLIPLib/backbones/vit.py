@@ -130,6 +130,6 @@ class ViTTower:
                 in_joint[layer] = self.project((stream if dual else x)[:, :count])
         if box is not None:
             everywhere = spread(box, self.grid(images.shape[-1]), x.device)
-            tapped, in_joint = ({k: v[:, everywhere] for k, v in found.items()} for found in (tapped, in_joint))
+            tapped, in_joint = ({k: v[:, everywhere] for k, v in features.items()} for features in (tapped, in_joint))
         class_token = x[:, 0]
         return ImageFeatures(self.project(class_token), self._project(class_token), tapped, in_joint)

@@ -33,15 +33,15 @@ def locate(name: str, weights_dir: str | Path | None = None) -> dict[str, Path]:
     """
     info = BACKBONES[name]
     folders = ([Path(weights_dir)] if weights_dir else []) + [cache_dir()]
-    found = {filename: find_file(name, filename, folders) for filename in info.files}
-    missing = [filename for filename, path in found.items() if path is None]
+    paths = {filename: find_file(name, filename, folders) for filename in info.files}
+    missing = [filename for filename, path in paths.items() if path is None]
     if missing:
         lines = "\n".join(f"  {f}  sha256 {info.files[f][1] or 'not pinned'}  {info.files[f][0]}" for f in missing)
         raise WeightsError(
             f"weights of {name} are missing. Run 'zsadclip models get {name}', or put these files into "
             f"{folders[0] / name}:\n{lines}"
         )
-    return found
+    return paths
 
 
 def status(weights_dir: str | Path | None = None) -> list[dict]:
@@ -82,7 +82,7 @@ def download(name: str, target: str | Path | None = None, progress: Progress = s
 
 
 def adopt(
-    name: str, given: Sequence[str | Path], target: str | Path | None = None, progress: Progress = silent
+    name: str, sources: Sequence[str | Path], target: str | Path | None = None, progress: Progress = silent
 ) -> None:
     """Copy local files of a named backbone into TARGET/NAME (default: the cache), each checked before it is there.
 
@@ -90,7 +90,7 @@ def adopt(
     WeightsError naming the files that are lacking or differ.
     """
     files = _downloadable(name).files
-    named = {Path(path).name: Path(path) for path in given}
+    named = {Path(path).name: Path(path) for path in sources}
     if len(files) == len(named) == 1 and next(iter(files.values()))[1]:
         named = dict(zip(files, named.values(), strict=True))
     lacking = [filename for filename in files if filename not in named]

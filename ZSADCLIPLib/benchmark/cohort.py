@@ -72,14 +72,14 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
         volumes = lesion_volumes(records, profile, progress) if profile.split.stratify == "volume" else None
         split = make_split((r.subject for r in records), profile.split.fraction, profile.split.seed, volumes)
     records = apply_split(records, split)
-    found = {}
+    digests = {}
     for i, record in enumerate(records):
         progress(i / len(records), f"hash of case {i + 1} of {len(records)}", i, len(records))
         paths = [path for path in (record.image, record.mask) if path is not None]
         files = [hashes(file) for path in paths for file in files_of(path)]
-        found[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
+        digests[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
     hashes.save()
-    cohort = Cohort(tuple(records), split, found, tuple(problems))
+    cohort = Cohort(tuple(records), split, digests, tuple(problems))
     for side in ("train", "test"):
         if not cohort.side(side):
             raise InputError(f"{data} has no case to {side} on; the split names none")
@@ -88,13 +88,13 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
 
 def lesion_volumes(records: list[Record], profile: Profile, progress: Progress = silent) -> dict[str, float]:
     """The lesion volume of each subject in mm3, the largest of its cases; raises InputError as `read_case`."""
-    found: dict[str, float] = {}
+    volumes: dict[str, float] = {}
     for i, record in enumerate(records):
         progress(i / len(records), f"lesion volume of case {i + 1} of {len(records)}", i, len(records))
         case = read_case(record, profile.data.target, profile.data.ignore)
         volume = float(case.truth.sum() * np.prod(case.image.spacing))
-        found[record.subject] = max(volume, found.get(record.subject, 0.0))
-    return found
+        volumes[record.subject] = max(volume, volumes.get(record.subject, 0.0))
+    return volumes
 
 
 def synthetic_plan(profile: Profile) -> list[dict]:

@@ -145,8 +145,8 @@ def _fill(line: dict, row: Row, profile: Profile, sizes: dict, speed: float, cac
 
 
 def _states(models: dict[str, BackboneChoice], weights_dir: str | None) -> dict[str, str]:
-    known = {entry["name"]: entry["state"] for entry in status(weights_dir)}
-    return {name: model.weights or known.get(name, "unknown") for name, model in models.items()}
+    states = {entry["name"]: entry["state"] for entry in status(weights_dir)}
+    return {name: model.weights or states.get(name, "unknown") for name, model in models.items()}
 
 
 def _industrial(profile: Profile, rows: tuple[Row, ...], weights_dir: str | None) -> dict[str, str]:

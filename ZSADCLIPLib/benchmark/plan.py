@@ -216,8 +216,8 @@ class Maker:
 
     def _overrides(self, method: str) -> dict:
         """Config fields of scoring; those that only training reads stay with the adapter."""
-        score, given, kind = self.profile.score, self.profile.method(method).settings, METHODS[method].load()
-        overrides = {k: v for k, v in given.items() if k not in kind.training_only}
+        score, settings, kind = self.profile.score, self.profile.method(method).settings, METHODS[method].load()
+        overrides = {k: v for k, v in settings.items() if k not in kind.training_only}
         return overrides | {"upsample": score.upsample} | (kind.unblurred if score.gaussian_sigma is not None else {})
 
     def _training(self, method: str, backbone: BackboneSpec, slices: BrainSlices | IndustrialSlices) -> TrainingSpec:

@@ -85,13 +85,13 @@ def select_rows(
 
     BiomedCLIP rows come only by id or by naming the setup biomedclip. Raises UsageError naming what does not exist.
     """
-    known = {row.id: row for row in ALL_ROWS}
-    for kind, given, allowed in (
-        ("row", ids, known),
+    rows_by_id = {row.id: row for row in ALL_ROWS}
+    for kind, names, allowed in (
+        ("row", ids, rows_by_id),
         ("method", methods, METHOD_LABELS),
         ("setup", setups, SETUP_LABELS),
     ):
-        unknown = [name for name in given if name not in allowed]
+        unknown = [name for name in names if name not in allowed]
         if unknown:
             raise UsageError(f"unknown {kind} {', '.join(unknown)}; choose from {', '.join(allowed)}")
     if ids:

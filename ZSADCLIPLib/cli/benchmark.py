@@ -19,8 +19,8 @@ def run_benchmark(chosen: argparse.Namespace) -> int:
     if result.get("dry_run"):
         print(dry_run_text(result))
         return 0
-    kept = f", {result['kept']} kept from before" if result["kept"] else ""
-    print(f"{result['rows']} rows, {result['failed']} failed{kept}, {result['seconds']:.0f} s; in {result['output']}")
+    done = f", {result['kept']} kept from before" if result["kept"] else ""
+    print(f"{result['rows']} rows, {result['failed']} failed{done}, {result['seconds']:.0f} s; in {result['output']}")
     if "report" in result["files"]:
         print(f"report: {result['files']['report']}")
     print("Research use only, not for diagnosis.")

@@ -17,8 +17,8 @@ def run_detect(chosen: argparse.Namespace) -> int:
     """Score volumes; 1 when a case failed."""
     result = run_with_bar(job_of(Detect, chosen), case_line)
     if not result.get("dry_run"):
-        kept = f", {result['skipped']} kept" if result["skipped"] else ""
-        print(f"{result['cases']} cases, {result['failed']} failed{kept}; results in {result['output']}")
+        skipped = f", {result['skipped']} kept" if result["skipped"] else ""
+        print(f"{result['cases']} cases, {result['failed']} failed{skipped}; results in {result['output']}")
         if result["failed"]:
             more = " ..." if result["failed"] > len(result["failed_ids"]) else ""
             print(f"failed: {', '.join(result['failed_ids'])}{more}")

@@ -18,8 +18,8 @@ def add_flags(p: argparse.ArgumentParser, kind: type) -> None:
     for each in sorted(fields(kind), key=lambda each: each.name in EXECUTION_FIELDS):
         if each.metadata:
             names = each.metadata["names"] or (f"--{each.name.replace('_', '-')}",)
-            told = _arguments(each, field_types(kind)[each.name], names[0].startswith("-"))
-            (many if each.name in EXECUTION_FIELDS else p).add_argument(*names, **told)
+            arguments = _arguments(each, field_types(kind)[each.name], names[0].startswith("-"))
+            (many if each.name in EXECUTION_FIELDS else p).add_argument(*names, **arguments)
 
 
 def job_of(kind: type, chosen: argparse.Namespace):
@@ -29,22 +29,22 @@ def job_of(kind: type, chosen: argparse.Namespace):
 
 def _arguments(each: Field, hint: object, is_option: bool) -> dict:
     """What argparse is told about a field."""
-    told = {"help": each.metadata["help"], "metavar": each.metadata["metavar"], "default": argparse.SUPPRESS}
+    arguments = {"help": each.metadata["help"], "metavar": each.metadata["metavar"], "default": argparse.SUPPRESS}
     if is_option:
-        told |= {"dest": each.name, "required": each.default is MISSING and each.default_factory is MISSING}
+        arguments |= {"dest": each.name, "required": each.default is MISSING and each.default_factory is MISSING}
     kinds = [kind for kind in alternatives(hint) if kind is not type(None)]
     kind = unwrap(kinds[0])[0]
     if kind is bool:
-        del told["metavar"]
-        return {**told, "action": "store_false" if each.default else "store_true"}
+        del arguments["metavar"]
+        return {**arguments, "action": "store_false" if each.default else "store_true"}
     if kind is dict:
-        told |= {"nargs": "+", "action": _Settings}
+        arguments |= {"nargs": "+", "action": _Settings}
     elif items := typing.get_args(kind):
-        told |= {"nargs": "+" if items[-1] is Ellipsis else len(items)}
+        arguments |= {"nargs": "+" if items[-1] is Ellipsis else len(items)}
         kinds = items[:1]
     if len(kinds) == 1 and unwrap(kinds[0])[0] in (int, float):
-        told["type"] = unwrap(kinds[0])[0]
-    return told | {"choices": choices_of(kinds[0]) or None}
+        arguments["type"] = unwrap(kinds[0])[0]
+    return arguments | {"choices": choices_of(kinds[0]) or None}
 
 
 class _Settings(argparse.Action):

@@ -136,8 +136,8 @@ def audit(
 
 
 def _audit_case(record: Record, root: Path, target: str, ignore: tuple[int, ...], seen: dict[str, str]) -> CaseAudit:
-    place = os.path.relpath(record.image, root)
-    case = CaseAudit(record.id, record.subject, record.site, record.rule, place)
+    relative_path = os.path.relpath(record.image, root)
+    case = CaseAudit(record.id, record.subject, record.site, record.rule, relative_path)
     try:
         image = read_volume(record.image)
         _measure_image(case, image)
@@ -205,27 +205,27 @@ def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str, ign
         case.warnings.append(f"{outside} lesion voxels lie where the image is 0")
 
 
-def write_audit(folder: str | os.PathLike, found: Audit) -> list[Path]:
+def write_audit(folder: str | os.PathLike, audited: Audit) -> list[Path]:
     """Write audit.json (everything), audit.csv (one line a case) and audit.md (to read); returns their paths."""
     folder = Path(folder)
     paths = [folder / f"audit.{kind}" for kind in ("json", "csv", "md")]
-    cases = [{**asdict(case), "usable": case.usable} for case in found.cases]
-    write_json(paths[0], {"summary": found.summary(), "problems": list(found.problems), "cases": cases})
-    write_csv(paths[1], [_line(case) for case in found.cases])
-    write_text(paths[2], markdown(found))
+    cases = [{**asdict(case), "usable": case.usable} for case in audited.cases]
+    write_json(paths[0], {"summary": audited.summary(), "problems": list(audited.problems), "cases": cases})
+    write_csv(paths[1], [_line(case) for case in audited.cases])
+    write_text(paths[2], markdown(audited))
     return paths
 
 
-def markdown(found: Audit) -> str:
+def markdown(audited: Audit) -> str:
     """The audit as a Markdown page."""
-    lines = [f"# Data audit of {found.source}", "", "| what | found |", "|---|---|"]
-    for key, value in found.summary().items():
+    lines = [f"# Data audit of {audited.source}", "", "| what | found |", "|---|---|"]
+    for key, value in audited.summary().items():
         if isinstance(value, dict):
             value = ", ".join(f"{k}: {v:g}" if isinstance(v, float) else f"{k}: {v}" for k, v in value.items())
         lines.append(f"| {key.replace('_', ' ')} | {_cell(value)} |")
     lines += ["", "## Problems", ""]
-    listed = [f"* {_cell(problem)}" for problem in found.problems]
-    for case in found.cases:
+    listed = [f"* {_cell(problem)}" for problem in audited.problems]
+    for case in audited.cases:
         listed += [f"* {case.id}: **unusable**: {_cell(text)}" for text in case.errors]
         listed += [f"* {case.id}: {_cell(text)}" for text in case.warnings]
     return "\n".join(lines + (listed or ["None."])) + "\n"

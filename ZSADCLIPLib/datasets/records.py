@@ -68,22 +68,22 @@ def find_records(
         raise InputError(f"there is no folder or manifest {path}; check the name")
     if channel not in (*CHANNELS, "image"):
         raise UsageError(f"unknown channel {channel!r}; choose one of {', '.join(CHANNELS)}")
-    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    files: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     facts: dict[str, dict[str, str]] = {}
-    for place, names in walk(path):
+    for folder, names in walk(path):
         for name in names:
             facts_of_file = match_name(name)
             if facts_of_file:
                 case = facts_of_file["case"]
-                found[case][facts_of_file["kind"]].append(place / name)
+                files[case][facts_of_file["kind"]].append(folder / name)
                 facts.setdefault(case, facts_of_file)
     records, wrong = [], []
-    for case, kinds in sorted(found.items()):
+    for case, kinds in sorted(files.items()):
         try:
             records.append(_record(path, case, facts[case], kinds, channel, rule))
         except InputError as error:
             wrong.append(str(error))
-    if not found:
+    if not files:
         raise InputError(
             f"{path} holds no case: expected names such as BraTS-MET-00002-000-t2w.nii.gz, at any depth, or a manifest .csv "
             "or .tsv"

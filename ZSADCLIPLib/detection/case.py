@@ -213,10 +213,10 @@ def _write(run: CaseRun, detector, case: Case, detection, truth, facts: dict) ->
         title = f"{case.id}: {METHODS[run.method].label} on {detector.backbone.name}"
         montage_of(paths["png"], detection, truth, title=title)
     data = {"id": case.id, **facts, "files": seal(path for key, path in paths.items() if key != "json")}
-    told = detection.to_dict()
+    record = detection.to_dict()
     if not run.keep_identifiers:  # a file of prompts, say, is told by its name alone
-        told["provenance"] = redact_all(told["provenance"])
-    data = plain(data | told)
+        record["provenance"] = redact_all(record["provenance"])
+    data = plain(data | record)
     _check_output(run)
     write_json(paths["json"], data | {"seal": _seal_of(data)})
 

@@ -124,8 +124,8 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
 
 
 def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
-    for place, names in walk(folder, search.keep_identifiers):
-        files = [place / name for name in names if not name.startswith(".")]
+    for parent, names in walk(folder, search.keep_identifiers):
+        files = [parent / name for name in names if not name.startswith(".")]
         volumes = [file for file in files if split_suffix(file)[1] in FORMATS and not search.results.is_result(file)]
         if volumes:
             yield from map(_case, volumes)
@@ -133,9 +133,9 @@ def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
             files = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
         if any(file.is_file() and is_dicom(file) for file in files):
             if volumes:
-                search.beside.append(place)
+                search.beside.append(parent)
             else:
-                yield Case(place.resolve().name, place, series=True)  # the name is replaced by `_unique`
+                yield Case(parent.resolve().name, parent, series=True)  # the name is replaced by `_unique`
 
 
 def _case(path: Path) -> Case:

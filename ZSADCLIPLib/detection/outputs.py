@@ -57,7 +57,7 @@ def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Pat
     The latter is looked at for the cases `mine` of a shard, so that shards do not read each other's.
     """
     folder = Path(folder)
-    known, results, here = {id.casefold(): id for id in ids}, Results(), os.path.realpath(folder)
+    by_name, results, here = {id.casefold(): id for id in ids}, Results(), os.path.realpath(folder)
     places: dict[str, bool] = {}
 
     def taken(name: str) -> str | None:
@@ -65,15 +65,15 @@ def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Pat
         if name.casefold() == SUMMARY:
             return "" if (folder / SUMMARY).is_file() else None
         cases = (
-            (known.get(name.casefold().removesuffix(end)), end) for end in ENDINGS if name.casefold().endswith(end)
+            (by_name.get(name.casefold().removesuffix(end)), end) for end in ENDINGS if name.casefold().endswith(end)
         )
         return next((id for id, end in cases if id and (folder / f"{id}{end}").is_file()), None)
 
     def is_here(path: str) -> bool:
-        place = os.path.dirname(path)
-        if place not in places:
-            places[place] = os.path.realpath(place) == here
-        return places[place]
+        parent = os.path.dirname(path)
+        if parent not in places:
+            places[parent] = os.path.realpath(parent) == here
+        return places[parent]
 
     for path in read:
         for form in {os.path.abspath(path), os.path.realpath(path)}:  # a link to a file of the folder counts, too

@@ -57,8 +57,8 @@ class SummaryRows:
 
     def write(self, path: Path) -> None:
         """Write the rows as CSV, complete or not at all."""
-        known = [name for name in COLUMNS if name in self.columns]
-        write_csv(path, self.rows(), known)
+        columns = [name for name in COLUMNS if name in self.columns]
+        write_csv(path, self.rows(), columns)
 
     def __enter__(self) -> SummaryRows:
         return self

@@ -25,10 +25,10 @@ def slice_distances(brain: np.ndarray) -> np.ndarray:
     Slices of `brain` (N, R, C) run from inferior to superior; values beyond -1..1 lie outside the brain. All 0 when the
     brain fills one slice or none.
     """
-    held = np.flatnonzero(brain.any(axis=(1, 2)))
-    if held.size < 2:
+    brain_slices = np.flatnonzero(brain.any(axis=(1, 2)))
+    if brain_slices.size < 2:
         return np.zeros(len(brain))
-    return 2.0 * (np.arange(len(brain)) - held[0]) / (held[-1] - held[0]) - 1.0
+    return 2.0 * (np.arange(len(brain)) - brain_slices[0]) / (brain_slices[-1] - brain_slices[0]) - 1.0
 
 
 def regions_of(
@@ -111,19 +111,19 @@ def evaluate_case(
 
 
 def _ranking(scores: np.ndarray, truth: np.ndarray, where: np.ndarray) -> dict:
-    found = curve(scores, truth, where)
-    return {**asdict(found), "prevalence": found.prevalence}
+    ranking = curve(scores, truth, where)
+    return {**asdict(ranking), "prevalence": ranking.prevalence}
 
 
 def _each_slice(scores: np.ndarray, truth: np.ndarray, where: np.ndarray) -> dict[str, list[float | None]]:
     """Columns over slices; None where a slice has no lesion or, for AUROC, nothing else."""
-    found: dict[str, list] = {"auroc": [], "average_precision": [], "f1_max": []}
+    columns: dict[str, list] = {"auroc": [], "average_precision": [], "f1_max": []}
     for one, lesion, inside in zip(scores, truth, where, strict=True):
         values = asdict(curve(one, lesion, inside)) if (lesion & inside).any() else {}
-        for name, column in found.items():
+        for name, column in columns.items():
             value = values.get(name)
             column.append(None if value is None or np.isnan(value) else float(value))
-    return found
+    return columns
 
 
 def _slices(scores, truth, brain, valid, distance, spacing) -> dict:
@@ -131,8 +131,8 @@ def _slices(scores, truth, brain, valid, distance, spacing) -> dict:
     area, lesion = brain.sum(axis=(1, 2)), truth.sum(axis=(1, 2))
     middle = []
     for axis in (1, 2):
-        held = np.flatnonzero(brain.any(axis=(0, 3 - axis)))
-        middle.append((held[0] + held[-1]) / 2 if held.size else (brain.shape[axis] - 1) / 2)
+        occupied = np.flatnonzero(brain.any(axis=(0, 3 - axis)))
+        middle.append((occupied[0] + occupied[-1]) / 2 if occupied.size else (brain.shape[axis] - 1) / 2)
     offsets = []
     for axis in (1, 2):
         weight = truth.sum(axis=3 - axis)  # (N, positions along this axis)
@@ -164,10 +164,10 @@ def _lesions(scores: np.ndarray, labels: np.ndarray, distance: np.ndarray, voxel
     np.maximum.at(peaks, owner, values)
     means = np.bincount(owner, weights=values) / sizes
     slices = at // int(np.prod(labels.shape[1:]))
-    place = np.interp(np.bincount(owner, weights=slices) / sizes, np.arange(len(distance)), distance)
+    centre_distances = np.interp(np.bincount(owner, weights=slices) / sizes, np.arange(len(distance)), distance)
     return [
         {"volume_mm3": float(n * voxel_mm3), "peak": float(p), "mean": float(m), "distance": round(float(d), 6)}
-        for n, p, m, d in zip(sizes, peaks, means, place, strict=True)
+        for n, p, m, d in zip(sizes, peaks, means, centre_distances, strict=True)
     ]
 
 
@@ -176,7 +176,7 @@ def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3) 
     threshold = volume_threshold(rule, scores, truth, chosen) if value is None else value
     per_slice = np.ndim(threshold) == 1
     prediction = reaches(scores, threshold[:, None, None] if per_slice else threshold)
-    found = {"threshold": None if per_slice else float(threshold), "slices": {}}
+    result = {"threshold": None if per_slice else float(threshold), "slices": {}}
     if np.isnan(np.max(threshold)):
         return {"threshold": None, "undefined": "the rule needs a lesion and this case has none"}
     for region, where in regions.items():
@@ -185,18 +185,18 @@ def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3) 
         positives = int((truth & where).sum())
         fp = int(predicted.sum() - tp.sum())
         tn = int(where.sum()) - positives - fp
-        found[region] = asdict(Confusion(int(tp.sum()), fp, positives - int(tp.sum()), tn))
-        found["slices"][region] = {"tp": tp.tolist(), "fp": (predicted - tp).tolist()}
-    kept = prediction & chosen
-    kept = remove_small(kept, zyx, min_mm3) if min_mm3 else kept
-    match = match_lesions(kept, labels)
-    found["lesions"] = {
+        result[region] = asdict(Confusion(int(tp.sum()), fp, positives - int(tp.sum()), tn))
+        result["slices"][region] = {"tp": tp.tolist(), "fp": (predicted - tp).tolist()}
+    filtered = prediction & chosen
+    filtered = remove_small(filtered, zyx, min_mm3) if min_mm3 else filtered
+    match = match_lesions(filtered, labels)
+    result["lesions"] = {
         "sensitivity": match.sensitivity,
         "false_positives": match.false_positives,
-        "dice": lesionwise_dice(kept, truth, zyx),
+        "dice": lesionwise_dice(filtered, truth, zyx),
         "detected": match.detected.tolist(),
     }
-    return found
+    return result
 
 
 def sketch_case(

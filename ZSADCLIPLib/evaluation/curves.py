@@ -98,9 +98,9 @@ class CurveAccumulator:
         with np.errstate(over="ignore"):
             scale = unique.dtype.type(_BUCKETS / span) if 0 < span < np.inf else unique.dtype.type(0)
         self._scale = scale if np.isfinite(scale) else unique.dtype.type(0)
-        held = np.bincount(self._bucket(unique), minlength=_BUCKETS + 2)
-        self._held = np.minimum(held, 2).astype(np.int8)
-        self._rank = np.cumsum(held) - held  # distinct positives in lower buckets
+        bucket_sizes = np.bincount(self._bucket(unique), minlength=_BUCKETS + 2)
+        self._held = np.minimum(bucket_sizes, 2).astype(np.int8)
+        self._rank = np.cumsum(bucket_sizes) - bucket_sizes  # distinct positives in lower buckets
         self._alone = np.zeros(_BUCKETS + 2, np.int64)
 
     def _bucket(self, scores: np.ndarray) -> np.ndarray:
@@ -127,11 +127,11 @@ class CurveAccumulator:
             self._promote()
         bucket = self._bucket(scores)
         self._alone += np.bincount(bucket, minlength=_BUCKETS + 2)
-        held = self._held[bucket]
-        near = np.flatnonzero(held)  # only these share a bucket with a positive and are compared exactly
+        bucket_positives = self._held[bucket]
+        near = np.flatnonzero(bucket_positives)  # only these share a bucket with a positive and are compared exactly
         if near.size:
             near_scores, rank = scores[near], self._rank[bucket[near]]
-            crowded = held[near] > 1
+            crowded = bucket_positives[near] > 1
             rank[crowded] = np.searchsorted(self._unique, near_scores[crowded])
             nearest = self._unique[np.minimum(rank, self._unique.size - 1)]
             # After a search `nearest` is never below the score, so the second term only serves buckets with one positive.

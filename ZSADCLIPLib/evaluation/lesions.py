@@ -102,8 +102,8 @@ def froc_case(
         match = match_lesions(prediction, lesions)
         false.append(match.false_positives)
         if min_mm3:  # parts only grow as the level falls, so what is found once stays found
-            found = peaks[: match.detected.size]
-            found[match.detected & np.isneginf(found)] = level
+            lesion_peaks = peaks[: match.detected.size]
+            lesion_peaks[match.detected & np.isneginf(lesion_peaks)] = level
     return FrocCase(tuple(map(float, levels)), tuple(peaks.tolist()), tuple(false))
 
 
@@ -155,20 +155,20 @@ def lesionwise_dice(
     sizes = np.bincount(parts.ravel())
     matched: set[int] = set()
     total, counted = 0.0, 0
-    for label, place in enumerate(ndimage.find_objects(lesions), start=1):
-        place = tuple(
+    for label, block in enumerate(ndimage.find_objects(lesions), start=1):
+        block = tuple(
             slice(max(0, s.start - dilation), min(n, s.stop + dilation))
-            for s, n in zip(place, truth.shape, strict=True)
+            for s, n in zip(block, truth.shape, strict=True)
         )
-        lesion = lesions[place] == label
+        lesion = lesions[block] == label
         near = ndimage.binary_dilation(lesion, element, iterations=dilation) if dilation else lesion
-        hits = np.unique(parts[place][near])
+        hits = np.unique(parts[block][near])
         hits = hits[hits > 0]
         matched.update(hits.tolist())
         voxels = int(lesion.sum())
         if voxels * float(np.prod(spacing)) <= smallest_mm3:
             continue
-        overlap = int(np.isin(parts[place][lesion], hits).sum())
+        overlap = int(np.isin(parts[block][lesion], hits).sum())
         total += 2 * overlap / (voxels + int(sizes[hits].sum()))
         counted += 1
     counted += int(parts.max(initial=0)) - len(matched)

@@ -37,14 +37,14 @@ def scaled(scores: np.ndarray, brain: np.ndarray, scale: str, layers: int = 1) -
         low, high = scores.min(axis=axes, keepdims=True), scores.max(axis=axes, keepdims=True)
         span = np.where(high > low, high - low, 1).astype(np.float32)
         return ((scores - low) / span).astype(np.float32)
-    held = scores[brain] if brain.any() else scores.reshape(-1)
+    brain_scores = scores[brain] if brain.any() else scores.reshape(-1)
     if scale == "robust-z":
-        middle = np.median(held)
-        spread = 1.4826 * np.median(np.abs(held - middle))
+        middle = np.median(brain_scores)
+        spread = 1.4826 * np.median(np.abs(brain_scores - middle))
         z = (scores - middle) / (spread if spread > 0 else 1)
         return np.clip(z, *Z_RANGE).astype(np.float32)
     if scale == "rank":
-        ordered = np.sort(held)
+        ordered = np.sort(brain_scores)
         below, upto = (np.searchsorted(ordered, scores, side) for side in ("left", "right"))
         return ((below + upto) / (2 * ordered.size)).astype(np.float32)
     raise UsageError(f"score.scale is {scale!r}; choose one of {', '.join(SCALES)}")
@@ -72,11 +72,11 @@ class DatasetScale:
     @classmethod
     def over(cls, pooled: ScoreSketch) -> DatasetScale:
         """The edges of the lowest and highest bins that hold a score; the sketch's range when there is one bin or none."""
-        held = np.flatnonzero(pooled.positives + pooled.negatives)
+        occupied_bins = np.flatnonzero(pooled.positives + pooled.negatives)
         width = (pooled.hi - pooled.lo) / pooled.bins
-        if held.size < 2:
+        if occupied_bins.size < 2:
             return cls(pooled.lo, pooled.hi)
-        return cls(pooled.lo + float(held[0]) * width, pooled.lo + float(held[-1] + 1) * width)
+        return cls(pooled.lo + float(occupied_bins[0]) * width, pooled.lo + float(occupied_bins[-1] + 1) * width)
 
     def __call__(self, value):
         """A score, or an array of them, on the line; float32 arrays stay float32."""

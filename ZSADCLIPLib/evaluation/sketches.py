@@ -85,12 +85,12 @@ class ScoreSketch:
         if not total:
             return float("nan"), float("nan")
         true, false = self.tails()
-        held = self.positives > 0
-        share = self.positives[held] / total
-        true, false = true[held], false[held]
-        first = true - self.positives[held] + 1  # worst: the bin's negatives come first
+        with_positives = self.positives > 0
+        share = self.positives[with_positives] / total
+        true, false = true[with_positives], false[with_positives]
+        first = true - self.positives[with_positives] + 1  # worst: the bin's negatives come first
         low = (share * (first / (first + false))).sum()
-        high = (share * (true / (true + false - self.negatives[held]))).sum()
+        high = (share * (true / (true + false - self.negatives[with_positives]))).sum()
         return float(low), float(high)
 
     def f1max(self) -> tuple[float, float, float]:

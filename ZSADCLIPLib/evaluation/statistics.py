@@ -50,15 +50,15 @@ def summarize(
     if subjects is not None and len(subjects) != len(values):
         raise UsageError(f"{len(values)} values but {len(subjects)} subjects; give one subject per value")
     defined = ~np.isnan(values)
-    kept = values[defined]
-    undefined = int(values.size - kept.size)
-    if not kept.size:
+    sample = values[defined]
+    undefined = int(values.size - sample.size)
+    if not sample.size:
         return Summary(0, undefined, *(nan,) * 7)
     owners = np.arange(values.size) if subjects is None else np.unique(list(map(str, subjects)), return_inverse=True)[1]
-    low, high = bootstrap_mean(kept, owners[defined], resamples, seed)
-    q1, median, q3 = np.quantile(kept, (0.25, 0.5, 0.75))
-    sd = float(kept.std(ddof=1)) if kept.size > 1 else nan
-    return Summary(kept.size, undefined, float(kept.mean()), sd, float(median), float(q1), float(q3), low, high)
+    low, high = bootstrap_mean(sample, owners[defined], resamples, seed)
+    q1, median, q3 = np.quantile(sample, (0.25, 0.5, 0.75))
+    sd = float(sample.std(ddof=1)) if sample.size > 1 else nan
+    return Summary(sample.size, undefined, float(sample.mean()), sd, float(median), float(q1), float(q3), low, high)
 
 
 def bootstrap_mean(

@@ -70,17 +70,17 @@ class Rule:
 def parse_rule(name: str) -> Rule:
     """The rule of a name such as "f1max-pooled-train" or "fixed:0.5"; UsageError lists the names when it is unknown."""
     kind, _, number = name.partition(":")
-    known = _KINDS.get(kind)
+    entry = _KINDS.get(kind)
     try:
         value = float(number) if number else None
     except ValueError:
         value = float("nan")
-    if known is None or (value is not None) != known[3] or (value is not None and not np.isfinite(value)):
+    if entry is None or (value is not None) != entry[3] or (value is not None and not np.isfinite(value)):
         names = ", ".join(k + (":NUMBER" if v[3] else "") for k, v in _KINDS.items())
         raise UsageError(f"unknown threshold rule {name!r}; choose one of {names}")
     if kind != "fixed" and value is not None and not 0 <= value <= 1:
         raise UsageError(f"threshold rule {name!r}: expected a number from 0 to 1")
-    source, oracle, label, _ = known
+    source, oracle, label, _ = entry
     return Rule(name, kind, source, oracle, label.format(number), value)
 
 

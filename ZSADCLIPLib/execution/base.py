@@ -117,9 +117,9 @@ def fatal(error: Exception) -> dict[str, str]:
     return {"kind": "ZSADCLIPError", "message": f"unexpected {type(error).__name__}: {error}"}
 
 
-def raise_fatal(told: dict[str, str]) -> NoReturn:
+def raise_fatal(failure: dict[str, str]) -> NoReturn:
     """Raise what another process said with `fatal`."""
-    raise getattr(errors, told["kind"], ZSADCLIPError)(told["message"])
+    raise getattr(errors, failure["kind"], ZSADCLIPError)(failure["message"])
 
 
 def set_threads(number: int) -> None:

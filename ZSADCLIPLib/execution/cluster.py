@@ -130,12 +130,12 @@ class Run:
             )
 
 
-def _work(job: Spreadable, item: dict, place: str) -> dict:
+def _work(job: Spreadable, item: dict, folder: str) -> dict:
     """One item on a worker, whose model is loaded once and kept while the job stays the same; {"fatal"} ends the run.
 
-    Relative paths are those of the client, which was in the folder `place`.
+    Relative paths are those of the client, which was in `folder`.
     """
-    with _ONE, _working_in(place):
+    with _ONE, _working_in(folder):
         deadline, limit = None, job.limit(item)
         loaded = (job.key, *(getattr(job, name, None) for name in MACHINE))
 
@@ -169,10 +169,10 @@ def _work(job: Spreadable, item: dict, place: str) -> dict:
 
 
 @contextmanager
-def _working_in(place: str) -> Iterator[None]:
+def _working_in(folder: str) -> Iterator[None]:
     before = os.getcwd()
     with suppress(OSError):  # not on this machine: absolute paths still work
-        os.chdir(place)
+        os.chdir(folder)
     try:
         yield
     finally:

@@ -67,10 +67,10 @@ def clear_temporaries(folder: str | os.PathLike, ours: Callable[[str], bool]) ->
         names = [entry.name for entry in os.scandir(folder)]
     except OSError:
         return 0
-    found = [name for name in names if (match := TEMPORARY.fullmatch(name)) and ours(match["stem"] + match["suffix"])]
-    for name in found:
+    stale = [name for name in names if (match := TEMPORARY.fullmatch(name)) and ours(match["stem"] + match["suffix"])]
+    for name in stale:
         _remove(Path(folder, name))
-    return len(found)
+    return len(stale)
 
 
 def unfinished(folder: Path) -> Path:
@@ -78,9 +78,9 @@ def unfinished(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
 
 
-def clear_unfinished(place: str | os.PathLike) -> None:
-    """Remove the folders of `unfinished` that killed runs left in `place` or below it."""
-    for folder, names, _ in os.walk(place):
+def clear_unfinished(root: str | os.PathLike) -> None:
+    """Remove the folders of `unfinished` that killed runs left in `root` or below it."""
+    for folder, names, _ in os.walk(root):
         for name in filter(UNFINISHED.fullmatch, names):
             shutil.rmtree(Path(folder, name), ignore_errors=True)
 

@@ -80,10 +80,10 @@ class FileHashes:
     def __init__(self, store: Path):
         self._store = store
         try:
-            known = json.loads(store.read_text(encoding="utf-8"))
+            stored = json.loads(store.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            known = {}
-        entries = known.items() if isinstance(known, dict) else ()
+            stored = {}
+        entries = stored.items() if isinstance(stored, dict) else ()
         whole = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 3}
         self._known = {name: entry for name, entry in whole.items() if name.startswith("file-")}
 

@@ -24,11 +24,11 @@ def walk(
         raise InputError(f"cannot read {which}: {error.strerror}; is its share connected?") from error
 
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, onerror=None if lenient else refuse, followlinks=True):
-        real = os.path.realpath(place)
+    for parent, folders, names in os.walk(folder, onerror=None if lenient else refuse, followlinks=True):
+        real = os.path.realpath(parent)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield Path(place), sorted(names)
+        yield Path(parent), sorted(names)

@@ -56,7 +56,7 @@ def redact_all(value: object, paths: Iterable[str | os.PathLike | None] = ()) ->
 
 def folders_below(source: str | os.PathLike) -> list[str]:
     """A path in every folder of a data set, for `redact`; none for a manifest."""
-    return [os.path.join(place, "x") for place, _ in walk(source, lenient=True)]
+    return [os.path.join(folder, "x") for folder, _ in walk(source, lenient=True)]
 
 
 def printable(text: str) -> str:

@@ -75,10 +75,10 @@ class Benchmark(Execution):
         if self.dry_run:
             from ..benchmark.estimate import estimate
 
-            told = estimate(profile, rows, self.data, self.weights_dir, self.device)
+            forecast = estimate(profile, rows, self.data, self.weights_dir, self.device)
             if len(runs) > 1:
-                told["notes"] += [f"the first of {len(runs)} runs: {', '.join(v.label for v in runs)}"]
-            return {**told, "dry_run": True, "output": self.output}
+                forecast["notes"] += [f"the first of {len(runs)} runs: {', '.join(v.label for v in runs)}"]
+            return {**forecast, "dry_run": True, "output": self.output}
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
         check_variations(runs, self.data, self.weights_dir)

@@ -223,8 +223,8 @@ class Detect(Execution):
             choose_dtype(self.precision, device, self.method),
             self.weights_dir,
         )
-        given = {"object_name": self.object_name, "prompts": self.prompts}
-        overrides = {**self.settings, **{k: v for k, v in given.items() if v is not None}}
+        prompt_settings = {"object_name": self.object_name, "prompts": self.prompts}
+        overrides = {**self.settings, **{k: v for k, v in prompt_settings.items() if v is not None}}
         if self.seed and (name := method.load().seed_field):
             overrides.setdefault(name, self.seed)
         adapter = load_adapter(source, backbone, overrides, self.allow_mismatch)

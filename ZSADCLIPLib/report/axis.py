@@ -73,8 +73,8 @@ class Axis:
         index = np.arange(len(case["slices"]["brain"]))
         if self.kind == "centre":
             return 2 * index / max(1, index[-1]) - 1
-        held = np.flatnonzero(case["slices"]["brain"])
-        middle = (held[0] + held[-1]) / 2 if held.size else index[-1] / 2
+        brain_slices = np.flatnonzero(case["slices"]["brain"])
+        middle = (brain_slices[0] + brain_slices[-1]) / 2 if brain_slices.size else index[-1] / 2
         return (index - middle) * case["spacing_mm"][2]
 
     def bin_of(self, distance: np.ndarray) -> np.ndarray:

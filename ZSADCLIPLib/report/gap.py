@@ -56,21 +56,21 @@ class Gap:
 
 def decompose(tp: np.ndarray, fp: np.ndarray, lesion: np.ndarray) -> Gap:
     """The gap of one volume from counts per slice, each int (N,); -1 marks slices without a threshold."""
-    held = lesion > 0
-    if not held.any():
+    with_lesion = lesion > 0
+    if not with_lesion.any():
         return Gap(*(nan,) * 7)
     size = tp + fp + lesion
-    total, total_held = int(size.sum()), int(size[held].sum())
-    mean_2d = float((2 * tp[held] / size[held]).mean())
-    dice_3d, weighted = 2 * int(tp.sum()) / total, 2 * int(tp.sum()) / total_held
+    total, total_with_lesion = int(size.sum()), int(size[with_lesion].sum())
+    mean_2d = float((2 * tp[with_lesion] / size[with_lesion]).mean())
+    dice_3d, weighted = 2 * int(tp.sum()) / total, 2 * int(tp.sum()) / total_with_lesion
     return Gap(
         mean_2d,
         dice_3d,
         mean_2d - weighted,
         weighted - dice_3d,
         int((lesion - tp).sum()) / total,
-        int(fp[held].sum()) / total,
-        int(fp[~held].sum()) / total,
+        int(fp[with_lesion].sum()) / total,
+        int(fp[~with_lesion].sum()) / total,
     )
 
 
@@ -79,6 +79,6 @@ def gaps(result: Result, choice: Choice) -> list[Gap]:
     return [decompose(*counts) for counts in result.slice_counts(choice)]
 
 
-def column(found: list[Gap], name: str) -> np.ndarray:
+def column(case_gaps: list[Gap], name: str) -> np.ndarray:
     """One number of every gap, float (cases,)."""
-    return np.array([getattr(gap, name) for gap in found])
+    return np.array([getattr(gap, name) for gap in case_gaps])

@@ -39,8 +39,8 @@ class Numbers:
         """`statistics.summarize` of one row's metric; nothing at all where the row lacks the threshold rule."""
         key = (result.row.id, metric, choice)
         if key not in self._known:
-            known = metric_of(metric).needs == SCORES or choice.rule in result.rules
-            self._known[key] = summarize(result.values(metric, choice), result.subjects) if known else NOTHING
+            available = metric_of(metric).needs == SCORES or choice.rule in result.rules
+            self._known[key] = summarize(result.values(metric, choice), result.subjects) if available else NOTHING
         return self._known[key]
 
     @property

@@ -57,19 +57,19 @@ class Result:
 
     def values(self, metric: str, choice: Choice) -> np.ndarray:
         """One value per case, float (cases,), NaN where undefined; raises UsageError for an unknown metric or rule."""
-        known, cases = metric_of(metric), self.files.cases
-        if known.needs == COUNTS:
-            values = [None if c is None else known.of_counts(c, choice.undefined) for c in self.confusions(choice)]
-        elif known.needs == SCORES and choice.aggregate == "slices":
-            values = [self._mean_of_slices(case, known, choice.region) for case in cases]
-        elif known.needs == SCORES:
-            values = [known.function(case["regions"][choice.region]) for case in cases]
-        elif known.needs == LESIONS:
+        definition, cases = metric_of(metric), self.files.cases
+        if definition.needs == COUNTS:
+            values = [None if c is None else definition.of_counts(c, choice.undefined) for c in self.confusions(choice)]
+        elif definition.needs == SCORES and choice.aggregate == "slices":
+            values = [self._mean_of_slices(case, definition, choice.region) for case in cases]
+        elif definition.needs == SCORES:
+            values = [definition.function(case["regions"][choice.region]) for case in cases]
+        elif definition.needs == LESIONS:
             stored = [self._stored(case, choice.rule).get("lesions") for case in cases]
-            values = [known.function(lesions) if lesions else None for lesions in stored]
+            values = [definition.function(lesions) if lesions else None for lesions in stored]
         else:
             dice = [values[~np.isnan(values)] for values in self.slice_dice(choice)]
-            values = [known.function(defined) if defined.size else None for defined in dice]
+            values = [definition.function(defined) if defined.size else None for defined in dice]
         return np.array([np.nan if value is None else float(value) for value in values])
 
     def _mean_of_slices(self, case: dict, metric: Metric, region: str) -> float | None:
@@ -89,8 +89,8 @@ class Result:
         """Voxel counts per case under the rule; None where the rule gives no threshold."""
         if choice.rule == "f1max-pooled-test" and choice.rule not in self.files.cases[0]["rules"]:
             return self._pooled_test(choice)
-        found = [self._stored(case, choice.rule).get(choice.region) for case in self.files.cases]
-        return [None if counts is None else Confusion(**counts) for counts in found]
+        stored = [self._stored(case, choice.rule).get(choice.region) for case in self.files.cases]
+        return [None if counts is None else Confusion(**counts) for counts in stored]
 
     def pooled(self, choice: Choice) -> dict[str, float]:
         """Metrics of the counts summed over all cases."""
@@ -120,16 +120,16 @@ class Result:
 
     def slice_counts(self, choice: Choice) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Per case (true positives, false positives, lesion voxels) of every slice, each int (N,)."""
-        found = []
+        voxel_counts = []
         for case in self.files.cases:
             stored = self._stored(case, choice.rule)
             lesion = np.array(case["slices"]["lesion" if choice.region == "all" else f"lesion_in_{choice.region}"])
             if choice.region in stored.get("slices", {}):
                 cut = stored["slices"][choice.region]
-                found.append((np.array(cut["tp"]), np.array(cut["fp"]), lesion))
+                voxel_counts.append((np.array(cut["tp"]), np.array(cut["fp"]), lesion))
             else:  # the rule has no threshold for this case, so nothing is known
-                found.append((np.full(lesion.size, -1), np.full(lesion.size, -1), np.full(lesion.size, -1)))
-        return found
+                voxel_counts.append((np.full(lesion.size, -1), np.full(lesion.size, -1), np.full(lesion.size, -1)))
+        return voxel_counts
 
     def froc(self) -> dict[float, float]:
         """Pooled lesion sensitivity at each number of false positives per volume; empty without FROC levels."""
@@ -174,9 +174,9 @@ class Run:
         run.json's rule, region, undefined, slice_policy and aggregate say how; defaults as in `Choice`.
         """
         keys = {"rule": "rule", "undefined": "undefined", "slices": "slice_policy", "aggregate": "aggregate"}
-        given = {field: self.info[key] for field, key in keys.items() if key in self.info}
+        settings = {field: self.info[key] for field, key in keys.items() if key in self.info}
         regions = dict.fromkeys((self.info.get("region", Choice.region), *REGIONS))
-        return tuple(Choice(region=region, **given) for region in regions)
+        return tuple(Choice(region=region, **settings) for region in regions)
 
 
 def read_run(out: str | Path) -> Run:
@@ -189,19 +189,19 @@ def read_run(out: str | Path) -> Run:
     info = read_json(out / "run.json") if (out / "run.json").is_file() else {}
     names = info.get("rows") or sorted(p.name for p in (out / "rows").glob("*-*") if p.is_dir())
     finished = [name for name in names if (out / "rows" / name / "done.json").is_file()]
-    known = {row.id: row for row in ALL_ROWS}
+    rows_by_id = {row.id: row for row in ALL_ROWS}
     results = {}
     for name in finished:
         files = read_row(out / "rows" / name)
         row_id = files.manifest.get("row")
-        if row_id not in known:
+        if row_id not in rows_by_id:
             raise InputError(f"{files.folder} is row {row_id!r}, which is not a row of this benchmark")
         if row_id in results:
             raise InputError(
                 f"{files.folder} and {results[row_id].files.folder} hold the same row {row_id}; "
                 "list the wanted ones in run.json or remove one"
             )
-        results[row_id] = Result(known[row_id], files)
+        results[row_id] = Result(rows_by_id[row_id], files)
     inner = sorted(path.parent.name for path in out.glob("*/run.json")) if not results else []
     if inner:
         raise InputError(f"{out} holds several runs, each with its own report; give one of them: {', '.join(inner)}")

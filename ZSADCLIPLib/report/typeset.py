@@ -90,7 +90,7 @@ class Table:
 def records(table: Table) -> list[dict[str, str]]:
     """The rows for a CSV: compound cells in columns of their own ("Dice mean", "Dice sd"), 6 significant digits."""
     kinds = [next((c for c in column if hasattr(c, "parts")), None) for column in zip(*table.rows, strict=True)]
-    found = []
+    lines = []
     for row in table.rows:
         record = {}
         for head, kind, cell in zip(table.heads, kinds, row, strict=True):
@@ -99,8 +99,8 @@ def records(table: Table) -> list[dict[str, str]]:
             else:
                 for part in kind.parts:
                     record[f"{head} {part}"] = plain(getattr(cell, part, None))
-        found.append(record)
-    return found
+        lines.append(record)
+    return lines
 
 
 def markdown(table: Table) -> str:

@@ -16,12 +16,12 @@ from .results import read_run
 from .typeset import Interval, MeanSd, Table
 
 
-def spread_table(out: Path, found: list[Variation]) -> Table:
+def spread_table(out: Path, variations: list[Variation]) -> Table:
     """Every row's mean over test volumes in each run, and how these means vary; rows of one run only have no deviation."""
-    runs = {v.label: Numbers(read_run(out / v.label)) for v in found}
+    runs = {v.label: Numbers(read_run(out / v.label)) for v in variations}
     choice = next(iter(runs.values())).run.choices()[0]
     rows = []
-    for row in dict.fromkeys(row for v in found for row in v.rows):
+    for row in dict.fromkeys(row for v in variations for row in v.rows):
         for metric in metrics_in("paper"):
             means, names = {}, (METHOD_LABELS[row.method], SETUP_LABELS[row.setup])
             for label, numbers in runs.items():
@@ -29,21 +29,21 @@ def spread_table(out: Path, found: list[Variation]) -> Table:
                 if result is not None:
                     names = names_of(result)
                     means[label] = numbers.summary(result, metric.name, choice).mean
-            known = [value for value in means.values() if value == value]
+            defined = [value for value in means.values() if value == value]
             spread = (
-                MeanSd(mean(known), stdev(known) if len(known) > 1 else float("nan")),
-                Interval(min(known), max(known)),
+                MeanSd(mean(defined), stdev(defined) if len(defined) > 1 else float("nan")),
+                Interval(min(defined), max(defined)),
             )
-            cells = spread if known else (None, None)
-            rows.append((*names, metric.label, len(known), *cells, *(means.get(v.label) for v in found)))
+            cells = spread if defined else (None, None)
+            rows.append((*names, metric.label, len(defined), *cells, *(means.get(v.label) for v in variations)))
     return Table(
         "variations",
-        f"How results vary over {len(found)} runs. {said(choice)}",
-        ("Model", "Setup", "Metric", "Runs", "Mean ± sd over runs", "Lowest to highest", *(v.label for v in found)),
+        f"How results vary over {len(variations)} runs. {said(choice)}",
+        ("Model", "Setup", "Metric", "Runs", "Mean ± sd over runs", "Lowest to highest", *runs),
         tuple(rows),
         (
             "Each number is a run's mean over its test volumes; the deviation is that of these means, not of volumes.",
-            *(f"{v.label}: {v.words}." for v in found),
+            *(f"{v.label}: {v.words}." for v in variations),
             *_alike(runs),
         ),
         labels=3,
@@ -60,10 +60,10 @@ def _alike(runs: dict[str, Numbers]) -> list[str]:
     return [f"The split seeds {', '.join(sorted(same))} gave the same split." for same in seeds if len(same) > 1]
 
 
-def write_variations(out: Path, found: list[Variation]) -> dict[str, Path]:
+def write_variations(out: Path, variations: list[Variation]) -> dict[str, Path]:
     """Write OUT/tables/variations.* and OUT/report.html, which leads to the reports of the runs below OUT."""
-    table = spread_table(out, found)
+    table = spread_table(out, variations)
     typeset.write_table(out / "tables", table)
-    title = f"ZSADCLIP benchmark: {len(found)} runs of {found[0].profile.name}"
-    write_text(out / "report.html", page("runs", title=title, runs=found, table=table))
+    title = f"ZSADCLIP benchmark: {len(variations)} runs of {variations[0].profile.name}"
+    write_text(out / "report.html", page("runs", title=title, runs=variations, table=table))
     return {"report": out / "report.html", "tables": out / "tables"}

@@ -130,14 +130,14 @@ def _on_grid(box: np.ndarray, window: tuple[slice, ...]) -> np.ndarray:
 
 
 def _describe(planned, growth: Growth, corner) -> list[dict]:
-    found = []
+    lesions = []
     core = np.bincount(growth.number[(growth.labels == 1) | (growth.labels == 3)], minlength=len(planned) + 1)
     whole = np.bincount(growth.number.ravel(), minlength=len(planned) + 1)
     necrotic = np.bincount(growth.number[growth.labels == 1], minlength=len(planned) + 1)
     for number, lesion in enumerate(planned, 1):
         if whole[number]:
             voxel = np.append(lesion.centre + corner, 1)
-            found.append(
+            lesions.append(
                 dict(
                     volume_mm3=float(whole[number]),
                     core_mm3=float(core[number]),
@@ -147,7 +147,7 @@ def _describe(planned, growth: Growth, corner) -> list[dict]:
                     centre_ras=[round(float(x), 1) for x in (AFFINE @ voxel)[:3]],
                 )
             )
-    return found
+    return lesions
 
 
 def write_dataset(

@@ -125,8 +125,8 @@ def _attached(region: np.ndarray, distance: np.ndarray) -> np.ndarray:
     labels, n = ndi.label(region)
     if n == 0:
         return region
-    kept = labels == labels[np.unravel_index(np.argmin(np.where(region, distance, np.inf)), region.shape)]
-    return ndi.binary_dilation(kept) & ~(region & ~kept)
+    nearest = labels == labels[np.unravel_index(np.argmin(np.where(region, distance, np.inf)), region.shape)]
+    return ndi.binary_dilation(nearest) & ~(region & ~nearest)
 
 
 def white_matter_spots(rng: np.random.Generator, code: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -77,12 +77,12 @@ class FeatureCache:
                 rows = np.arange(start, min(start + batch_size, len(self._images)))
                 total = len(self._images)
                 progress(start / total, f"features of slice {start} of {total}", start, total)
-                found = self._fitting(rows)
-                if found is None:
+                features = self._fitting(rows)
+                if features is None:
                     batch_size = len(rows) // 2
                     progress(start / total, f"out of memory: going on with batches of {batch_size}")
                     continue
-                for key, value in found.items():
+                for key, value in features.items():
                     arrays[key][rows] = value
                 start += len(rows)
             self._arrays = arrays

@@ -23,18 +23,18 @@ def remove_small(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3:
     check_size(min_mm3)
     if min_mm3 == 0 or not mask.any():
         return mask.astype(bool)
-    box, kept = bounds(mask), np.zeros(mask.shape, bool)
+    box, cleaned = bounds(mask), np.zeros(mask.shape, bool)
     labels = components(mask[box])
-    kept[box] = large_parts(labels, float(np.prod(spacing)), min_mm3)[labels]
-    return kept
+    cleaned[box] = large_parts(labels, float(np.prod(spacing)), min_mm3)[labels]
+    return cleaned
 
 
 def bounds(mask: np.ndarray) -> tuple[slice, ...]:
     """The smallest block around the voxels of a mask, empty slices when there are none."""
     spans = []
     for axis in range(mask.ndim):
-        held = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        spans.append(slice(int(held[0]), int(held[-1]) + 1) if held.size else slice(0, 0))
+        occupied = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        spans.append(slice(int(occupied[0]), int(occupied[-1]) + 1) if occupied.size else slice(0, 0))
     return tuple(spans)
 
 

@@ -92,19 +92,19 @@ def check_header(path: Path) -> None:
     elif (not is_nrrd and not fields["elementdatafile"]) or split_suffix(path)[1] == ".nhdr":
         raise InputError(f"{path} does not say where its data are; save it again")
     claimed = prod(shape) * _voxel_bytes(fields)
-    held = source.stat().st_size - length
-    packed = int(fields.get("compresseddatasize", held))
-    room = held
+    stored_bytes = source.stat().st_size - length
+    packed = int(fields.get("compresseddatasize", stored_bytes))
+    room = stored_bytes
     if fields.get("encoding") in ("gzip", "gz") or fields.get("compresseddata", "").lower() == "true":
-        room = held * GZIP_RATIO
+        room = stored_bytes * GZIP_RATIO
         if UNCHECKED_BYTES < claimed <= room:
             room = _unpacked_length(source, length, claimed)
     elif fields.get("encoding") in TEXTS:  # a digit and a blank a voxel, or two digits a byte
-        room = held * (claimed // prod(shape)) if fields["encoding"] != "hex" else held
-    if claimed > room or packed > held:
+        room = stored_bytes * (claimed // prod(shape)) if fields["encoding"] != "hex" else stored_bytes
+    if claimed > room or packed > stored_bytes:
         raise InputError(
             f"{path} is truncated or damaged: its header claims {prod(shape)} voxels of {claimed // prod(shape)} bytes and the "
-            f"data of {held} bytes cannot hold them; copy it again"
+            f"data of {stored_bytes} bytes cannot hold them; copy it again"
         )
 
 
@@ -184,18 +184,18 @@ def _meta(path: Path, start: bytes) -> tuple[dict[str, str], int]:
 
 
 # Messages tell places and known names, never what a header holds: that may name a patient.
-def _add(path: Path, fields: dict[str, str], line: str, separator: str, known: dict[str, str]) -> None:
+def _add(path: Path, fields: dict[str, str], line: str, separator: str, patterns: dict[str, str]) -> None:
     _short(path, line, LONGEST_FIELD)
-    name, found, value = line.partition(separator)
+    name, divider, value = line.partition(separator)
     name, value = name.strip().lower(), value.strip()
-    extra = known is META and re.fullmatch(r"[^\x00-\x1f=]{1,80}", name)  # MetaImage lets programs add their own
-    if not found or (name not in known and not extra) or name in fields:
+    extra = patterns is META and re.fullmatch(r"[^\x00-\x1f=]{1,80}", name)  # MetaImage lets programs add their own
+    if not divider or (name not in patterns and not extra) or name in fields:
         raise InputError(
             f"{path} has an unknown or doubled header line behind its first {len(fields)} fields; save it again with another "
             "program"
         )
-    if not re.fullmatch(known.get(name, TEXT), value):
-        what = name if name in known else f"field {len(fields) + 1}"
+    if not re.fullmatch(patterns.get(name, TEXT), value):
+        what = name if name in patterns else f"field {len(fields) + 1}"
         raise InputError(f"{path} has a value of {what} that is not allowed there; save it again")
     fields[name] = value
 

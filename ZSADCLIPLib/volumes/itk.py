@@ -42,8 +42,8 @@ def read_series(folder: Path) -> Volume:
     itk = _simpleitk(folder)
     series = itk.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
     if len(series) != 1:
-        found = "no DICOM series" if not series else f"{len(series)} DICOM series"
-        raise InputError(f"{folder} holds {found}; expected exactly one in a folder of its own")
+        count = "no DICOM series" if not series else f"{len(series)} DICOM series"
+        raise InputError(f"{folder} holds {count}; expected exactly one in a folder of its own")
     names = itk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), series[0])
     reader = itk.ImageSeriesReader() if len(names) > 1 else itk.ImageFileReader()
     try:

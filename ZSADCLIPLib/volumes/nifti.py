@@ -103,22 +103,22 @@ def _values(image, dtype: np.dtype) -> np.ndarray:
 
 
 def _placement(header):
-    kept = type(header)()
-    kept.set_data_shape(header.get_data_shape()[:3])
+    placement = type(header)()
+    placement.set_data_shape(header.get_data_shape()[:3])
     for name in PLACEMENT:
-        kept[name] = header[name]
-    return kept
+        placement[name] = header[name]
+    return placement
 
 
 def _check_length(path: Path, expected: int) -> None:
     """Raise InputError if the file cannot hold the `expected` bytes that its header claims."""
     size = path.stat().st_size
-    held = size
+    capacity = size
     if path.name.lower().endswith(".gz"):
-        held = size * GZIP_RATIO
-        if UNCHECKED_BYTES < expected <= held:
-            held = _decompressed_length(path, expected)
-    if held < expected:
+        capacity = size * GZIP_RATIO
+        if UNCHECKED_BYTES < expected <= capacity:
+            capacity = _decompressed_length(path, expected)
+    if capacity < expected:
         raise InputError(
             f"{path} is truncated or damaged: its header claims {expected} bytes of data and the file of {size} bytes "
             "cannot hold them; copy it again"

@@ -89,7 +89,7 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
     path = Path(path)
     file_format = FORMATS.get(split_suffix(path)[1])
     if file_format is None or file_format.write is None:
-        written = ", ".join(suffix for suffix, known in FORMATS.items() if known.write)
+        written = ", ".join(suffix for suffix, entry in FORMATS.items() if entry.write)
         raise UsageError(f"cannot write {path}: the name must end with one of {written}")
     array = volume.array if dtype is None else _cast(volume.array, np.dtype(dtype))
     with atomic_path(path) as temporary:

@@ -95,8 +95,8 @@ class Evidence:
             raise NotTestable(
                 f"only {sum(enough)} of {count} bins of the distance hold lesions of at least {MIN_BIN_SUBJECTS} subjects"
             )
-        dice = np.array([each.over_slices if known else np.nan for each, known in zip(bins, enough, strict=True)])
-        counts = [len(b.values) / len(SETUPS) if known else np.nan for b, known in zip(bins, enough, strict=True)]
+        dice = np.array([each.over_slices if usable else np.nan for each, usable in zip(bins, enough, strict=True)])
+        counts = [len(b.values) / len(SETUPS) if usable else np.nan for b, usable in zip(bins, enough, strict=True)]
         return {"dice": dice, "slices": np.array(counts), "distance": np.array([each.distance for each in bins])}
 
     @property

@@ -22,12 +22,12 @@ def dice_boxes(numbers: Numbers) -> Drawing:
     for method in methods:
         group = [r for r in results if r.row.method == method]
         places = position + np.arange(len(group)) * 0.8
-        for place, result in zip(places, group, strict=True):
+        for x, result in zip(places, group, strict=True):
             values = result.values("dice", choice)
-            kept = values[~np.isnan(values)]
+            defined = values[~np.isnan(values)]
             colour = SETUP_COLOURS[result.row.setup]
-            if kept.size:
-                _box(axis, kept, place, colour)
+            if defined.size:
+                _box(axis, defined, x, colour)
             data += [
                 {"row": result.row.id, "case": c["case"], "subject": c["subject"], "dice": float(v)}
                 for c, v in zip(result.files.cases, values, strict=True)
@@ -58,10 +58,10 @@ def dice_boxes(numbers: Numbers) -> Drawing:
     )
 
 
-def _box(axis, values: np.ndarray, place: float, colour: str) -> None:
+def _box(axis, values: np.ndarray, x: float, colour: str) -> None:
     axis.boxplot(
         [values],
-        positions=[place],
+        positions=[x],
         widths=0.62,
         showfliers=False,
         showmeans=True,
@@ -75,4 +75,4 @@ def _box(axis, values: np.ndarray, place: float, colour: str) -> None:
     )
     # Points spread sideways in their own order, so that the picture is the same each time.
     spread = (np.arange(values.size) % 7 - 3) * 0.06
-    axis.plot(place + spread, values, "o", color=colour, markeredgecolor="black", markeredgewidth=0.4, ms=3, zorder=3)
+    axis.plot(x + spread, values, "o", color=colour, markeredgecolor="black", markeredgewidth=0.4, ms=3, zorder=3)

@@ -37,13 +37,13 @@ def binned(result: Result, choice, along: Axis) -> list[dict]:
     """The numbers of each bin: slices with lesion, subjects, mean 2D Dice over slices and over subjects."""
     return [
         {
-            "distance": found.distance,
-            "lesion_slices": len(found.values),
-            "subjects": len(found.dice),
-            "mean_2d_over_slices": found.over_slices,
-            "mean_2d_over_subjects": found.over_subjects,
+            "distance": dice_bin.distance,
+            "lesion_slices": len(dice_bin.values),
+            "subjects": len(dice_bin.dice),
+            "mean_2d_over_slices": dice_bin.over_slices,
+            "mean_2d_over_subjects": dice_bin.over_subjects,
         }
-        for found in slice_bins([result], choice, along)
+        for dice_bin in slice_bins([result], choice, along)
     ]
 
 
@@ -64,8 +64,8 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         axis.set_zorder(counts.get_zorder() + 1)
         axis.patch.set_visible(False)
         for result in results:
-            found = binned(result, choice, along)
-            bars = [b["lesion_slices"] for b in found]
+            bins = binned(result, choice, along)
+            bars = [b["lesion_slices"] for b in bins]
             if result is results[0]:
                 counts.bar(
                     middles,
@@ -78,7 +78,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
                 )
                 counts.set_ylim(0, max(1, max(bars)) * 1.15)
             setup = result.row.setup
-            line = [b["mean_2d_over_slices"] for b in found]
+            line = [b["mean_2d_over_slices"] for b in bins]
             axis.plot(
                 middles,
                 line,
@@ -92,7 +92,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
             setups.append(setup)
             if np.isfinite(line).any():
                 peaks.append(f"{result.row.label} {middles[int(np.nanargmax(line))]:+.2f}")
-            data += [{"row": result.row.id, **b} for b in found]
+            data += [{"row": result.row.id, **b} for b in bins]
         counts.grid(False)
         counts.yaxis.set_major_locator(MaxNLocator(integer=True))
         counts.spines["right"].set_visible(True)
@@ -194,11 +194,11 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
     )
 
 
-def _lesion_bin(distance: float, found: list[tuple]) -> dict:
-    record = {"distance": distance, "slices": len(found), "subjects": len({f[0] for f in found})}
-    if not found:
+def _lesion_bin(distance: float, lesions: list[tuple]) -> dict:
+    record = {"distance": distance, "slices": len(lesions), "subjects": len({f[0] for f in lesions})}
+    if not lesions:
         return record
-    area, row, column = (np.array([f[i] for f in found], float) for i in (1, 2, 3))
+    area, row, column = (np.array([f[i] for f in lesions], float) for i in (1, 2, 3))
     record |= dict(
         zip(
             ("area_q1_mm2", "area_median_mm2", "area_q3_mm2"),

@@ -79,6 +79,6 @@ def curve_points(result: Result) -> tuple[np.ndarray, np.ndarray]:
     cases = [case["froc"] for case in result.files.cases]
     false = np.mean([case["false_positives"] for case in cases], axis=0)
     peaks = np.array([-np.inf if p is None else p for case in cases for p in case["peaks"]])
-    found = np.array([reaches(peaks, level).mean() if peaks.size else np.nan for level in cases[0]["levels"]])
+    sensitivity = np.array([reaches(peaks, level).mean() if peaks.size else np.nan for level in cases[0]["levels"]])
     end = int(np.argmax(false)) + 1
-    return np.maximum.accumulate(false[:end]), found[:end]
+    return np.maximum.accumulate(false[:end]), sensitivity[:end]

@@ -22,13 +22,13 @@ def gap_bars(numbers: Numbers) -> Drawing:
     """Two stacked bar charts over rows: mean 2D Dice minus 3D Dice, and 1 minus 3D Dice, each by cause."""
     choice = numbers.run.choices()[0]
     results = [r for r in numbers.run.results if choice.rule in r.rules]
-    found = [gaps(r, choice) for r in results]
+    case_gaps = [gaps(r, choice) for r in results]
     figure, [axes] = canvas(10.0, 0.30 * len(results) + 1.7, 1, 2, sharey=True)
     places = np.arange(len(results))[::-1]
     for axis, terms in zip(axes, (GAP_TERMS, LOSS_TERMS), strict=True):
         above, below = np.zeros(len(results)), np.zeros(len(results))
         for term in terms:
-            means = np.array([_mean(column(rows, term)) for rows in found])
+            means = np.array([_mean(column(rows, term)) for rows in case_gaps])
             start = np.where(means >= 0, above, below)
             axis.barh(
                 places,
@@ -44,7 +44,7 @@ def gap_bars(numbers: Numbers) -> Drawing:
         axis.grid(axis="y", visible=False)
         axis.axvline(0, color="black", lw=0.8)
         axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, fontsize=7.5, columnspacing=1.0)
-    totals = [_mean(column(rows, "gap")) for rows in found]
+    totals = [_mean(column(rows, "gap")) for rows in case_gaps]
     axes[0].plot(totals, places, "D", color="white", markeredgecolor="black", ms=5, label="gap")
     axes[0].set_yticks(places, [r.row.label for r in results])
     axes[0].set_xlabel(f"mean 2D Dice − 3D Dice (diamond: sum), mean of n = {numbers.cases}")
@@ -54,7 +54,7 @@ def gap_bars(numbers: Numbers) -> Drawing:
     axes[1].set_xlim(0, 1)
     data = [
         {"row": r.row.id, "case": case["case"], "subject": case["subject"], **_record(gap)}
-        for r, rows in zip(results, found, strict=True)
+        for r, rows in zip(results, case_gaps, strict=True)
         for case, gap in zip(r.files.cases, rows, strict=True)
     ]
     worst = max(zip(totals, results, strict=True), key=lambda t: np.nan_to_num(t[0], nan=-9), default=None)

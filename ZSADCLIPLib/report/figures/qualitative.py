@@ -46,8 +46,8 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
     places[0].set_title("T2w image and truth", fontsize=8)
     data = []
     for axis, (result, panel) in zip(places[1:], shown, strict=False):
-        found = next(c for c in result.files.cases if c["case"] == case["case"])
-        threshold = found["rules"].get(choice.rule, {}).get("threshold")
+        record = next(c for c in result.files.cases if c["case"] == case["case"])
+        threshold = record["rules"].get(choice.rule, {}).get("threshold")
         low, high = _scale(panel)
         _image(axis, panel)
         shade = np.where(panel["brain"], np.clip((panel["scores"] - low) / (high - low), 0, 1), 0)
@@ -56,7 +56,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
         if threshold is not None:
             outline(axis, reaches(panel["scores"], threshold) & panel["brain"], CUT, (0, (3, 1.5)))
         dice = (
-            float(result.values("dice", choice)[result.files.cases.index(found)])
+            float(result.values("dice", choice)[result.files.cases.index(record)])
             if choice.rule in result.rules
             else np.nan
         )

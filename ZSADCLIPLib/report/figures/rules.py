@@ -31,11 +31,11 @@ def thresholds(numbers: Numbers) -> Drawing:
     for i, rule in enumerate(rules):
         oracle, colour, marker = parse_rule(rule).oracle, _COLOURS[i % 9], _LOOKS[i % 9]
         face = "white" if oracle else colour
-        for place, result in enumerate(reversed(results)):
+        for index, result in enumerate(reversed(results)):
             s = numbers.summary(result, "dice", replace(primary, rule=rule))
             if not s.n:
                 continue
-            y = place + offsets[i]
+            y = index + offsets[i]
             axis.plot([s.ci_low, s.ci_high], [y, y], color=colour, lw=1)
             axis.plot(s.mean, y, marker, color=colour, markerfacecolor=face, ms=5, zorder=3, clip_on=False)
             data.append(
@@ -97,8 +97,8 @@ def ranking(numbers: Numbers) -> Drawing:
                     {"row": result.row.id, "region": choice.region, "metric": metric, "dice": dice, "value": value}
                 )
             tau = kendall(*zip(*points, strict=True))
-            known = f", Kendall's τ = {tau:+.2f}" if np.isfinite(tau) else ""  # two rows have no rank correlation
-            axis.set_title(f"{REGION_LABELS[choice.region]}{known}")
+            correlation = f", Kendall's τ = {tau:+.2f}" if np.isfinite(tau) else ""  # two rows have no rank correlation
+            axis.set_title(f"{REGION_LABELS[choice.region]}{correlation}")
             axis.set_xlim(0, 1)
         row[0].set_ylabel(label)
     for axis in axes[1]:

@@ -21,22 +21,22 @@ SETUPS = ("industrial", "finetune", "brats", "pmc")
 def slices_and_volumes(numbers: Numbers) -> Drawing:
     """The paper's Fig. 2: a panel a model and setup, subjects from the smallest to the largest lesion volume."""
     choice = numbers.run.choices()[0]
-    known = {(r.row.method, r.row.setup): r for r in numbers.run.results}
-    setups = [*SETUPS, *(["biomedclip"] if any(setup == "biomedclip" for _, setup in known) else [])]
+    results = {(r.row.method, r.row.setup): r for r in numbers.run.results}
+    setups = [*SETUPS, *(["biomedclip"] if any(setup == "biomedclip" for _, setup in results) else [])]
     figure, axes = canvas(2.6 * len(setups), 6.6 / 3 * len(TRAINED), len(TRAINED), len(setups), sharey=True)
     data, below, compared = [], 0, 0
     for row, method in zip(axes, TRAINED, strict=True):
         for axis, setup in zip(row, setups, strict=True):
             axis.set_title(f"{METHOD_LABELS[method]} {SETUP_LABELS[setup]}")
             axis.set_ylim(-0.03, 1.03)
-            result = known.get((method, setup))
+            result = results.get((method, setup))
             if result is None:
                 say_nothing(axis, "no finished row")
                 continue
-            found = _subjects(result, choice)
-            _panel(axis, found)
-            data += [{"row": result.row.id, **{k: s[k] for k in s if k != "slices"}, **_quartiles(s)} for s in found]
-            pairs = [(s["mean_2d"], s["dice_3d"]) for s in found if not np.isnan(s["mean_2d"] + s["dice_3d"])]
+            cases = _subjects(result, choice)
+            _panel(axis, cases)
+            data += [{"row": result.row.id, **{k: s[k] for k in s if k != "slices"}, **_quartiles(s)} for s in cases]
+            pairs = [(s["mean_2d"], s["dice_3d"]) for s in cases if not np.isnan(s["mean_2d"] + s["dice_3d"])]
             below += sum(volume < flat for flat, volume in pairs)
             compared += len(pairs)
         row[0].set_ylabel("Dice")
@@ -62,21 +62,21 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
 
 def _subjects(result: Result, choice) -> list[dict]:
     volumes = result.values("dice", choice)
-    found = []
+    cases = []
     for case, slices, volume in zip(result.files.cases, result.slice_dice(choice), volumes, strict=True):
-        kept = slices[~np.isnan(slices)]
-        found.append(
+        defined = slices[~np.isnan(slices)]
+        cases.append(
             {
                 "case": case["case"],
                 "subject": case["subject"],
                 "lesion_ml": case["lesion_ml"],
-                "slices": kept,
-                "slices_with_lesion": kept.size,
-                "mean_2d": float(kept.mean()) if kept.size else np.nan,
+                "slices": defined,
+                "slices_with_lesion": defined.size,
+                "mean_2d": float(defined.mean()) if defined.size else np.nan,
                 "dice_3d": float(volume),
             }
         )
-    return sorted(found, key=lambda s: (s["lesion_ml"], s["case"]))
+    return sorted(cases, key=lambda s: (s["lesion_ml"], s["case"]))
 
 
 def _quartiles(subject: dict) -> dict:
@@ -86,11 +86,11 @@ def _quartiles(subject: dict) -> dict:
     return dict(zip(names, np.quantile(subject["slices"], (0.05, 0.25, 0.5, 0.75, 0.95)).tolist(), strict=True))
 
 
-def _panel(axis, found: list[dict]) -> None:
-    places = [i for i, s in enumerate(found, start=1) if s["slices"].size]
+def _panel(axis, cases: list[dict]) -> None:
+    places = [i for i, s in enumerate(cases, start=1) if s["slices"].size]
     if places:
         axis.boxplot(
-            [s["slices"] for s in found if s["slices"].size],
+            [s["slices"] for s in cases if s["slices"].size],
             positions=places,
             widths=0.6,
             whis=(5, 95),
@@ -102,8 +102,8 @@ def _panel(axis, found: list[dict]) -> None:
             whiskerprops={"color": BLUE, "linewidth": 0.8},
             capprops={"color": BLUE, "linewidth": 0.8},
         )
-    axis.plot(range(1, len(found) + 1), [s["dice_3d"] for s in found], "x", color=VERMILION, ms=6, mew=1.8, zorder=4)
-    axis.set_xlim(0.3, len(found) + 0.7)
+    axis.plot(range(1, len(cases) + 1), [s["dice_3d"] for s in cases], "x", color=VERMILION, ms=6, mew=1.8, zorder=4)
+    axis.set_xlim(0.3, len(cases) + 0.7)
     axis.grid(axis="x", visible=False)
-    step = max(1, -(-len(found) // 8))
-    axis.set_xticks(range(1, len(found) + 1, step))
+    step = max(1, -(-len(cases) // 8))
+    axis.set_xticks(range(1, len(cases) + 1, step))

@@ -65,8 +65,8 @@ def volumes_table(numbers: Numbers) -> Table:
     choice = numbers.run.choices()[0]
     columns, names = [], {}
     for result in numbers.run.results:
-        known = choice.rule in result.rules
-        values = result.values("dice", choice) if known else np.full(len(result.files.cases), np.nan)
+        has_rule = choice.rule in result.rules
+        values = result.values("dice", choice) if has_rule else np.full(len(result.files.cases), np.nan)
         columns.append({case["case"]: float(v) for case, v in zip(result.files.cases, values, strict=True)})
         names |= {case["case"]: case["lesion_ml"] for case in result.files.cases}
     rows = tuple((case, names[case], *(column.get(case) for column in columns)) for case in sorted(names))
@@ -84,15 +84,15 @@ def volumes_table(numbers: Numbers) -> Table:
 
 def differences_table(numbers: Numbers) -> Table:
     """Paired differences of 3D Dice between rows of one method or one setup, p-values adjusted over all of them."""
-    choice, columns, owners, kept = numbers.run.choices()[0], {}, {}, []
+    choice, columns, owners, compared = numbers.run.choices()[0], {}, {}, []
     for result in numbers.run.results:
         if choice.rule not in result.rules:
             continue
         values = result.values("dice", choice)
         columns[result.row.label] = {c["case"]: float(v) for c, v in zip(result.files.cases, values, strict=True)}
         owners |= {case["case"]: case["subject"] for case in result.files.cases}
-        kept.append(result.row)
-    pairs = [(a.label, b.label) for a, b in combinations(kept, 2) if a.method == b.method or a.setup == b.setup]
+        compared.append(result.row)
+    pairs = [(a.label, b.label) for a, b in combinations(compared, 2) if a.method == b.method or a.setup == b.setup]
     rows = tuple(
         (c.first, c.second, c.n, c.difference, Interval(c.ci_low, c.ci_high), _p(c.p), _p(c.p_holm))
         for c in compare(columns, pairs, owners)

@@ -36,7 +36,7 @@ def read_paper_table(path: str | Path) -> PaperTable:
         raise InputError(
             f"the paper's table {path} has the columns {columns}; expected row, metric, mean and perhaps sd"
         )
-    found: PaperTable = {}
+    cells: PaperTable = {}
     for number, line in lines:
         cell = {key: (value or "").strip() for key, value in line.items() if isinstance(key, str)}
         where = f"line {number} of the paper's table {path}"
@@ -46,12 +46,12 @@ def read_paper_table(path: str | Path) -> PaperTable:
         names = [metric.name for metric in metrics_in("paper")]
         if key[1] not in names:
             raise InputError(f"{where}: unknown metric {cell['metric']!r}; expected one of {', '.join(names)}")
-        if key in found:
+        if key in cells:
             raise InputError(f"{where}: {key[0]} {key[1]} occurs a second time; keep one")
-        found[key] = MeanSd(_value(cell["mean"], where), _value(cell["sd"], where) if cell.get("sd") else nan)
-    if not found:
+        cells[key] = MeanSd(_value(cell["mean"], where), _value(cell["sd"], where) if cell.get("sd") else nan)
+    if not cells:
         raise InputError(f"the paper's table {path} has no line below its header")
-    return found
+    return cells
 
 
 def comparison_table(numbers: Numbers, paper: PaperTable) -> Table:

@@ -102,8 +102,8 @@ def pooled_table(numbers: Numbers, choice: Choice) -> Table:
     """Metrics of all test voxels taken together."""
     rows, metrics = [], metrics_in("pooled")
     for result in numbers.run.results:
-        known = choice.rule in result.rules
-        values = dict(result.pooled(choice)) if known else {}
+        has_rule = choice.rule in result.rules
+        values = dict(result.pooled(choice)) if has_rule else {}
         values |= {name: Interval(*bounds) for name, bounds in (result.pooled_ranking(choice.region) or {}).items()}
         rows.append((*names_of(result), len(result.files.cases), *(values.get(metric.name) for metric in metrics)))
     return Table(
@@ -182,8 +182,8 @@ def _unfinished(run: Run) -> list[tuple[str, str]]:
 
 def _table_order(row: tuple) -> int:
     names = (row[0].split(", ")[0], row[1].removesuffix(UNFINISHED))
-    known = [(METHOD_LABELS[r.method], SETUP_LABELS[r.setup]) for r in ALL_ROWS]
-    return known.index(names) if names in known else len(known)
+    order = [(METHOD_LABELS[r.method], SETUP_LABELS[r.setup]) for r in ALL_ROWS]
+    return order.index(names) if names in order else len(order)
 
 
 def _spread(s: Summary) -> tuple:

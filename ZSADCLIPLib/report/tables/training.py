@@ -50,9 +50,9 @@ def training_table(run: Run) -> Table:
 
 def runtime_table(run: Run) -> Table:
     """Times and memory of each row as runtime.json has them; they differ from run to run."""
-    found = ((key, value) for result in run.results for key, value in result.files.runtime.items())
+    measured = ((key, value) for result in run.results for key, value in result.files.runtime.items())
     keys = list(
-        dict.fromkeys(key for key, value in found if not isinstance(value, (list, dict)) and value not in ("", None))
+        dict.fromkeys(key for key, value in measured if not isinstance(value, (list, dict)) and value not in ("", None))
     )
     rows = tuple((result.row.label, *(_plain(result.files.runtime.get(key)) for key in keys)) for result in run.results)
     return Table(
