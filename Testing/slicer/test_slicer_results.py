@@ -2,7 +2,7 @@
 
 import pytest
 from slicer_cases import LESION, head
-from slicer_harness import spin
+from slicer_harness import overlay_shown, spin
 
 pytest_plugins = ["slicer_fixtures", "panel_fixtures"]
 
@@ -66,13 +66,13 @@ def test_overlay_switch_gives_the_view_back(done):
     import slicer
     from ZSADCLIPSlicer.scene import display
 
-    assert display.overlayShown(done.results.result.map)
+    assert overlay_shown(done.results.result.map)
     composite = display.compositeNodes()[0]
     assert composite.GetForegroundOpacity() == pytest.approx(0.6)
     done.ui.opacitySlider.value = 0.9
     assert composite.GetForegroundOpacity() == pytest.approx(0.9)
     done.ui.overlayCheckBox.checked = False
-    assert not display.overlayShown(done.results.result.map)
+    assert not overlay_shown(done.results.result.map)
     legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(done.results.result.map)
     assert not legend.GetVisibility()
 

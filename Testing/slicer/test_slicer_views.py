@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 from slicer_cases import LESION, fake, head
-from slicer_harness import PICTURES
+from slicer_harness import PICTURES, overlay_shown
 
 pytest_plugins = ["slicer_fixtures"]
 
@@ -220,7 +220,7 @@ def test_the_users_layers_come_back(logic):
     result = logic.process(node, command=fake())
     display.showOverlay(result.map, node, 0.6)
     display.showOverlay(result.map, node, 0.8)
-    assert display.overlayShown(result.map)
+    assert overlay_shown(result.map)
     display.hideOverlay()
     composite = display.compositeNodes()[0]
     assert composite.GetForegroundVolumeID() == other.GetID()

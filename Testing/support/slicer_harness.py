@@ -97,6 +97,13 @@ def close_panels(env):
     env.qt_application.processEvents()
 
 
+def overlay_shown(map_node):
+    """True when some slice view shows this map in its foreground."""
+    from ZSADCLIPSlicer.scene import display
+
+    return any(node.GetForegroundVolumeID() == map_node.GetID() for node in display.compositeNodes())
+
+
 def spin(condition, seconds=10.0):
     """Let Qt work until `condition()` is true; fails the test after `seconds`."""
     import time

@@ -150,13 +150,3 @@ def without_side(records: list[Record]) -> list[str]:
         for record in records
         if record.subject not in placed
     ]
-
-
-def limit_subjects(records: list[Record], count: int | None, seed: int = SEED) -> list[Record]:
-    """The records of `count` subjects in the seeded order (all with None), such as the paper's 50 for AdaCLIP."""
-    if count is None:
-        return records
-    if count < 1:
-        raise UsageError(f"cannot limit training to {count} subjects; expected 1 or more")
-    chosen = set(shuffled((record.subject for record in records), seed)[:count])
-    return [record for record in records if record.subject in chosen]

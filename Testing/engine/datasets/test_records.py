@@ -10,15 +10,7 @@ from conftest import affine
 from ZSADCLIPLib.benchmark.rowfolder import write_case
 from ZSADCLIPLib.datasets.labels import LABEL_RULES, label_rule
 from ZSADCLIPLib.datasets.records import find_records, match_name, read_case
-from ZSADCLIPLib.datasets.splits import (
-    Split,
-    apply_split,
-    limit_subjects,
-    make_split,
-    read_split,
-    split_of,
-    write_split,
-)
+from ZSADCLIPLib.datasets.splits import Split, apply_split, make_split, read_split, split_of, write_split
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.files.names import safe_ids
 from ZSADCLIPLib.volume import Volume
@@ -250,14 +242,3 @@ def test_impossible_splits_and_subsets():
         make_split("abc", 1.0)
     with pytest.raises(InputError, match="cannot be split"):
         make_split(["only"])
-
-
-def test_the_adaclip_subset_is_seeded_and_by_subject(tmp_path):
-    for n in range(8):
-        put(tmp_path, f"BraTS-MET-{n:05d}-000")
-    records = find_records(tmp_path)
-    chosen = limit_subjects(records, 3)
-    assert len(chosen) == 3 and chosen == limit_subjects(list(reversed(records)), 3)[::-1]
-    assert limit_subjects(records, None) == records and len(limit_subjects(records, 100)) == 8
-    with pytest.raises(UsageError, match="expected 1 or more"):
-        limit_subjects(records, 0)

@@ -114,10 +114,6 @@ class ChildProcess:
         """True from `start()` until the final event was handed out."""
         return self._process is not None and not self._ended
 
-    @property
-    def cancelling(self) -> bool:
-        return self._cancelledAt is not None and self.running
-
     def _read(self, stream, name: str) -> None:
         # Whole lines of bytes: a read of text could end inside a character or inside a JSON object.
         for line in stream:

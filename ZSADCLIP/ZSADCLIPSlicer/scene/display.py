@@ -124,11 +124,6 @@ def _saved(composite) -> dict:
     return json.loads(composite.GetAttribute(SAVED_VIEW) or "{}")
 
 
-def overlayShown(mapNode) -> bool:
-    """True when some slice view shows this map in its foreground."""
-    return any(composite.GetForegroundVolumeID() == mapNode.GetID() for composite in compositeNodes())
-
-
 def jump(world) -> None:
     """Bring all slice views to a point (RAS mm), and into view where it lies beside what a view shows."""
     for node in slicer.util.getNodesByClass("vtkMRMLSliceNode"):
