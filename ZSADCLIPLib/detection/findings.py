@@ -62,12 +62,9 @@ def find(
     labels = components(mask[box])
     voxel_mm3 = float(abs(np.linalg.det(map.affine[:3, :3])))
     labels *= large_parts(labels, voxel_mm3, min_size_mm3)[labels]
-    at = np.flatnonzero(labels)
+    at, owner, scores = _by_label(labels, map.array[box])
     if at.size == 0:
         return []
-    owner, scores = labels.ravel()[at], map.array[box].ravel()[at].astype(np.float64)
-    order = np.argsort(owner, kind="stable")
-    at, owner, scores = at[order], owner[order], scores[order]
     starts = np.flatnonzero(np.diff(owner, prepend=0))
     sizes = np.diff(starts, append=at.size)
     ijk = np.stack(np.unravel_index(at, labels.shape)) + corner
@@ -99,6 +96,15 @@ def find(
             )
         )
     return findings
+
+
+def _by_label(labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Flat index, label and score of the labelled voxels, each (n,), label after label."""
+    at = np.flatnonzero(labels)
+    owner = labels.ravel()[at]
+    order = np.argsort(owner, kind="stable")
+    at = at[order]
+    return at, owner[order], scores.ravel()[at].astype(np.float64)
 
 
 def _ras(affine: np.ndarray, ijk: np.ndarray) -> np.ndarray:

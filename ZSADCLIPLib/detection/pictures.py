@@ -104,18 +104,11 @@ def montage(
         row[1].imshow(overlay, aspect=aspect, interpolation="nearest")
         _outline(row[2], mask, n, MASK_COLOUR, "solid")
         _outline(row[2], truth, n, TRUTH_COLOUR, "dashed")
-        row[0].text(0.03, 0.97, f"slice {n}", color="white", fontsize=7, va="top", transform=row[0].transAxes)
-        for x, side in zip((0.03, 0.97), sides, strict=True):
-            row[0].text(x, 0.5, side, color="white", fontsize=8, ha="center", va="center", transform=row[0].transAxes)
+        _label(row[0], n, sides)
     outlines = "mask" if truth is None else "mask, truth dashed"
     for axis, text in zip(axes[0], ("image", "anomaly map", outlines), strict=True):
         axis.set_title(text, fontsize=8)
-    box = figure.add_axes(
-        (1 - 0.75 / figure.get_figwidth(), 0.32 / total, 0.12 / figure.get_figwidth(), 1 - 0.9 / total)
-    )
-    bar = figure.colorbar(scale, cax=box, extend="both")
-    bar.ax.tick_params(labelsize=7)
-    bar.set_label("raw anomaly score", fontsize=7)
+    _colour_bar(figure, scale)
     figure.suptitle(title, fontsize=9, y=1 - 0.1 / total, va="top")
     figure.text(0.5, 0.1 / total, CAPTION, ha="center", va="bottom", fontsize=7, color="#444444")
     with atomic_path(path) as temporary:
@@ -137,6 +130,20 @@ def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = No
         sides=SIDES[stack.plane],
         title=title,
     )
+
+
+def _label(axis, n: int, sides: tuple[str, str]) -> None:
+    axis.text(0.03, 0.97, f"slice {n}", color="white", fontsize=7, va="top", transform=axis.transAxes)
+    for x, side in zip((0.03, 0.97), sides, strict=True):
+        axis.text(x, 0.5, side, color="white", fontsize=8, ha="center", va="center", transform=axis.transAxes)
+
+
+def _colour_bar(figure: Figure, scale: ScalarMappable) -> None:
+    width, height = figure.get_figwidth(), figure.get_figheight()
+    box = figure.add_axes((1 - 0.75 / width, 0.32 / height, 0.12 / width, 1 - 0.9 / height))
+    bar = figure.colorbar(scale, cax=box, extend="both")
+    bar.ax.tick_params(labelsize=7)
+    bar.set_label("raw anomaly score", fontsize=7)
 
 
 def _outline(axis, mask: np.ndarray | None, n: int, colour: str, style: str) -> None:

@@ -65,18 +65,8 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         axis.patch.set_visible(False)
         for result in results:
             bins = binned(result, choice, along)
-            bars = [b["lesion_slices"] for b in bins]
             if result is results[0]:
-                counts.bar(
-                    middles,
-                    bars,
-                    width=1.8 * along.reach / along.count,
-                    color=YELLOW,
-                    alpha=0.6,
-                    edgecolor="#b8a800",
-                    linewidth=0.5,
-                )
-                counts.set_ylim(0, max(1, max(bars)) * 1.15)
+                _slice_bars(counts, bins, along)
             setup = result.row.setup
             line = [b["mean_2d_over_slices"] for b in bins]
             axis.plot(
@@ -119,6 +109,20 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
     )
 
 
+def _slice_bars(axis, bins: list[dict], along: Axis) -> None:
+    counts = [b["lesion_slices"] for b in bins]
+    axis.bar(
+        along.centres,
+        counts,
+        width=1.8 * along.reach / along.count,
+        color=YELLOW,
+        alpha=0.6,
+        edgecolor="#b8a800",
+        linewidth=0.5,
+    )
+    axis.set_ylim(0, max(1, max(counts)) * 1.15)
+
+
 def lesions_over_distance(numbers: Numbers) -> Drawing:
     """Appendix B, our reading: lesion area and how it varies, subjects, and where in the plane lesions lie, per bin."""
     result = max(numbers.run.results, key=lambda r: len(r.files.cases))
@@ -158,24 +162,7 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
         loc="upper left",
         bbox_to_anchor=(0, 0.93),
     )
-    for key, label, colour, marker, shift in (
-        ("column", "left to right", BLUE, "o", -0.012),
-        ("row", "front to back", VERMILION, "s", 0.012),
-    ):
-        places.errorbar(
-            np.add(x, shift * along.reach),
-            [d[f"{key}_mean_mm"] for d in shown],
-            [np.nan_to_num(d[f"{key}_sd_mm"]) for d in shown],
-            fmt=marker + "-",
-            color=colour,
-            ms=4,
-            lw=1.2,
-            elinewidth=0.8,
-            capsize=2,
-            label=label,
-        )
-    places.set_ylabel("lesion centroid from the\nbrain's centre (mm), mean ± sd")
-    places.legend(loc="best")
+    _positions(places, shown, along)
     for axis in (areas, places):
         axis.set_xlabel(along.label)
         axis.set_xlim(-1.03 * along.reach, 1.03 * along.reach)
@@ -192,6 +179,28 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
         data,
         section=Section.DISTANCE,
     )
+
+
+def _positions(axis, bins: list[dict], along: Axis) -> None:
+    """Where in the plane the lesions of each bin lie."""
+    for key, label, colour, marker, shift in (
+        ("column", "left to right", BLUE, "o", -0.012),
+        ("row", "front to back", VERMILION, "s", 0.012),
+    ):
+        axis.errorbar(
+            np.add([d["distance"] for d in bins], shift * along.reach),
+            [d[f"{key}_mean_mm"] for d in bins],
+            [np.nan_to_num(d[f"{key}_sd_mm"]) for d in bins],
+            fmt=marker + "-",
+            color=colour,
+            ms=4,
+            lw=1.2,
+            elinewidth=0.8,
+            capsize=2,
+            label=label,
+        )
+    axis.set_ylabel("lesion centroid from the\nbrain's centre (mm), mean ± sd")
+    axis.legend(loc="best")
 
 
 def _lesion_bin(distance: float, lesions: list[tuple]) -> dict:

@@ -44,36 +44,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
     _image(places[0], first)
     outline(places[0], first["truth"], TRUTH, "solid")
     places[0].set_title("T2w image and truth", fontsize=8)
-    data = []
-    for axis, (result, panel) in zip(places[1:], shown, strict=False):
-        record = next(c for c in result.files.cases if c["case"] == case["case"])
-        threshold = record["rules"].get(choice.rule, {}).get("threshold")
-        low, high = _scale(panel)
-        _image(axis, panel)
-        shade = np.where(panel["brain"], np.clip((panel["scores"] - low) / (high - low), 0, 1), 0)
-        axis.imshow(shade, cmap="inferno", alpha=0.75 * shade, vmin=0, vmax=1, interpolation="nearest")
-        outline(axis, panel["truth"], TRUTH, "solid")
-        if threshold is not None:
-            outline(axis, reaches(panel["scores"], threshold) & panel["brain"], CUT, (0, (3, 1.5)))
-        dice = (
-            float(result.values("dice", choice)[result.files.cases.index(record)])
-            if choice.rule in result.rules
-            else np.nan
-        )
-        axis.set_title(f"{result.row.label}\n3D Dice {'–' if np.isnan(dice) else f'{dice:.2f}'}", fontsize=8)
-        data.append(
-            {
-                "row": result.row.id,
-                "case": case["case"],
-                "subject": case["subject"],
-                "slice": _slice(numbers, panel),
-                "lesion_ml": case["lesion_ml"],
-                "dice_3d": dice,
-                "threshold": np.nan if threshold is None else threshold,
-                "scale_low": low,
-                "scale_high": high,
-            }
-        )
+    data = [_tile(axis, numbers, case, *tile) for axis, tile in zip(places[1:], shown, strict=False)]
     figure.legend(
         handles=[
             Line2D([], [], color="#4caf00", lw=2, label="truth"),
@@ -95,6 +66,37 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
         raster=True,
         section=Section.PICTURES,
     )
+
+
+def _tile(axis, numbers: Numbers, case: dict, result: Result, panel: dict) -> dict:
+    """Draw the map of one row, and return its line of the CSV."""
+    choice = numbers.run.choices()[0]
+    record = next(c for c in result.files.cases if c["case"] == case["case"])
+    threshold = record["rules"].get(choice.rule, {}).get("threshold")
+    low, high = _scale(panel)
+    _image(axis, panel)
+    shade = np.where(panel["brain"], np.clip((panel["scores"] - low) / (high - low), 0, 1), 0)
+    axis.imshow(shade, cmap="inferno", alpha=0.75 * shade, vmin=0, vmax=1, interpolation="nearest")
+    outline(axis, panel["truth"], TRUTH, "solid")
+    if threshold is not None:
+        outline(axis, reaches(panel["scores"], threshold) & panel["brain"], CUT, (0, (3, 1.5)))
+    dice = (
+        float(result.values("dice", choice)[result.files.cases.index(record)])
+        if choice.rule in result.rules
+        else np.nan
+    )
+    axis.set_title(f"{result.row.label}\n3D Dice {'–' if np.isnan(dice) else f'{dice:.2f}'}", fontsize=8)
+    return {
+        "row": result.row.id,
+        "case": case["case"],
+        "subject": case["subject"],
+        "slice": _slice(numbers, panel),
+        "lesion_ml": case["lesion_ml"],
+        "dice_3d": dice,
+        "threshold": np.nan if threshold is None else threshold,
+        "scale_low": low,
+        "scale_high": high,
+    }
 
 
 def _chosen(numbers: Numbers, kind: str) -> dict:
