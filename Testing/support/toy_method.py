@@ -18,7 +18,6 @@ ENTRY = MethodInfo(
     summary="A linear layer on the tokens of the last layer.",
     target="toy_method:Toy",
     paper="none",
-    default_backbone="mini",
     short="Toy",
     colour="#123456",
 )

@@ -21,7 +21,6 @@ class MethodInfo:
     summary: str
     target: str
     paper: str
-    default_backbone: str
     trainable: bool = True
     activation: dict[str, str] = field(default_factory=dict)
     short: str = ""
@@ -49,7 +48,6 @@ METHODS: dict[str, MethodInfo] = {
         summary="Linear layers take image tokens of several depths into the text space; few-shot with reference volumes.",
         target=".vand:VAND",
         paper="arXiv 2305.17382",
-        default_backbone="ViT-L-14-336",
         activation={"ViT-L-14-336": "gelu"},
         short="VAND",
         colour="#009E73",
@@ -61,7 +59,6 @@ METHODS: dict[str, MethodInfo] = {
         summary="Learned, object-agnostic text prompts compared with value-value attention features.",
         target=".anomalyclip:AnomalyCLIP",
         paper="arXiv 2310.18961",
-        default_backbone="ViT-L-14-336",
         colour="#D55E00",
         score_cost=1.2,
         train_cost=0.03,
@@ -72,7 +69,6 @@ METHODS: dict[str, MethodInfo] = {
         summary="Static and image-dependent prompts in the image and text towers.",
         target=".adaclip:AdaCLIP",
         paper="arXiv 2407.15795",
-        default_backbone="ViT-L-14-336",
         activation={"ViT-L-14-336": "gelu"},
         colour="#0072B2",
         score_cost=2.3,
@@ -84,7 +80,6 @@ METHODS: dict[str, MethodInfo] = {
         summary="Training-free: value-value attention features against many prompts, with test-time adaptation.",
         target=".anovl:AnoVL",
         paper="arXiv 2308.15939",
-        default_backbone="ViT-B-16-plus-240",
         trainable=False,
         colour="#56B4E9",
         score_cost=1.3,
