@@ -97,11 +97,7 @@ class FileHashes:
             name = pseudonym(str(path), "file")  # OUT may be passed on, and paths name people
             entry = self._known.get(name)
             if entry is None or entry[:2] != [stat.st_size, stat.st_mtime_ns]:
-                with open(path, "rb") as file:
-                    digest = hashlib.sha256()
-                    while block := file.read(1 << 20):
-                        digest.update(block)
-                self._known[name] = entry = [stat.st_size, stat.st_mtime_ns, digest.hexdigest()]
+                self._known[name] = entry = [stat.st_size, stat.st_mtime_ns, content_hash(path)]
         except OSError as error:
             raise InputError(f"cannot read {path.name}: {error.strerror}; is its share connected?") from error
         return entry[2]
