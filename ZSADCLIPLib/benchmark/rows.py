@@ -102,7 +102,8 @@ def select_rows(
     chosen += (BASELINE,) if wanted else ()
     if not chosen:
         raise UsageError(
-            f"no row has method {', '.join(methods)} and setup {', '.join(setups)}; AnoVL is industrial only"
+            f"no row has method {', '.join(methods)} and setup {', '.join(setups)}; a training-free method has "
+            f"{' and '.join(_TRAINING_FREE)} only"
         )
     return chosen
 

@@ -263,5 +263,5 @@ def test_rows_are_selected_by_id_method_and_setup():
     assert select_rows(setups=("baseline",)) == (BASELINE,)
     with pytest.raises(UsageError, match="unknown method clip"):
         select_rows(methods=("clip",))
-    with pytest.raises(UsageError, match="AnoVL is industrial only"):
+    with pytest.raises(UsageError, match="has method anovl and setup pmc; a training-free method has industrial"):
         select_rows(methods=("anovl",), setups=("pmc",))
