@@ -61,11 +61,6 @@ class Plan:
     industrial: tuple[TrainingSpec, ...]
     slice_sets: SliceSets
 
-    @property
-    def brain(self) -> tuple[TrainingSpec, ...]:
-        """The trainings of the rows themselves."""
-        return tuple(spec.training for spec in self.rows if spec.training)
-
 
 @dataclass(frozen=True)
 class SinglePlan:

@@ -45,7 +45,7 @@ def test_adapters_are_the_same_whatever_precision_scores(data, tmp_path):
         make_plan(profile, rows, cohort, tmp_path, Machine("cpu", p), hashes) for p in ("float32", "bfloat16")
     )
     assert whole.industrial == half.industrial and len(half.industrial) == 1
-    assert [spec.backbone.precision for spec in (*half.industrial, *half.brain)] == ["float32", "float32"]
+    assert [spec.backbone.precision for spec in (*half.industrial, half.rows[0].training)] == ["float32", "float32"]
     assert half.rows[0].backbone.precision == "bfloat16"
 
 
