@@ -55,7 +55,7 @@ class Cohort:
 def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress: Progress = silent) -> Cohort:
     """The cases of a folder or manifest, split by the manifest's column, the profile's split file, or its seed.
 
-    Raises InputError when there is no usable case on a side, and what `dataset` and `splits` raise.
+    Raises InputError when there is no usable case on a side, and what `datasets` raises.
     """
     problems: list[str] = []
     rule = profile.data.label_rule

@@ -179,7 +179,7 @@ class Maker:
         )
 
     def _reference(self, count: int) -> ReferenceSlices:
-        """The normal slices of VAND's memory bank, of all training subjects in their seeded order."""
+        """The normal slices of a memory bank, of all training subjects in their seeded order."""
         profile = self.profile
         order = shuffled((record.subject for record in self.cohort.side("train")), profile.split.seed)
         records = sorted(self.cohort.side("train"), key=lambda record: (order.index(record.subject), record.id))

@@ -1,8 +1,8 @@
 """The benchmark's rows: each method in its setups, which makes the paper's 13 cells and the extra rows of this project.
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
-with brains. brats: the adapter trained on brains from a random start. pmc: as brats, on the PMC-CLIP backbone. A
-training-free method, such as AnoVL, has the industrial cell only.
+with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
+PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only.
 """
 
 from __future__ import annotations

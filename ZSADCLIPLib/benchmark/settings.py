@@ -67,8 +67,8 @@ class SplitSettings:
 class Slices:
     """How volumes become what a model sees; `every` keeps each k-th axial slice of training and test volumes alike.
 
-    `intensity` is a mode of `intensity.to_uint8`; "window" needs `window` = (low, high) in the image's units. `orientation` is
-    nose-up, or array for rows and columns as the file stores them.
+    `intensity` is a mode of `volumes.intensity.to_uint8`; "window" needs `window` = (low, high) in the image's units.
+    `orientation` is nose-up, or array for rows and columns as the file stores them.
     """
 
     image_size: Positive = 240
@@ -152,7 +152,7 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class Metrics:
-    """How cases are counted: region of the primary table (see `metrics`), lesions, undefined values, slices, distance bins.
+    """How cases are counted: region of the primary table (see `evaluation.metrics`), lesions, undefined values, slices, bins.
 
     `aggregate` says what AUROC, AP and F1-max of a volume are: of all its voxels, or the mean of its lesion slices' values.
     `axis` is the distance along the brain: its extent as -1..1, from the volume's centre as -1..1, or from the brain's in mm.

@@ -38,7 +38,7 @@ ORIENTATIONS = {
 def train_adapter(spec: TrainingSpec, progress: Progress = silent) -> dict:
     """Train an adapter into the folder of `spec`: adapter.safetensors and training.csv.
 
-    Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}.
+    Goes on after the last complete epoch of an earlier run. Returns {"epochs", "loss"}, {"kept": True} when the file is there.
     """
     from ..adapters.checkpoint import load_adapter, save_adapter
     from ..training.fit import SliceSet, fit

@@ -1,7 +1,4 @@
-"""Where the cases of a job are worked on: in this process, in worker processes, or on a Dask cluster.
-
-A job that can be spread is an `Execution` that fulfils `Spreadable`.
-"""
+"""A job whose cases can be spread: an `Execution` that fulfils `Spreadable`; and what all executors share."""
 
 from __future__ import annotations
 

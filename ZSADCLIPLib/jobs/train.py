@@ -23,7 +23,7 @@ class Train:
 
     data        folder or manifest of labelled volumes; None with domain "industrial" makes synthetic images.
     output      gets METHOD.safetensors, training.csv and split.json; a run that finds its own epochs there goes on, one that
-                finds those of other settings, data or start is refused.
+                finds those of other settings, data, start or code is refused.
     start       "random", or an adapter file (ours or the authors') to go on from.
     domain      "brain" trains on the data set's training subjects, "industrial" on synthetic industrial images.
     slices      all, brain, or lesion+K (see settings.TrainingSettings); settings are config fields such as {"dice": "batch"}.

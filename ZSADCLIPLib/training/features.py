@@ -27,8 +27,8 @@ class FeatureCache:
     """Features of every slice as the adapter's own `features` gives them, float32 or `half` float16.
 
     `size_bytes` is known before anything is written. `folder` gets one .npy an array and complete.json; a folder that is
-    complete and of the same `identity` is used as it is. Images that are among the features are
-    not stored but taken from `images` (N, S, S) uint8.
+    complete and of the same `identity` is used as it is. Images that are among the features are not stored but taken from
+    `images` (N, S, S) uint8.
     """
 
     def __init__(

@@ -168,7 +168,7 @@ def _validation_features(adapter, backbone, validation: SliceSet | None, schedul
 
 
 def _pooled_f1(adapter, backbone, data: SliceSet, features: FeatureCache, batch: int) -> float:
-    """The best F1 over all thresholds, of the raw maps of all slices as one (`curves.curve`)."""
+    """The best F1 over all thresholds, of the raw maps of all slices as one (`evaluation.curves.curve`)."""
     maps = np.empty(data.images.shape, np.float32)
     adapter.eval()
     with torch.no_grad():
