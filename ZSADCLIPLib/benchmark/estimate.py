@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ..adapters.registry import METHODS
 from ..backbones.weights import status
 from ..errors import ZSADCLIPError
-from .identity import published
+from .identity import published, registered
 from .rows import Row
 from .settings import BackboneChoice, Profile, slice_rule
 
@@ -91,7 +91,8 @@ def estimate(
 ) -> dict:
     """{"rows": [...], "models", "counts", "total_hours", "cache_gb", "notes"} of a run, JSON-able.
 
-    Times are those of COSTS, scaled by image size and by the measured speed of the device; evaluation is not counted.
+    Times are those of COSTS, scaled by image size and by the measured speed of the device; evaluation is not counted. Raises
+    WeightsError as `registered` does.
     """
     sizes = counts(profile, data)
     speed, where = matrix_speed(device)
@@ -104,6 +105,8 @@ def estimate(
         line["score_hours"] = 0.0
         if row.backbone is not None:
             model = profile.backbone(row.backbone, row.method)
+            if model.weights is None:
+                registered(model)
             line["backbone"] = "custom" if isinstance(model.name, dict) else str(model.name)
             models[line["backbone"]] = model
             _fill(line, row, profile, sizes, speed, caches)

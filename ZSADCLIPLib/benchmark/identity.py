@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..adapters.prompts import load_prompts, prompt_sets
 from ..adapters.registry import METHODS
-from ..backbones.registry import BACKBONES
+from ..backbones.registry import BACKBONES, BackboneInfo
 from ..backbones.weights import cache_dir, find_file, locate
 from ..errors import UsageError, WeightsError
 from ..fields import from_dict
@@ -29,11 +29,17 @@ def weights_id(model: BackboneChoice, weights_dir: str | None, hashes: FileHashe
             files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
             return content_key({p.name: hashes(p) for p in files})
         return f"open_clip:{model.weights}"
+    info = registered(model)
+    files = {"": DATA / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
+    return content_key({name: hashes(path) for name, path in files.items()})
+
+
+def registered(model: BackboneChoice) -> BackboneInfo:
+    """The registry's entry of a backbone that names no weights; raises WeightsError when there is none."""
     info = BACKBONES.get(model.name) if isinstance(model.name, str) else None
     if info is None:
         raise WeightsError(f"the backbone {model.name!r} needs weights: an open_clip tag, a file, or random:SEED")
-    files = {"": DATA / f"{model.name}.safetensors"} if info.embedded else locate(model.name, weights_dir)
-    return content_key({name: hashes(path) for name, path in files.items()})
+    return info
 
 
 def model_id(model: BackboneChoice, hashes: FileHashes) -> str | dict:

@@ -257,8 +257,15 @@ def test_times_follow_method_backbone_and_size_and_unknown_backbones_are_the_dea
     assert trained[0] > trained[1] > trained[2] > 0
     larger = replace(base, slices=replace(base.slices, image_size=480))
     assert hours(larger)[0] == pytest.approx([4 * adaclip, 4 * vand, 4 * pmc])
-    unknown = replace(base, backbones={**base.backbones, "pmc": BackboneChoice("ViT-H-14")})
+    unknown = replace(base, backbones={**base.backbones, "pmc": BackboneChoice("ViT-H-14", "laion2b_s32b_b79k")})
     assert hours(unknown)[0][2] == pytest.approx(vand) and "ViT-H-14" in hours(unknown)[2]["notes"][1]
+
+
+def test_a_dry_run_refuses_a_backbone_that_the_run_would_refuse():
+    base = load_profile("paper")
+    unknown = replace(base, backbones={**base.backbones, "pmc": BackboneChoice("ViT-H-14")})
+    with pytest.raises(WeightsError, match="'ViT-H-14' needs weights"):
+        estimate.estimate(unknown, select_rows(("vand-pmc",)), None)
 
 
 def test_a_dry_run_is_priced_on_the_device_asked_for(tmp_path, capsys):
