@@ -166,7 +166,7 @@ def _nrrd(path: Path, start: bytes) -> tuple[dict[str, str], int]:
             _short(path, line, LONGEST_NOTE)
         else:
             _add(path, fields, line, ": ", NRRD)
-    return _complete(path, fields, ("type", "dimension", "sizes", "encoding")), length
+    return _complete(path, fields, NRRD, ("type", "dimension", "sizes", "encoding")), length
 
 
 def _meta(path: Path, start: bytes) -> tuple[dict[str, str], int]:
@@ -180,7 +180,7 @@ def _meta(path: Path, start: bytes) -> tuple[dict[str, str], int]:
         at = end + 1
         if line.strip():
             _add(path, fields, line, "=", META)
-    return _complete(path, fields, ("ndims", "dimsize", "elementtype", "elementdatafile")), at
+    return _complete(path, fields, META, ("ndims", "dimsize", "elementtype", "elementdatafile")), at
 
 
 # Messages tell places and known names, never what a header holds: that may name a patient.
@@ -205,11 +205,12 @@ def _short(path: Path, line: str, longest: int) -> None:
         raise InputError(f"{path} has a header line of {len(line)} characters, or a zero in it; the file is damaged")
 
 
-def _complete(path: Path, fields: dict[str, str], needed: tuple[str, ...]) -> dict[str, str]:
+def _complete(path: Path, fields: dict[str, str], patterns: dict[str, str], needed: tuple[str, ...]) -> dict[str, str]:
+    """The fields of the format itself: those that programs added could otherwise pass for fields of the other format."""
     missing = [name for name in needed if name not in fields]
     if missing:
         raise InputError(f"the header of {path} lacks {', '.join(missing)}; check that the file is complete")
-    return fields
+    return {name: value for name, value in fields.items() if name in patterns}
 
 
 def _beside(path: Path, name: str) -> Path:

@@ -19,6 +19,7 @@ from hostile import Child, mutation, seeds
 
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.text import parse_json, within
+from ZSADCLIPLib.volumes.headers import check_header
 from ZSADCLIPLib.volumes.reading import read_volume
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -158,6 +159,31 @@ def test_a_header_cannot_point_elsewhere(name, suffix, tmp_path):
     (folder / f"a{suffix}").write_text("\n".join(lines) + "\n")
     with pytest.raises(InputError, match="does not name one data file"):
         read_volume(folder / f"a{suffix}")
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        "sizes = 1 1 1\ndimension = 3",
+        "type = uchar",
+        "type = nothing",
+        "encoding = gzip",
+        "data file = beside.raw",
+        "sizes = x",
+    ],
+)
+def test_fields_added_to_a_metaimage_do_not_pass_for_those_of_nrrd(added, tmp_path):
+    (tmp_path / "beside.raw").write_bytes(bytes(64))
+    head = "NDims = 3\n{added}\nDimSize = {size}\nElementType = MET_DOUBLE\nElementDataFile = {data}\n"
+    path = tmp_path / "a.mha"
+    path.write_bytes(head.format(added=added, size="16 16 4", data="LOCAL").encode() + bytes(4096))
+    with pytest.raises(InputError, match="cannot hold them"):
+        check_header(path)
+    path.write_text(head.format(added=added, size="2 2 2", data="../secret.raw"))
+    with pytest.raises(InputError, match="does not name one data file"):
+        check_header(path)
+    path.write_bytes(head.format(added=added, size="2 2 2", data="LOCAL").encode() + bytes(64))
+    assert read_volume(path).shape == (2, 2, 2)
 
 
 class Payload:
