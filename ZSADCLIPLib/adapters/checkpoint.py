@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -195,11 +196,13 @@ def _published(path: Path, backbone, overrides: dict):
 
     state = read_state(path)
     for method, info in METHODS.items():
-        published = info.load().from_published(state, path.name)
+        with _as_weights_error(path):
+            published = info.load().from_published(state, path.name)
         if published is not None:
             config, tensors = published
             adapter = _build(method, config, overrides, backbone, tensors, path.name, {"file": path.name})
-            adapter.check_published(backbone, state, path.name)
+            with _as_weights_error(path):
+                adapter.check_published(backbone, state, path.name)
             return adapter
     layouts = [f"{info.load().published_key} ({info.name})" for info in METHODS.values() if info.load().published_key]
     keys = ", ".join(list(map(str, state))[:6])
@@ -207,3 +210,14 @@ def _published(path: Path, backbone, overrides: dict):
         f"{path} is no adapter: expected one of our .safetensors, or the authors' {' or '.join(layouts)}; its keys begin "
         f"with {keys or 'nothing'}"
     )
+
+
+@contextmanager
+def _as_weights_error(path: Path) -> Iterator[None]:
+    """What comes of a file with the authors' names and other things behind them."""
+    from ..backbones.states import UNBUILDABLE
+
+    try:
+        yield
+    except UNBUILDABLE as error:
+        raise WeightsError(f"{path} is no readable adapter: {error}; get the file again") from error

@@ -139,3 +139,18 @@ def test_a_file_with_settings_that_are_not_allowed_is_no_adapter(config, tmp_pat
         load_adapter(tmp_path / "a.safetensors", backbone())
     with pytest.raises(UsageError, match=f"AdaCLIP.*{next(iter(config))}"):
         load_adapter("adaclip:random", backbone(), config)
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        {"prompt_learner": [1]},
+        {"prompt_learner": {1: 2}},
+        {"prompt_learner": {"ctx_pos": torch.zeros(()), "ctx_neg": torch.zeros(())}},
+        {"clip_model.visual_prompter.a": torch.zeros(())},
+    ],
+)
+def test_published_names_with_other_things_behind_them_are_refused(tmp_path, state):
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(WeightsError, match="get the file again"):
+        load_adapter(tmp_path / "a.pth", backbone())
