@@ -287,9 +287,9 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
         )
         if not wait:
             return detection
-        found = detection.wait(progress or (lambda fraction, text: None))
-        logging.info("ZSADCLIP: score %.3g in %s s", found.volumeScore, found.attribute("Seconds"))
-        return found
+        result = detection.wait(progress or (lambda fraction, text: None))
+        logging.info("ZSADCLIP: score %.3g in %s s", result.volumeScore, result.attribute("Seconds"))
+        return result
 
     def results(self, inputVolume):
         """All results in the scene that were made from a volume."""

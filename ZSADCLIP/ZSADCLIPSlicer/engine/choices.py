@@ -69,14 +69,14 @@ def models(weightsFolder: str = "") -> list[Model]:
     """The backbones with a name, embedded and installed ones first."""
     from ZSADCLIPLib.backbones.weights import status
 
-    found = []
+    models = []
     for row in status(weightsFolder or None):
         info = BACKBONES[row["name"]]
         label = info.label if row["state"] != "missing" else _("{label} - not installed").format(label=info.label)
         tip = _("Licence of the weights: {licence}. {source}").format(licence=info.licence, source=info.source)
         files = tuple((name, url, sha) for name, (url, sha) in info.files.items())
-        found.append(Model(row["name"], label, tip, row["state"], info.size_bytes, info.licence, files))
-    return sorted(found, key=lambda model: ("embedded", "installed", "missing").index(model.state))
+        models.append(Model(row["name"], label, tip, row["state"], info.size_bytes, info.licence, files))
+    return sorted(models, key=lambda model: ("embedded", "installed", "missing").index(model.state))
 
 
 def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
@@ -86,8 +86,8 @@ def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
     tip = _("The adapter that comes with the module, if there is one.")
     if method in METHODS and not METHODS[method].trainable:
         tip = _("This method needs no adapter.")
-    found = [c for c in list_adapters(folder or None) if c.method == method and c.backbone.get("name") == model]
-    return [Choice("", _("Automatic"), tip)] + [Choice(str(c.path), c.name, str(c.path)) for c in found]
+    adapters = [c for c in list_adapters(folder or None) if c.method == method and c.backbone.get("name") == model]
+    return [Choice("", _("Automatic"), tip)] + [Choice(str(c.path), c.name, str(c.path)) for c in adapters]
 
 
 def hasAdapter(method: str, model: str) -> bool:
@@ -101,8 +101,8 @@ def segments(node) -> list[Choice]:
     """The segments of a brain mask that is a segmentation, after the choice of all of them; empty for other nodes."""
     if node is None or not node.IsA("vtkMRMLSegmentationNode"):
         return []
-    part = node.GetSegmentation()
-    names = [(key, part.GetSegment(key).GetName()) for key in part.GetSegmentIDs()]
+    segmentation = node.GetSegmentation()
+    names = [(key, segmentation.GetSegment(key).GetName()) for key in segmentation.GetSegmentIDs()]
     return [Choice("", _("All segments"))] + [Choice(key, name) for key, name in names]
 
 

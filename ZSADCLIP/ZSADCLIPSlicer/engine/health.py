@@ -21,13 +21,13 @@ def report(python: str = "", weightsFolder: str = "") -> str:
     names = [install.Package(requirement, "", False).name for requirement in install.TORCH + install.OTHERS]
     lines = []
     try:
-        found = _ask(python, names) if python else healthprobe.facts(names)
+        facts = _ask(python, names) if python else healthprobe.facts(names)
     except (OSError, ValueError, subprocess.SubprocessError) as error:
         lines.append("!! " + _("The interpreter {path} does not answer: {error}.").format(path=python, error=error))
     else:
         lines.append(_("Python: {version}, child process: {path}").format(
-            version=found["python"], path=pythonExecutable(python)))  # fmt: skip
-        lines += _packages(found, python)
+            version=facts["python"], path=pythonExecutable(python)))  # fmt: skip
+        lines += _packages(facts, python)
     for model in choices.models(weightsFolder):
         lines.append(f"{'-- ' if model.state == 'missing' else 'OK '} {model.label}")
     lines.append(_("Models marked -- are optional: choose one under Model to download it or take it from local files."))
@@ -37,16 +37,16 @@ def report(python: str = "", weightsFolder: str = "") -> str:
     return "\n".join(lines)
 
 
-def _packages(found: dict, python: str) -> list[str]:
-    packages = install.check(version=lambda name: found["versions"].get(name, ""))
+def _packages(facts: dict, python: str) -> list[str]:
+    packages = install.check(version=lambda name: facts["versions"].get(name, ""))
     lines = []
     for package in packages:
         state = package.installed if package.good else (
             _("{version} is too old").format(version=package.installed) if package.installed else _("missing"))  # fmt: skip
         lines.append(f"{'OK ' if package.good else '!! '} {package.requirement}: {state}")
-    if found["cuda"]:
-        lines.append(_("torch is built for the graphics card (CUDA or ROCm {version}).").format(version=found["cuda"]))
-    elif found["cuda"] == "" and shutil.which("nvidia-smi"):
+    if facts["cuda"]:
+        lines.append(_("torch is built for the graphics card (CUDA or ROCm {version}).").format(version=facts["cuda"]))
+    elif facts["cuda"] == "" and shutil.which("nvidia-smi"):
         lines.append("!! " + _(
             "torch is built for the CPU only, although this computer has an NVIDIA graphics card: runs will be slow. Install "
             "torch through the PyTorch extension."))  # fmt: skip

@@ -53,8 +53,8 @@ def check(requirements=TORCH + OTHERS, version: Callable[[str], str] = installed
 
 def _state(requirement: str, version: Callable[[str], str] = installedVersion) -> Package:
     name, _sign, least = requirement.partition(">=")
-    found = version(name)
-    return Package(requirement, found, bool(found) and _numbers(found) >= _numbers(least))
+    installed = version(name)
+    return Package(requirement, installed, bool(installed) and _numbers(installed) >= _numbers(least))
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -30,7 +30,7 @@ COLUMNS = {  # name -> (type of the column, unit)
 VERDICTS = "ZSADCLIP.Verdicts"
 
 
-def update(node, found, labels: np.ndarray, affine: np.ndarray) -> list[dict]:
+def update(node, findings, labels: np.ndarray, affine: np.ndarray) -> list[dict]:
     """Write the engine's findings into the table; returns its rows.
 
     A finding is rejected when all peaks in it that were judged before were rejected, so a part that grows together with an
@@ -44,7 +44,7 @@ def update(node, found, labels: np.ndarray, affine: np.ndarray) -> list[dict]:
         judged.setdefault(int(labels[peak]), []).append(accepted)
     toVoxel = np.linalg.inv(affine)
     rows = []
-    for finding in found:
+    for finding in findings:
         peak = np.rint(toVoxel @ [*finding.peak_ras, 1.0])[:3].astype(int)
         known = judged.get(finding.label, [])
         values = (finding.rank, int(any(known) or not known), finding.volume_mm3, finding.peak, finding.mean,

@@ -171,13 +171,13 @@ class ResultNodes:
 
     def refresh(self, overwriteEdits: bool = False) -> bool:
         """Compute mask, findings and profile again; False when the segment has edits and was left alone."""
-        labels, found = self._parts()
-        rows = findingstable.update(self.findings, found, labels, self.volume.affine)
+        labels, findings = self._parts()
+        rows = findingstable.update(self.findings, findings, labels, self.volume.affine)
         untouched = overwriteEdits or not segmentation.edited(self.segmentation, self.input)
         if untouched:
-            kept = np.zeros(int(labels.max()) + 1, np.uint8)
-            kept[[row["Label"] for row in rows if row["Accepted"]]] = 1
-            segmentation.write(self.segmentation, self.input, np.ascontiguousarray(kept[labels].T))
+            accepted = np.zeros(int(labels.max()) + 1, np.uint8)
+            accepted[[row["Label"] for row in rows if row["Accepted"]]] = 1
+            segmentation.write(self.segmentation, self.input, np.ascontiguousarray(accepted[labels].T))
             if self._cache.pop("surface", False):
                 segmentation.show3D(self.segmentation, True)
         self._rename()
