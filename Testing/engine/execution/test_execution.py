@@ -352,7 +352,7 @@ def test_one_run_at_a_time_on_an_output_folder(data, tmp_path):
     ("changes", "words"),
     [
         ({"executor": "cloud"}, "choose one of local, dask"),
-        ({"workers": -1}, "workers -1"),
+        ({"workers": -1}, "workers is -1"),
         ({"time_out": 0}, "more than 0"),
         ({"shard": "3/2"}, "I/N"),
         ({"shard": "0/2"}, "I/N"),
