@@ -1,5 +1,8 @@
 """The engine gives the numbers of the authors' own code, for every golden case."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,17 @@ def test_golden(file):
     rows = [row for case in load_cases(GOLDEN / file) for row in check(case)]
     assert rows
     assert not [str(row) for row in rows if not row.passed]
+
+
+def test_the_script_runs_from_anywhere(tmp_path):
+    command = [
+        sys.executable,
+        str(GOLDEN.parents[1] / "scripts" / "check" / "parity"),
+        str(GOLDEN / "pmcclip" / "text16"),
+    ]
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_wrong_number_fails(tmp_path, capsys):
