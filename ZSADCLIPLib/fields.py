@@ -2,11 +2,12 @@
 
 A type is str, int, float, bool, dict, tuple[T, ...], tuple[T, T], dict[K, T], Literal, another such dataclass, a choice of them
 (T | None), or one of them with limits: `Annotated[int, AtLeast(1)]`. Values are those of JSON: a list fits a tuple, a whole
-number fits a float, and true is no number.
+number fits a float, and true is no number. A path is a text, too, for those who call from Python.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 import typing
@@ -138,7 +139,8 @@ def _fits(value: object, hint: object) -> bool:
         return kind is bool
     if kind is float:  # a whole number may be larger than any float
         return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
-    return isinstance(value, (kind, dict if is_dataclass(kind) else list if kind is tuple else kind))
+    also = {str: os.PathLike, tuple: list}.get(kind, dict if is_dataclass(kind) else kind)
+    return isinstance(value, (kind, also))
 
 
 def _outer(hint: object) -> type:
@@ -159,6 +161,8 @@ def _converted(value, kind: object, name: str, old: object):
         check(value, name)
     elif kind is float:
         return float(value)
+    elif kind is str:
+        return os.fspath(value)
     elif inner and isinstance(value, dict):
         _check_names(value, choices_of(inner[0]) or value, name)
         old = old or {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Literal
 
 import pytest
@@ -97,3 +98,8 @@ def test_what_was_made_in_python_is_checked_too():
         from_dict(Whole, {}, "the thing:")
     with pytest.raises(UsageError, match=r"^the thing is \[\]; expected an object$"):
         from_dict(Whole, [], "the thing:")
+
+
+def test_a_path_is_a_text_too():
+    check(Whole(Path("a")))
+    assert from_dict(Whole, {"name": Path("a") / "b"}).name == str(Path("a") / "b")
