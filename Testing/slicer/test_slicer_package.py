@@ -96,7 +96,7 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 sys.path.append(TESTING)
 import slicer_harness
-import ZSADCLIPLib.child  # a model can be downloaded before the packages are there
+import ZSADCLIPLib.jobs.child  # a model can be downloaded before the packages are there
 env = slicer_harness.start(MODULE)
 from slicer_cases import fake, head
 node = head()
@@ -214,7 +214,7 @@ def test_every_mrml_widget_is_told_its_scene():
 
 
 def test_parameter_names_of_the_panel_exist():
-    tree = ast.parse((ROOT / "ZSADCLIP" / "ZSADCLIPSlicer" / "parameters.py").read_text(encoding="utf-8"))
+    tree = ast.parse((ROOT / "ZSADCLIP" / "ZSADCLIPSlicer" / "panels" / "parameters.py").read_text(encoding="utf-8"))
     fields = {
         n.target.id for c in tree.body if isinstance(c, ast.ClassDef) for n in c.body if isinstance(n, ast.AnnAssign)
     }

@@ -93,5 +93,5 @@ def test_each_run_of_slices_has_its_own_box(rng):
 
 
 def test_a_resnet_has_no_patches_to_skip():
-    with pytest.raises(UsageError, match="ResNet"):
+    with pytest.raises(UsageError, match="patches of a ViT; the image tower of custom has none"):
         detector(shape="pmc", fast=True)
