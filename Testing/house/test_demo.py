@@ -34,7 +34,7 @@ def test_the_demo_marks_the_lesions_and_says_so(tmp_path):
     assert dice > 0.6 and "Research use only" in run.stdout
     made = {path.name for path in (tmp_path / "out").iterdir()}
     assert {"index.html", "small.json", "small.png", "small_anomaly.nii.gz", "small_mask.nii.gz"} <= made
-    assert '<img src="small.png"' in (tmp_path / "out" / "index.html").read_text()
+    assert '<img src="small.png"' in (tmp_path / "out" / "index.html").read_text("utf-8")
 
 
 def test_a_missing_file_is_named(tmp_path):

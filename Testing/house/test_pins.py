@@ -50,7 +50,7 @@ def test_files_are_held_against_the_lock(lock, tmp_path):
 
 def test_the_lock_holds_every_pinned_package_with_its_version(lock):
     known = lock.read(lock.LOCK)
-    pinned = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.M)
+    pinned = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
     assert len(pinned) > 80
     missing = {
         lock.normal(name) for name, version in pinned if version not in known.get(lock.normal(name), ("",))[0].split()

@@ -57,7 +57,7 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(data, tokenizer, 
     assert all(
         torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
-    curves = [(tmp_path / name / "curve.csv").read_text() for name in ("whole", "cut")]
+    curves = [(tmp_path / name / "curve.csv").read_text("utf-8") for name in ("whole", "cut")]
     assert curves[0] == curves[1] and curves[0].count("\n") == 3
     with pytest.raises(UsageError, match="was made with .*'steps': 4.*now asked for is .*'steps': 6"):
         train.run(model(), tokenizer, data, 6, tmp_path / "cut", resume=True)

@@ -144,7 +144,7 @@ def load_cases(folder: Path) -> list[Case]:
     files = [folder.with_suffix(".npz")] if folder.with_suffix(".npz").is_file() else sorted(folder.rglob("*.npz"))
     cases = []
     for path in files:
-        info = json.loads(path.with_suffix(".json").read_text())
+        info = json.loads(path.with_suffix(".json").read_text("utf-8"))
         with np.load(path) as arrays:
             cases.append(Case(path, info, {k: arrays[k] for k in arrays.files}, find_recipe(path.parent)))
     return cases

@@ -73,7 +73,7 @@ def test_torch_comes_through_the_pytorch_extension(install, versions, monkeypatc
     extension.__spec__ = ModuleSpec("PyTorchUtils", None)
     monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
     monkeypatch.setattr(
-        install, "pip", lambda names, constraints, wheels: calls.append((names, constraints.read_text()))
+        install, "pip", lambda names, constraints, wheels: calls.append((names, constraints.read_text("utf-8")))
     )
     install.install()
     assert calls[0] == ("torch", ">=2.6") and "numpy==2.0" in pinned[0] and "PIP_CONSTRAINT" not in os.environ
@@ -89,7 +89,7 @@ def test_newer_slicer_installs_with_its_own_packaging(install, versions, monkeyp
     calls = []
     packaging = types.ModuleType("slicer.packaging")
     packaging.__spec__ = ModuleSpec("slicer.packaging", None)
-    packaging.pip_install = lambda names, constraints, requester: calls.append((names, constraints.read_text()))
+    packaging.pip_install = lambda names, constraints, requester: calls.append((names, constraints.read_text("utf-8")))
     monkeypatch.setitem(sys.modules, "slicer.packaging", packaging)
     monkeypatch.setattr(slicer, "packaging", packaging, raising=False)
     install.install()

@@ -240,7 +240,7 @@ def serve() -> None:
     backbone()
     out = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    taken = int(Path("/proc/self/statm").read_text("utf-8").split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + MEMORY, taken + MEMORY))
 
     def late(*_):

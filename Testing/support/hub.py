@@ -100,5 +100,5 @@ def make_certificate(folder: Path) -> Path:
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
     command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", str(folder / "only.pem")]
     subprocess.run(command, check=True, capture_output=True)
-    path.write_text(path.read_text() + (folder / "only.pem").read_text())
+    path.write_text(path.read_text("utf-8") + (folder / "only.pem").read_text("utf-8"))
     return path

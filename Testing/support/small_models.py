@@ -38,7 +38,7 @@ def vocabulary() -> Path:
 
 
 def bert() -> dict:
-    return BERT | {"vocab_size": len(vocabulary().read_text().splitlines())}
+    return BERT | {"vocab_size": len(vocabulary().read_text("utf-8").splitlines())}
 
 
 def config(shape: str) -> dict:

@@ -235,7 +235,10 @@ def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[di
     state |= {"identity": identity, "rows": rows, "best": best}
     with atomic_path(folder / "last.pt") as temporary:
         torch.save(state, temporary)
-    with atomic_path(folder / "training.csv") as temporary, open(temporary, "w", newline="") as stream:
+    with (
+        atomic_path(folder / "training.csv") as temporary,
+        open(temporary, "w", encoding="utf-8", newline="") as stream,
+    ):
         writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)

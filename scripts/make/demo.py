@@ -64,7 +64,7 @@ def show(out: Path, row: dict) -> None:
 
     from ZSADCLIPLib.report.page import write_page
 
-    case = json.loads((out / f"{row['id']}.json").read_text())
+    case = json.loads((out / f"{row['id']}.json").read_text("utf-8"))
     print(f"Volume score {row['volume_score']:.3f}, threshold {row['threshold']:.3f} ({row['threshold_rule']})")
     print(f"{row['findings']} findings, {row['volume_mm3'] / 1000:.2f} ml in all")
     for f in case["findings"][:8]:

@@ -62,7 +62,7 @@ def place(tmp_path_factory):
         timeout=500,
     )
     assert (root / "told.json").is_file(), run.stderr[-3000:]
-    return root, json.loads((root / "told.json").read_text()), run.stdout
+    return root, json.loads((root / "told.json").read_text("utf-8")), run.stdout
 
 
 def test_its_rows_are_those_of_a_trained_method_after_the_others(place):
@@ -88,7 +88,7 @@ def test_it_runs_through_the_benchmark_and_stands_in_tables_figures_and_report(p
 def test_it_trains_and_detects(place):
     root, told, printed = place
     assert told["train"]["threshold"] is not None and told["detect"]["failed"] == 0
-    (case,) = [json.loads(path.read_text()) for path in (root / "detect").glob("*t2w.json")]
+    (case,) = [json.loads(path.read_text("utf-8")) for path in (root / "detect").glob("*t2w.json")]
     assert case["provenance"]["adapter"]["method"] == NAME
     assert case["threshold_rule"] == "checkpoint" and case["provenance"]["adapted"] == []
     assert NAME in printed.split("--method")[1].split("}")[0]

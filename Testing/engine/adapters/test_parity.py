@@ -44,7 +44,7 @@ def test_a_wrong_number_fails(tmp_path, capsys):
         arrays = {k: stored[k].copy() for k in stored.files}
     arrays["maps"][0, 3, 4] += 1e-3
     np.savez(tmp_path / "case.npz", **arrays)
-    (tmp_path / "case.json").write_text(source.with_suffix(".json").read_text())
+    (tmp_path / "case.json").write_text(source.with_suffix(".json").read_text("utf-8"))
     assert main([str(tmp_path)]) == 1
     assert "FAIL" in capsys.readouterr().out
 

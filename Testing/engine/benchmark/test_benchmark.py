@@ -125,7 +125,7 @@ def test_settings_that_matter_make_another_row(place, one, tmp_path):
     write_profile(tmp_path / "other.json", score={"background": "keep"})
     job(place, out, "vand-brats", profile=tmp_path / "other.json").run()
     assert len(list((out / "rows").iterdir())) == 2
-    listed = json.loads((out / "run.json").read_text())["rows"]
+    listed = json.loads((out / "run.json").read_text("utf-8"))["rows"]
     assert len(listed) == 1 and read_run(out).results[0].files.folder.name == listed[0]
 
 

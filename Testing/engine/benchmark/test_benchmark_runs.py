@@ -103,7 +103,7 @@ def kill_when(place, out, seen):
     try:
         stop = time.monotonic() + 600
         while not seen():
-            assert process.poll() is None, out.with_suffix(".log").read_text()
+            assert process.poll() is None, out.with_suffix(".log").read_text("utf-8")
             assert time.monotonic() < stop
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)

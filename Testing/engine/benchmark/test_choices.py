@@ -186,11 +186,11 @@ def test_several_splits_make_a_run_each_and_a_table_of_their_spread(place):
     assert [float(dice[f"split-{n}"]) for n in (1, 2, 5)] == pytest.approx(means) and dice["Runs"] == "3"
     assert float(dice["Mean ± sd over runs mean"]) == pytest.approx(np.mean(means))
     assert float(dice["Mean ± sd over runs sd"]) == pytest.approx(np.std(means, ddof=1))
-    page = (place / "splits" / "report.html").read_text()
+    page = (place / "splits" / "report.html").read_text("utf-8")
     assert 'href="split-2/report.html"' in page and (place / "splits" / "split-2" / "report.html").is_file()
     assert "same split" not in page
     again = job.run()
-    assert again["kept"] == 3 and (place / "splits" / "report.html").read_text() == page
+    assert again["kept"] == 3 and (place / "splits" / "report.html").read_text("utf-8") == page
 
 
 def test_shards_of_several_splits_write_the_table_at_the_end(place):
@@ -221,7 +221,9 @@ def test_volumes_without_lesion_or_brain_are_undefined_in_further_regions(region
 def test_seeds_that_give_one_split_are_named(place):
     _, result, _ = varied(place, "same", ("intensity-baseline",), split={"seeds": [2, 3]})
     assert result["failed"] == 0
-    assert "The split seeds 2, 3 gave the same split." in (place / "same" / "tables" / "variations.md").read_text()
+    assert "The split seeds 2, 3 gave the same split." in (place / "same" / "tables" / "variations.md").read_text(
+        "utf-8"
+    )
 
 
 def test_the_embedded_brains_have_one_split(place, tmp_path):
@@ -248,7 +250,7 @@ def test_several_industrial_adapters_concern_the_rows_that_start_from_them(place
     assert [r.row.id for r in first.results] == list(rows[:1]) + list(rows[1:]) and len(second.results) == 1
     assert (first.results[0].values("auroc", Choice()) != second.results[0].values("auroc", Choice())).all()
     assert first.results[0].files.manifest["method"]["start"].startswith("first.safetensors sha256")
-    table = (place / "adapters" / "tables" / "variations.md").read_text()
+    table = (place / "adapters" / "tables" / "variations.md").read_text("utf-8")
     assert "industrial-2: VAND from second.safetensors" in table and "Intensity" in table
 
 
@@ -281,8 +283,8 @@ def test_further_regions_are_tables_of_their_own(place, region):
     assert row.pooled_ranking(region) and row.files.threshold["region"] == region
     tables = place / region / "tables"
     assert (tables / f"table1-{region}.csv").is_file() and (tables / "table1-all.csv").is_file()
-    assert f"{region}," in (tables / "cases.csv").read_text()
-    assert "bounding box" in (place / region / "report.html").read_text() or region == "lesion-slices"
+    assert f"{region}," in (tables / "cases.csv").read_text("utf-8")
+    assert "bounding box" in (place / region / "report.html").read_text("utf-8") or region == "lesion-slices"
 
 
 def test_the_epoch_is_chosen_on_subjects_that_do_not_train(place):
@@ -326,7 +328,7 @@ def test_few_shot_rows_compare_with_normal_slices_of_training_subjects(place):
     assert len(set(cases)) == 4 and not {case[:15] for case in cases} & set(row.subjects)
     assert all(int(name.split(" slice ")[1]) in (1, 2, 7, 8, 9, 10) for name in drawn)  # lesions are in 3 to 6
     assert (row.values("auroc", Choice()) != plain.values("auroc", Choice())).all()
-    table = (place / "kshot" / "tables" / "table1-all.md").read_text()
+    table = (place / "kshot" / "tables" / "table1-all.md").read_text("utf-8")
     assert "VAND (APRIL-GAN), 5-shot" in table or "VAND, 5-shot" in table
     assert "Few-shot, not zero-shot, with normal slices of training subjects: VAND Brats" in table
 

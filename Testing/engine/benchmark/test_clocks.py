@@ -20,7 +20,7 @@ def test_notes_are_summed_by_stage_and_peaks_kept(tmp_path):
     assert (found["train_seconds"], found["test_seconds"], found["threshold_seconds"]) == (12.5, 3.25, 0)
     assert (found["peak_memory_mb"], found["peak_gpu_mb"], found["device"]) == (1e6, 700.5, "CPU, NVIDIA H100")
     assert found["epoch_seconds"] == [6.0, 6.5]
-    assert json.loads((tmp_path / "seconds" / "train.json").read_text())["peak_memory_mb"] > 10
+    assert json.loads((tmp_path / "seconds" / "train.json").read_text("utf-8"))["peak_memory_mb"] > 10
 
 
 def test_notes_of_earlier_runs_lack_a_device(tmp_path):

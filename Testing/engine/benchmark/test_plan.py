@@ -282,14 +282,14 @@ def test_a_damaged_store_of_hashes_is_begun_again(text, tmp_path):
     hashes = FileHashes(store)
     assert hashes(file) == hashlib.sha256(b"abc").hexdigest()
     hashes.save()
-    assert list(json.loads(store.read_text())) == [name]
+    assert list(json.loads(store.read_text("utf-8"))) == [name]
 
 
 def test_a_store_that_names_files_forgets_them(tmp_path):
     store = tmp_path / "hashes.json"
     store.write_text(json.dumps({"/ward7/DOE.nii": [1, 2, "3"]}))
     FileHashes(store).save()
-    assert json.loads(store.read_text()) == {}
+    assert json.loads(store.read_text("utf-8")) == {}
 
 
 def test_a_wrong_setting_of_a_method_is_refused_before_brains_are_made(tmp_path, capsys):

@@ -63,10 +63,10 @@ def test_a_folder_of_volumes(scans, tiny, tmp_path, capsys):
     assert np.array_equal(source.affine, result.affine) and source.shape == result.shape
     assert result.get_data_dtype() == np.float32
     assert nibabel.load(out / "a_mask.nii.gz").get_data_dtype() == np.uint8
-    found = json.loads((out / "a.json").read_text())
+    found = json.loads((out / "a.json").read_text("utf-8"))
     assert found["findings"][0]["rank"] == 1 and len(found["slice_scores"]) == 34
     assert found["provenance"]["adapter"]["method"] == "vand"
-    assert str(tmp_path) not in (out / "a.json").read_text()
+    assert str(tmp_path) not in (out / "a.json").read_text("utf-8")
     assert [r["status"] for r in rows(out)] == ["done", "done"]
 
 
@@ -104,7 +104,7 @@ def test_skip_existing_keeps_finished_cases_only(scans, tiny, tmp_path, capsys):
     assert (out / "a.json").stat().st_mtime_ns == before and (out / "b_mask.nii.gz").exists()
     assert [r["status"] for r in rows(out)] == ["done", "done"]
     detect([scans], out, tiny, "--skip-existing", "--threshold", "1.0")
-    assert json.loads((out / "a.json").read_text())["threshold"] == 1.0
+    assert json.loads((out / "a.json").read_text("utf-8"))["threshold"] == 1.0
 
 
 def test_dry_run_writes_nothing(scans, tiny, tmp_path, capsys):
@@ -155,7 +155,7 @@ def test_interrupt_leaves_no_half_written_file(scans, tiny, tmp_path, monkeypatc
 def test_reference_volumes_and_settings_reach_the_method(scans, tiny, tmp_path):
     out = tmp_path / "out"
     detect([scans / "a.nii.gz"], out, tiny, "--reference", str(scans / "b.nii.gz"), "--set", "upsample=centres")
-    found = json.loads((out / "a.json").read_text())
+    found = json.loads((out / "a.json").read_text("utf-8"))
     assert found["display"]["hi"] == 12.0 and found["provenance"]["adapter"]["config"]["upsample"] == "centres"
 
 
@@ -164,7 +164,7 @@ def test_own_prompts(scans, tiny, tmp_path):
     prompts.write_text('{"normal": ["healthy {}"], "abnormal": ["{} with a tumour"], "templates": ["an MRI of a {}"]}')
     out = tmp_path / "out"
     assert detect([scans / "a.nii.gz"], out, tiny, "--prompts", str(prompts), "--object", "head") == 0
-    stored = json.loads((out / "a.json").read_text())["provenance"]["adapter"]
+    stored = json.loads((out / "a.json").read_text("utf-8"))["provenance"]["adapter"]
     assert stored["prompts"]["normal"] == ["healthy {}"] and stored["config"]["object_name"] == "head"
     prompts.write_text('{"normal": ["healthy"], "abnormal": ["{}"], "templates": ["{}"]}')
     assert detect([scans / "a.nii.gz"], out, tiny, "--prompts", str(prompts)) == 2

@@ -113,13 +113,13 @@ def test_the_summary_counts_usable_cases(planted):
 def test_the_files_say_the_same(planted, tmp_path):
     found, _ = planted
     paths = write_audit(tmp_path / "report", found)
-    data = json.loads(paths[0].read_text())
+    data = json.loads(paths[0].read_text("utf-8"))
     assert data["summary"]["usable"] == 4 and len(data["cases"]) == 10
     with open(paths[1], newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["usable"] for row in rows].count("True") == 4
     assert rows[0]["lesion_mm3"] == "24 3" and rows[0]["shape"] == "12x12x10"
-    text = paths[2].read_text()
+    text = paths[2].read_text("utf-8")
     assert text == markdown(found) and "**unusable**" in text and "| usable | 4 |" in text
 
 

@@ -60,15 +60,15 @@ def test_every_command_works_on_a_manifest_with_semicolons(brains, tmp_path, cap
     out = {name: str(tmp_path / name) for name in ("detect", "train", "benchmark", "audit")}
     line = ["detect", str(manifest), "-o", out["detect"], *model, "--checkpoint", "vand:random", "--image-size", "64"]
     assert main([*line, "--no-pictures"]) == 0
-    assert len((tmp_path / "detect" / "summary.csv").read_text().splitlines()) == 1 + SUBJECTS
+    assert len((tmp_path / "detect" / "summary.csv").read_text("utf-8").splitlines()) == 1 + SUBJECTS
     line = ["train", "--data", str(manifest), "--out", out["train"], *model, "--profile", str(profile)]
     assert main([*line, "--slices", "lesion+1"]) == 0
-    assert json.loads((tmp_path / "train" / "split.json").read_text())["train"] == ["p0", "p1"]
+    assert json.loads((tmp_path / "train" / "split.json").read_text("utf-8"))["train"] == ["p0", "p1"]
     line = ["benchmark", "--data", str(manifest), "--out", out["benchmark"], "--profile", str(profile)]
     assert main([*line, "--methods", "vand", "--setups", "brats", "--device", "cpu"]) == 0
-    assert json.loads((tmp_path / "benchmark" / "split.json").read_text())["test"] == ["p2", "p3"]
+    assert json.loads((tmp_path / "benchmark" / "split.json").read_text("utf-8"))["test"] == ["p2", "p3"]
     assert main(["data", "audit", str(manifest), "--out", out["audit"]]) == 0
-    assert json.loads((tmp_path / "audit" / "audit.json").read_text())["summary"]["usable"] == SUBJECTS
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text("utf-8"))["summary"]["usable"] == SUBJECTS
 
 
 @pytest.mark.parametrize("start", ["", "\ufeff", "\n  \n"], ids=["plain", "mark", "blank"])

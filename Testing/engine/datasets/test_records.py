@@ -200,7 +200,7 @@ def test_splits_are_written_reused_and_checked(tmp_path):
     split = make_split([f"s{n}" for n in range(10)], seed=3)
     write_split(tmp_path / "split.json", split)
     assert read_split(tmp_path / "split.json") == split
-    data = json.loads((tmp_path / "split.json").read_text())
+    data = json.loads((tmp_path / "split.json").read_text("utf-8"))
     data["train"][0], data["test"][0] = data["test"][0], data["train"][0]
     (tmp_path / "split.json").write_text(json.dumps(data))
     with pytest.raises(InputError, match="sha256"):

@@ -168,7 +168,7 @@ def test_a_page_escapes_what_comes_from_files(tmp_path):
     case |= {"findings": [finding], "provenance": {evil: {"image": [evil]}}}
     (tmp_path / f"{evil}.png").write_bytes(b"")
     write_page(tmp_path / "index.html", [case], evil)
-    page = (tmp_path / "index.html").read_text()
+    page = (tmp_path / "index.html").read_text("utf-8")
     tags = []
 
     class Tags(HTMLParser):

@@ -133,7 +133,7 @@ def test_a_case_without_lesion_is_undefined_not_zero(case, tmp_path):
     assert found["lesions"] == [] and found["rules"]["f1max-per-volume"]["threshold"] is None
     assert found["rules"]["fixed:0.9"]["all"]["fn"] == 0
     write_json(tmp_path / "case.json", found)
-    stored = json.loads((tmp_path / "case.json").read_text())
+    stored = json.loads((tmp_path / "case.json").read_text("utf-8"))
     assert stored["regions"]["all"]["auroc"] is None and stored["rules"]["fixed:0.9"]["lesions"]["sensitivity"] is None
 
 
@@ -168,7 +168,7 @@ def test_a_threshold_below_all_scores_survives_its_file(case, name, tmp_path):
     inverted = np.where(truth, -1, 0).astype(np.float32)  # every lesion voxel lies in the first bin
     sketch, rule = sketch_case(inverted, truth, brain)["brain"], parse_rule(name)
     write_json(tmp_path / "threshold.json", {name: from_sketches(rule, [sketch], sketch)})
-    stored = json.loads((tmp_path / "threshold.json").read_text())
+    stored = json.loads((tmp_path / "threshold.json").read_text("utf-8"))
     assert np.float32(stored[name]) == stored[name] < inverted.min() and np.isfinite(np.float32(24 * stored[name]))
     counts = evaluate_case(inverted, truth, brain, stored)["rules"][name]["brain"]
     assert counts["fn"] == counts["tn"] == 0 and counts["tp"] == (truth & brain).sum()

@@ -143,9 +143,9 @@ def test_the_documented_lines_start_a_batch_system_that_gives_the_same_bytes(dat
         cluster.communicate("\n", timeout=60)
     assert (result["cases"], result["failed"]) == (5, 0)
     assert bytes_of(tmp_path / "out", []) == bytes_of(data / "here", [])
-    scripts = [p.read_text() for p in tmp_path.glob("job.*") if p.suffix != ".log"]
+    scripts = [p.read_text("utf-8") for p in tmp_path.glob("job.*") if p.suffix != ".log"]
     assert scripts and all("#SBATCH -t 04:00:00" in text and "--resources GPU=1" in text for text in scripts)
-    leaders = [int(p.read_text()) for p in tmp_path.glob("pid.*")]
+    leaders = [int(p.read_text("utf-8")) for p in tmp_path.glob("pid.*")]
     assert leaders and wait_until(lambda: not any(psutil.pid_exists(pid) and still_runs(pid) for pid in leaders))
 
 
@@ -268,13 +268,13 @@ def test_a_json_that_was_changed_is_made_again(data, tmp_path, change):
     first = detect(data, tmp_path / "out", source)
     first.run()
     path = first.paths("c0")["json"]
-    before, (key, value) = path.read_text(), change.split(": ")
+    before, (key, value) = path.read_text("utf-8"), change.split(": ")
     done = json.loads(before)
     place = done if key == '"files"' else done["summary"]
     place[json.loads(key)] = json.loads(value)
     path.write_text(json.dumps(done))
     result = detect(data, tmp_path / "out", source, skip_existing=True).run()
-    assert result["skipped"] == 0 and path.read_text() == before
+    assert result["skipped"] == 0 and path.read_text("utf-8") == before
 
 
 def test_an_input_that_is_replaced_while_it_is_read_is_made_again(data, tmp_path, monkeypatch):
@@ -392,7 +392,7 @@ def test_a_case_tells_the_name_of_its_prompts_and_not_their_folder(data, tmp_pat
     for keep in (False, True):
         job = detect(data, tmp_path / f"out-{keep}", source, prompts=str(prompts), keep_identifiers=keep)
         assert job.run()["failed"] == 0
-        assert ("DOE_JANE" in job.paths("c0")["json"].read_text()) == keep
+        assert ("DOE_JANE" in job.paths("c0")["json"].read_text("utf-8")) == keep
 
 
 def test_any_error_while_a_worker_loads_ends_the_run_with_its_cause(data, tmp_path):
@@ -458,7 +458,7 @@ def test_a_result_never_takes_the_place_of_a_file_that_no_run_wrote(data, tmp_pa
     (tmp_path / name).write_text('{"RepetitionTime": 2.0}')
     with pytest.raises(UsageError, match=rf"place of {re.escape(name)}, which is no result of an earlier run; move it"):
         detect(data, tmp_path, tmp_path / "a.nii").run()
-    assert (tmp_path / name).read_text() == '{"RepetitionTime": 2.0}' and len(list(tmp_path.iterdir())) == 2
+    assert (tmp_path / name).read_text("utf-8") == '{"RepetitionTime": 2.0}' and len(list(tmp_path.iterdir())) == 2
     (tmp_path / name).rename(tmp_path / f"other.{name}")
     for _ in range(2):
         assert detect(data, tmp_path, tmp_path / "a.nii").run()["failed"] == 0

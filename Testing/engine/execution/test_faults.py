@@ -87,7 +87,7 @@ def test_a_share_that_refuses_modes_can_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "chmod", refuse)
     with atomic_path(tmp_path / "a.txt") as temporary:
         temporary.write_text("x")
-    assert (tmp_path / "a.txt").read_text() == "x"
+    assert (tmp_path / "a.txt").read_text("utf-8") == "x"
 
 
 def test_a_temporary_name_is_recognised_as_such(tmp_path):

@@ -40,7 +40,7 @@ def test_the_table_keeps_the_order_of_cases_and_no_rows_in_memory(tmp_path):
             table.put(n, {"id": f"c{n}", "status": "failed" if n == 1 else "done", "error": "x" * n, "dice": 0.5})
         assert [row["id"] for row in table.rows()] == ["c0", "c1", "c2"] and table.failed_ids == ["c1"]
         write_summary(tmp_path, ["c0", "c1", "c2"], (0, 1), table, "k")
-    assert (tmp_path / "summary.csv").read_text().splitlines()[0] == "id,status,error,dice"
+    assert (tmp_path / "summary.csv").read_text("utf-8").splitlines()[0] == "id,status,error,dice"
 
 
 def test_the_last_shard_writes_the_summary_unless_another_worked_on_other_cases(tmp_path):
@@ -50,7 +50,7 @@ def test_the_last_shard_writes_the_summary_unless_another_worked_on_other_cases(
                 table.put(n, {"id": name, "status": "done", "error": ""})
             write_summary(tmp_path, ["a", "b", "c"], (first, 2), table, "k")
         assert (tmp_path / "summary.csv").exists() == merged
-    assert [line[0] for line in (tmp_path / "summary.csv").read_text().splitlines()[1:]] == ["a", "b", "c"]
+    assert [line[0] for line in (tmp_path / "summary.csv").read_text("utf-8").splitlines()[1:]] == ["a", "b", "c"]
     (tmp_path / "summary.csv").unlink()
     with SummaryRows(1) as table:
         table.put(0, {"id": "z", "status": "done", "error": ""})

@@ -121,7 +121,7 @@ def test_a_benchmark_names_no_folder(ward, tmp_path, capfd):
     out, options = tmp_path / "out", ["--rows", "intensity-baseline", "--profile", str(ward / "tiny.json")]
     command = ["benchmark", "--data", str(ward / "data"), "--out", str(out), *options]
     assert main(command) == 0
-    settings = json.loads((out / "run.json").read_text())
+    settings = json.loads((out / "run.json").read_text("utf-8"))
     assert settings["settings"]["methods"]["vand"]["industrial"] == "vand.pth"
     assert settings["problems"][0].startswith("case BraTS-MET-00006-000 has more than one t2w file: BraTS-MET-00006")
     (row,) = (out / "rows").iterdir()
@@ -132,7 +132,7 @@ def test_a_benchmark_names_no_folder(ward, tmp_path, capfd):
     assert "intensity-baseline: failed" in everything and f"cannot read {image.name}" in everything
     assert [secret for secret in SECRETS if secret in everything] == []
     assert main([*command, "--keep-identifiers"]) == 1
-    assert str(ward / "vand.pth") in (out / "run.json").read_text() and str(image) in capfd.readouterr().out
+    assert str(ward / "vand.pth") in (out / "run.json").read_text("utf-8") and str(image) in capfd.readouterr().out
 
 
 def test_an_audit_names_no_folder(ward, tmp_path, capfd):

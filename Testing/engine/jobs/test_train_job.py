@@ -44,7 +44,7 @@ def test_a_trained_adapter_carries_its_threshold_and_is_used_by_detect(place, ca
     arguments = ["--backbone", place / "tiny.json", "--weights", "random:3", "--checkpoint", out / "vand.safetensors"]
     assert main(["detect", str(volume), "-o", str(out / "found"), *map(str, arguments), "--image-size", "64"]) == 0
     (case,) = (out / "found").glob("*t2w*.json")
-    assert json.loads(case.read_text())["threshold"] == pytest.approx(info.threshold)
+    assert json.loads(case.read_text("utf-8"))["threshold"] == pytest.approx(info.threshold)
 
 
 def test_a_finetune_goes_on_from_a_file_and_a_second_run_keeps_it(place, capsys, monkeypatch):
@@ -55,7 +55,7 @@ def test_a_finetune_goes_on_from_a_file_and_a_second_run_keeps_it(place, capsys,
     monkeypatch.setattr("ZSADCLIPLib.training.fit._tensorboard", log)
     start, out = place / "industrial", place / "finetune"
     assert train(place, start, "--domain", "industrial") == 0
-    assert (start / "tensorboard" / "events").read_text() == "1" and not (start / "training").exists()
+    assert (start / "tensorboard" / "events").read_text("utf-8") == "1" and not (start / "training").exists()
     assert read_info(start / "vand.safetensors").provenance["training"]["domain"] == "industrial"
     assert train(place, out, "--data", place / "data", "--start", start / "vand.safetensors") == 0
     before = (out / "vand.safetensors").read_bytes()
@@ -101,7 +101,9 @@ def test_what_cannot_be_trained_is_said(place, tmp_path, capsys):
 
 
 def test_an_industrial_training_heeds_no_file_of_the_profile(place, tmp_path, capsys):
-    profile = json.loads((place / "profile.json").read_text()) | {"methods": {"vand": {"industrial": "mvtec.pth"}}}
+    profile = json.loads((place / "profile.json").read_text("utf-8")) | {
+        "methods": {"vand": {"industrial": "mvtec.pth"}}
+    }
     (tmp_path / "profile.json").write_text(json.dumps(profile))
     assert train(place, tmp_path / "out", "--domain", "industrial", "--profile", tmp_path / "profile.json") == 0
 
@@ -110,8 +112,11 @@ def test_the_audit_is_printed_and_saved(place, tmp_path, capsys):
     assert main(["data", "audit", str(place / "data"), "--out", str(tmp_path / "audit")]) == 0
     printed = capsys.readouterr().out
     assert "| cases | 6 |" in printed and "40x44x12" in printed and "saved: " in printed
-    found = json.loads((tmp_path / "audit" / "audit.json").read_text())
-    assert found["summary"]["lesions"] == 6 and len((tmp_path / "audit" / "audit.csv").read_text().splitlines()) == 7
+    found = json.loads((tmp_path / "audit" / "audit.json").read_text("utf-8"))
+    assert (
+        found["summary"]["lesions"] == 6
+        and len((tmp_path / "audit" / "audit.csv").read_text("utf-8").splitlines()) == 7
+    )
     assert np.isclose(found["cases"][0]["lesion_mm3"][0], 324)
     assert main(["data", "audit", str(tmp_path / "nowhere")]) == 1
     assert "there is no folder or manifest" in capsys.readouterr().err

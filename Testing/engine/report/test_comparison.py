@@ -44,12 +44,12 @@ def test_differences_by_hand(out, paper):
 
 def test_without_the_papers_table_there_is_no_column(out, paper):
     write_outputs(out)
-    assert (
-        not list((out / "tables").glob("comparison*")) and "The paper's values" not in (out / "report.html").read_text()
-    )
+    assert not list((out / "tables").glob("comparison*")) and "The paper's values" not in (
+        out / "report.html"
+    ).read_text("utf-8")
     write_outputs(out, paper)
     assert (out / "tables" / "comparison.csv").is_file()
-    assert "s values come from the file" in (out / "report.html").read_text()
+    assert "s values come from the file" in (out / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -96,4 +96,6 @@ def test_times_stand_apart_from_the_tables(out):
     assert before == {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
     assert pictures == {path.name: path.read_bytes() for path in (out / "figures").iterdir()}
     assert runtime_table(read_run(out)).heads == ("Row", "train (s)", "device")
-    assert "99.5" in (out / "runtime.csv").read_text() and "&lt;gpu&gt;" in (out / "report.html").read_text()
+    assert "99.5" in (out / "runtime.csv").read_text("utf-8") and "&lt;gpu&gt;" in (out / "report.html").read_text(
+        "utf-8"
+    )

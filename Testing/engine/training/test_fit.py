@@ -75,7 +75,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(method, data, tmp_path):
     resumed, again = trained(method, data, epochs=4, folder=tmp_path / "cut")
     assert_same(whole, resumed, exact=True)
     assert [r["total"] for r in rows] == [r["total"] for r in again]
-    assert (tmp_path / "cut" / "training.csv").read_text().count("\n") == 5
+    assert (tmp_path / "cut" / "training.csv").read_text("utf-8").count("\n") == 5
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[: len(b) // 2], lambda b: b"\x80\x02" + b[2:]])
@@ -314,7 +314,7 @@ def test_a_batch_that_does_not_fit_into_memory_is_named_and_finished_epochs_are_
     monkeypatch.setattr(adapter, "objective", scarce)
     with pytest.raises(ZSADCLIPError, match="out of memory in training with a batch of 3: give a smaller batch_size"):
         fit(adapter, backbone(), data, Schedule(3, 3), tmp_path)
-    assert (tmp_path / "training.csv").read_text().count("\n") == 2
+    assert (tmp_path / "training.csv").read_text("utf-8").count("\n") == 2
     resumed = load_adapter("vand:random", backbone())
     fit(resumed, backbone(), data, Schedule(3, 3), tmp_path)
     assert_same(trained("vand", data, epochs=3)[0], resumed, exact=True)

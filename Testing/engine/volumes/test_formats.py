@@ -20,7 +20,7 @@ from ZSADCLIPLib.volumes.reading import FORMATS, Format, read_volume, volume_has
 
 def read_toy(path: Path) -> Volume:
     """A text file with the values, and the affine beside it."""
-    data, grid = (json.loads(file.read_text()) for file in toy_files(path))
+    data, grid = (json.loads(file.read_text("utf-8")) for file in toy_files(path))
     return Volume(np.array(data, np.float32), np.array(grid), split_suffix(path)[0])
 
 

@@ -331,7 +331,7 @@ def test_a_file_appears_only_when_it_is_complete(tmp_path):
         assert temporary.name.endswith(".nii.gz")
         temporary.write_text("new")
         assert not path.exists()
-    assert path.read_text() == "new"
+    assert path.read_text("utf-8") == "new"
     assert list(path.parent.iterdir()) == [path]
 
 
@@ -342,7 +342,7 @@ def test_an_error_leaves_what_was_there(tmp_path, error):
     with pytest.raises(error), atomic_path(path) as temporary:
         temporary.write_text("half")
         raise error
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert json.loads(path.read_text("utf-8")) == {"a": 1}
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -355,14 +355,14 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 def test_json_and_csv(tmp_path):
     data = {"a": np.float32(0.5), "b": [np.int64(3), float("nan")], "c": np.arange(2), "d": tmp_path, 5: (1, None)}
     write_json(tmp_path / "x.json", data)
-    assert json.loads((tmp_path / "x.json").read_text()) == {
+    assert json.loads((tmp_path / "x.json").read_text("utf-8")) == {
         **{"a": 0.5, "b": [3, None], "c": [0, 1]},
         **{"d": str(tmp_path), "5": [1, None]},
     }
     write_csv(tmp_path / "x.csv", [{"id": "a,b", "x": 1}, {"id": "c", "y": None}])
     assert (tmp_path / "x.csv").read_bytes() == b'id,x,y\n"a,b",1,\nc,,\n'
     write_csv(tmp_path / "y.csv", [], ["id"])
-    assert (tmp_path / "y.csv").read_text() == "id\n"
+    assert (tmp_path / "y.csv").read_text("utf-8") == "id\n"
 
 
 # ---- SimpleITK
@@ -423,7 +423,7 @@ def test_truncated_itk_files(tmp_path, rng, itk, suffix, compress):
 def test_itk_headers_that_claim_absurd_sizes(tmp_path, itk):
     path = tmp_path / "x.mhd"
     itk.WriteImage(itk.Image([4, 4, 4], itk.sitkUInt8), str(path))
-    path.write_text(path.read_text().replace("DimSize = 4 4 4", "DimSize = 4000 4000 4000"))
+    path.write_text(path.read_text("utf-8").replace("DimSize = 4 4 4", "DimSize = 4000 4000 4000"))
     with pytest.raises(InputError, match="64000000000"):
         read_volume(path)
 

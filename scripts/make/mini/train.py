@@ -239,7 +239,7 @@ def run(
             mean = {k: round(float(np.mean([row[k] for row in log])), 5) for k in log[0]}
             mean["step"] = step + 1
             new = not (folder / "curve.csv").exists()
-            with open(folder / "curve.csv", "a", newline="") as stream:
+            with open(folder / "curve.csv", "a", encoding="utf-8", newline="") as stream:
                 writer = csv.DictWriter(stream, list(mean))
                 if new:
                     writer.writeheader()
@@ -271,7 +271,7 @@ def _optimizers(visual, rate: float) -> list[torch.optim.Optimizer]:
 def _cut_curve(path: Path, step: int) -> None:
     """Drop the rows behind a step: they are written again."""
     if path.is_file():
-        with open(path, newline="") as stream:
+        with open(path, encoding="utf-8", newline="") as stream:
             head, *rows = csv.reader(stream)
-        with open(path, "w", newline="") as stream:
+        with open(path, "w", encoding="utf-8", newline="") as stream:
             csv.writer(stream).writerows([head, *(row for row in rows if int(row[head.index("step")]) <= step)])
