@@ -52,10 +52,11 @@ class Cohort:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress: Progress = silent) -> Cohort:
+def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes | None, progress: Progress = silent) -> Cohort:
     """The cases of a folder or manifest, split by the manifest's column, the profile's split file, or its seed.
 
-    Raises InputError when there is no usable case on a side, and what `datasets` raises.
+    Without `hashes` the cohort has no digests: enough to count its cases. Raises InputError when there is no usable case on a
+    side, and what `datasets` raises.
     """
     problems: list[str] = []
     rule = profile.data.label_rule
@@ -73,12 +74,13 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes, progress
         split = make_split((r.subject for r in records), profile.split.fraction, profile.split.seed, volumes)
     records = apply_split(records, split)
     digests = {}
-    for i, record in enumerate(records):
+    for i, record in enumerate(records if hashes is not None else ()):
         progress(i / len(records), f"hash of case {i + 1} of {len(records)}", i, len(records))
         paths = [path for path in (record.image, record.mask) if path is not None]
         files = [hashes(file) for path in paths for file in files_of(path)]
         digests[record.id] = hashlib.sha256(":".join([record.rule, *files]).encode()).hexdigest()
-    hashes.save()
+    if hashes is not None:
+        hashes.save()
     cohort = Cohort(tuple(records), split, digests, tuple(problems))
     for side in ("train", "test"):
         if not cohort.side(side):

@@ -43,20 +43,9 @@ def cost_of(name: str) -> tuple[Cost, bool]:
 def counts(profile: Profile, data: str | None) -> dict:
     """Subjects and slices on each side: of the data set's files, of the embedded brains, or of BraTS-MET 2023."""
     if data is not None:
-        from ..files.digests import FileHashes
         from .cohort import read_cohort
 
-        class Unread(FileHashes):
-            def __init__(self):
-                pass
-
-            def __call__(self, path) -> str:
-                return ""
-
-            def save(self) -> None:
-                pass
-
-        cohort = read_cohort(profile, data, Unread())
+        cohort = read_cohort(profile, data, None)
         train, test = len(cohort.side("train")), len(cohort.side("test"))
     elif profile.data.train_cases:
         train, test = profile.data.train_cases, profile.data.test_cases

@@ -89,6 +89,11 @@ def _rows(path: Path, file: TextIO) -> Iterator[tuple[int, dict[str, str]]]:
         columns = _columns(path, next(rows, []))
         for row in rows:
             cells = [cell.strip() for cell in row]
+            if any(cells[len(columns) :]):
+                raise InputError(
+                    f"{where(path, skipped + rows.line_num)} has {len(cells)} cells for {len(columns)} columns; put a text that "
+                    "holds the separator in quotes"
+                )
             if any(cells):
                 yield skipped + rows.line_num, dict(zip(columns, cells, strict=False))
     except csv.Error as error:

@@ -99,6 +99,10 @@ def test_the_header_decides_not_the_most_frequent_sign(brains):
         ("", r"has the columns \[\]"),
         ("id;image\n\n;;\n", "no line below its header"),
         ("id\timage\n\nb\t\n", "line 3 of the manifest .* lacks its image"),
+        (
+            "id,image,mask\na,t2,w.nii,seg.nii\n",
+            "line 2 of the manifest .* has 4 cells for 3 columns; put a text .* in quotes",
+        ),
         ("id;image;split\n;;train\n", "line 2 of the manifest .* lacks its id"),
         ("id;image\na;{0}\na;{0}\n", r"more than once: a \(lines 2, 3\)"),
         ("id;image;mask\na;gone.nii;lost.nii\n", r"does not exist: gone\.nii \(line 2\), lost\.nii \(line 2\);"),
