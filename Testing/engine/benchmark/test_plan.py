@@ -242,12 +242,11 @@ def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
-def test_times_follow_method_backbone_and_size_and_unknown_backbones_are_the_dearest(monkeypatch):
-    monkeypatch.setattr(estimate, "matrix_speed", lambda device: (estimate.SPEED, device))
+def test_times_follow_method_backbone_and_size_and_unknown_backbones_are_the_dearest():
     rows = select_rows(("vand-brats", "adaclip-brats", "vand-pmc"))
 
     def hours(profile):
-        told = estimate.estimate(profile, rows, None)
+        told = estimate.estimate(profile, rows, None, device="cpu")
         return [line["score_hours"] for line in told["rows"]], [line["train_hours"] for line in told["rows"]], told
 
     base = load_profile("paper")
