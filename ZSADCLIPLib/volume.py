@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InputError
+from .notes import Note
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Volume:
     array: np.ndarray
     affine: np.ndarray
     name: str = ""
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[Note, ...] = field(default=())
     geometry: Any = field(default=None, repr=False)
 
     def __post_init__(self):

@@ -11,7 +11,19 @@ ROOT = Path(__file__).resolve().parents[2]
 ENGINE = ROOT / "ZSADCLIPLib"
 FILES = sorted(ENGINE.rglob("*.py"))
 PACKAGES = (
-    *("errors", "fields", "progress", "volume", "files", "volumes", "synthetic", "evaluation", "datasets", "execution"),
+    *(
+        "errors",
+        "notes",
+        "fields",
+        "progress",
+        "volume",
+        "files",
+        "volumes",
+        "synthetic",
+        "evaluation",
+        "datasets",
+        "execution",
+    ),
     *("backbones", "adapters", "detection", "training", "benchmark", "report", "jobs", "cli"),
 )
 """The engine's parts from the ground up: each may import those before it, never those behind it."""

@@ -76,7 +76,7 @@ def write(job, behaviour):
     outcome = {
         "volume_score": max(slices), "slice_scores": slices, "threshold": cut, "threshold_rule": "checkpoint",
         "display": {"lo": 0.0, "hi": 1.0}, "findings": len(find(score, mask, stack, brain=brain)),
-        "provenance": {"preprocessing": {"plane": job["plane"], "notes": []}, "min_size_mm3": job["min_size_mm3"]},
+        "notes": [], "provenance": {"preprocessing": {"plane": job["plane"]}, "min_size_mm3": job["min_size_mm3"]},
     }  # fmt: skip
     (output / "input.json").write_text(json.dumps(outcome), encoding="utf-8")
     say(event="case", id="input", status="done")

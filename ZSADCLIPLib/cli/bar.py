@@ -48,7 +48,8 @@ def case_line(event: dict) -> str:
         detail = f"score {event['volume_score']:.3f}, {event['findings']} findings, {event['volume_mm3'] / 1000:.2f} ml"
         if "dice" in event and event["dice"] is not None:
             detail += f", Dice {event['dice']:.2f}"
-    return f"{event['id']}: {status}{'  ' + detail if detail else ''}"
+    notes = (f"\n  {note['severity']}: {note['text']} ({note['code']})" for note in event.get("notes", []))
+    return f"{event['id']}: {status}{'  ' + detail if detail else ''}{''.join(notes)}"
 
 
 def row_line(event: dict) -> str:

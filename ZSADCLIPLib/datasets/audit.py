@@ -171,16 +171,15 @@ def _measure_image(case: CaseAudit, image: Volume) -> None:
     axis = _axial(image)
     others = tuple(a for a in range(3) if a != axis)
     case.blank_slices = int((array.max(axis=others) == array.min(axis=others)).sum())
-    case.warnings.extend(image.notes)
-    if case.low == case.high:
-        case.errors.append(f"every voxel of the image is {case.low:g}")
+    for note in image.notes:
+        (case.errors if note.severity == "error" else case.warnings).append(str(note))
 
 
 def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str, ignore: tuple[int, ...]) -> None:
     labels = np.rint(mask.array)
     values, counts = np.unique(labels, return_counts=True)
     case.labels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-    case.warnings.extend(f"mask: {note}" for note in mask.notes if "constant" not in note)
+    case.warnings.extend(f"mask: {note}" for note in mask.notes if note.code != "constant")
     if np.abs(mask.array - labels).max() > 1e-3 or values[0] < 0:
         case.errors.append("the mask has values that are not whole numbers from 0")
         return

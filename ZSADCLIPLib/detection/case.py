@@ -13,14 +13,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..errors import OutputError, ZSADCLIPError
+import numpy as np
+
+from ..errors import InputError, OutputError, ZSADCLIPError
 from ..execution.base import failed
 from ..files.digests import is_intact, seal
 from ..files.locks import holder, is_held
 from ..files.names import split_suffix
 from ..files.privacy import printable, redact, redact_all, renamed
 from ..files.text import parse_json
+from ..notes import Note, settled
 from ..progress import Cancelled, Progress, sub_progress
+from ..volume import Volume
 from ..volumes.reading import FORMATS, volume_hash
 from .inputs import Case
 from .outputs import ENDINGS, SUMMARY, unfinished_marker
@@ -34,9 +38,9 @@ BYTES_A_VOXEL = 5  # of map and mask, uncompressed
 class CaseRun:
     """What the work on a case needs to know of its run; the meaning of the settings is `jobs.detect.Detect`'s.
 
-    `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `shard` is the part of the
-    run that holds the output folder, `token` what its lock there says, and `patience` how many seconds a share that is gone
-    is waited for.
+    `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `allow` names the doubts
+    that do not stop a case. `shard` is the part of the run that holds the output folder, `token` what its lock there says,
+    and `patience` how many seconds a share that is gone is waited for.
     """
 
     output: str
@@ -45,6 +49,7 @@ class CaseRun:
     skip_existing: bool
     keep_identifiers: bool
     brain_mask: str | None
+    allow: tuple[str, ...]
     shard: str | None
     patience: float
     token: str = ""
@@ -148,7 +153,8 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
     volume = read_volume(case.image)
     _check_space(run.output, volume.array.size)
-    truth = read_mask(case.mask, volume).array > 0 if case.mask else None
+    truth, notes = _truth(case, volume)
+    volume = replace(volume, notes=settled((*volume.notes, *notes), run.allow))
     brain = read_mask(run.brain_mask, volume).array > 0 if run.brain_mask else None
     detection = detector.detect(volume, brain, sub_progress(progress, 0.02, 0.9))
     row = {
@@ -160,6 +166,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
         "threshold_rule": detection.threshold_rule,
         "findings": len(detection.findings),
         "volume_mm3": sum(f.volume_mm3 for f in detection.findings),
+        "notes": [note.to_dict() for note in detection.notes],
     }
     if truth is not None:
         row |= _against(detection, truth)
@@ -169,6 +176,19 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
         _write(run, detector, case, detection, truth, {"settings": settings, "inputs": inputs, "summary": row})
     progress(1.0, "done")
     return row
+
+
+def _truth(case: Case, volume: Volume) -> tuple[np.ndarray | None, tuple[Note, ...]]:
+    """The truth, bool (I, J, K), where there is one that can be used; else why not: the image can be scored all the same."""
+    from ..volumes.reading import read_mask
+
+    if case.mask is None:
+        return None, ()
+    try:
+        mask = read_mask(case.mask, volume)
+    except InputError as error:
+        return None, (Note("mask", f"not compared with a truth: {error}"),)
+    return mask.array > 0, mask.notes
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from .. import __version__
 from ..backbones.focus import Box, patch_box
 from ..errors import InputError, UsageError
 from ..evaluation.thresholds import reaches
+from ..notes import Note
 from ..progress import Progress, silent
 from ..volume import Volume
 from ..volumes.components import remove_small
@@ -36,6 +37,7 @@ class Detection:
     display        {"lo", "hi"}: raw values drawn as the ends of the colour scale (linear between, clipped outside).
     stack          the slices that were scored; image its 8-bit version (N, R, C).
     provenance     every choice that the numbers depend on, JSON-able.
+    notes          what was noticed about the image and done with it.
     """
 
     map: Volume
@@ -47,6 +49,7 @@ class Detection:
     threshold_rule: str
     display: dict[str, float]
     provenance: dict
+    notes: tuple[Note, ...]
     stack: SliceStack = field(repr=False)
     image: np.ndarray = field(repr=False)
     brain: np.ndarray = field(repr=False)
@@ -60,6 +63,7 @@ class Detection:
             "display": self.display,
             "findings": [asdict(f) for f in self.findings],
             "slice_scores": [float(s) for s in self.slice_scores],
+            "notes": [note.to_dict() for note in self.notes],
             "provenance": self.provenance,
         }
 
@@ -155,6 +159,7 @@ class Detector:
         mask = remove_small(reaches(array, threshold) & brain, volume.spacing, self.min_size_mm3)
         findings = find(result, mask, stack, brain=brain)
         low, high = self.adapter.display_range(self.backbone)
+        notes = (*volume.notes, *self._notes(stack))
         return Detection(
             map=result,
             mask=volume.with_array(mask.astype(np.uint8)),
@@ -164,7 +169,8 @@ class Detector:
             threshold=threshold,
             threshold_rule=rule,
             display={"lo": float(low), "hi": float(high)},
-            provenance=self._provenance(volume, stack, boxes),
+            provenance=self._provenance(volume, stack, boxes, notes),
+            notes=notes,
             stack=stack,
             image=image,
             brain=brain,
@@ -177,7 +183,10 @@ class Detector:
         starts = range(0, len(seen), FAST_RUN)
         return [patch_box(seen[first : first + FAST_RUN].any(axis=0), patch, grid) for first in starts]
 
-    def _provenance(self, volume: Volume, stack: SliceStack, boxes: list[Box] | None) -> dict:
+    def _notes(self, stack: SliceStack) -> tuple[Note, ...]:
+        return (Note("oblique", stack.warning),) if stack.warning else ()
+
+    def _provenance(self, volume: Volume, stack: SliceStack, boxes: list[Box] | None, notes: tuple[Note, ...]) -> dict:
         fast = None if boxes is None else {"run": FAST_RUN, "grid": self.backbone.vision.grid(self.image_size)}
         return {
             "software": f"ZSADCLIP {__version__}, torch {torch.__version__.split('+')[0]}",
@@ -194,7 +203,7 @@ class Detector:
                 "slice_axes": [int(axis) for axis in stack.permutation],
                 "slice_flips": [bool(flip) for flip in stack.flips],
                 "skull_stripped": is_skull_stripped(volume),
-                "notes": [*volume.notes, *([stack.warning] if stack.warning else [])],
+                "notes": [note.text for note in notes],
             },
             "exact": boxes is None and self.backbone.dtype == torch.float32,
             "fast": fast and {**fast, "boxes": [list(box) for box in boxes]},

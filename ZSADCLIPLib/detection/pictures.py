@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from textwrap import wrap
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from ..errors import InputError, UsageError
 from ..files.atomic import atomic_path
+from ..notes import SEVERITIES, Note
 
 CAPTION = "Research use only, not for diagnosis"
 COLOURS = "inferno"
@@ -20,6 +23,8 @@ MASK_COLOUR, TRUTH_COLOUR = "#00e5ff", "#76ff03"
 SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 MAX_OPACITY = 0.75
 WIDTH_INCHES, DPI = 2.6, 110
+LINE_INCHES, LINE_LETTERS = 0.14, 150
+NOTE_COLOURS = {"info": "#444444", "warning": "#b00020", "error": "#b00020"}
 
 
 def display(map: np.ndarray, lo: float, hi: float) -> np.ndarray:
@@ -67,13 +72,14 @@ def montage(
     display_range: tuple[float, float] = (0.0, 1.0),
     sides: tuple[str, str] = ("", ""),
     title: str = "",
+    notes: Sequence[Note] = (),
 ) -> None:
     """Write a PNG with a row per slice: the image, the map over it, and the outlines of the mask and the truth.
 
     `image` is uint8 (N, R, C), `map` raw scores, `mask` and `truth` bool of the same shape; the map is drawn inside
     `brain`, where it is given; `spacing` is (row, column) in mm; `slices` are chosen by `top_slices` unless given; `sides`
-    letters the left and right edge. Colour and opacity follow `display`, and the colour bar carries raw scores. Raises
-    InputError if the shapes differ.
+    letters the left and right edge; `notes` stand below the title, the grave ones first. Colour and opacity follow
+    `display`, and the colour bar carries raw scores. Raises InputError if the shapes differ.
     """
     for name, array in (("map", map), ("mask", mask), ("truth", truth), ("brain", brain)):
         if array is not None and array.shape != image.shape:
@@ -81,7 +87,10 @@ def montage(
     inside = np.ones(map.shape, bool) if brain is None else brain.astype(bool)
     slices = top_slices(np.where(inside, map, map.min()), mask) if slices is None else list(slices)
     height = np.clip(WIDTH_INCHES * image.shape[1] * spacing[0] / (image.shape[2] * spacing[1]), 0.6, 6)
-    figure = Figure(figsize=(3 * WIDTH_INCHES + 1.1, len(slices) * (height + 0.05) + 0.95), dpi=DPI, facecolor="white")
+    lines = list(_note_lines(notes))
+    head = 0.58 + LINE_INCHES * len(lines)
+    size = (3 * WIDTH_INCHES + 1.1, len(slices) * (height + 0.05) + head + 0.37)
+    figure = Figure(figsize=size, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     total = figure.get_figheight()
     axes = figure.subplots(len(slices), 3, squeeze=False)
@@ -89,7 +98,7 @@ def montage(
         left=0.02,
         right=1 - 0.85 / figure.get_figwidth(),
         bottom=0.32 / total,
-        top=1 - 0.58 / total,
+        top=1 - head / total,
         wspace=0.02,
         hspace=0.02,
     )
@@ -108,8 +117,11 @@ def montage(
     outlines = "mask" if truth is None else "mask, truth dashed"
     for axis, text in zip(axes[0], ("image", "anomaly map", outlines), strict=True):
         axis.set_title(text, fontsize=8)
-    _colour_bar(figure, scale)
+    _colour_bar(figure, scale, head)
     figure.suptitle(title, fontsize=9, y=1 - 0.1 / total, va="top")
+    for n, (line, colour) in enumerate(lines):
+        y = 1 - (0.3 + n * LINE_INCHES) / total
+        figure.text(0.02, y, line, va="top", fontsize=7, color=colour, parse_math=False)
     figure.text(0.5, 0.1 / total, CAPTION, ha="center", va="bottom", fontsize=7, color="#444444")
     with atomic_path(path) as temporary:
         figure.savefig(temporary, format="png")
@@ -129,18 +141,30 @@ def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = No
         display_range=(detection.display["lo"], detection.display["hi"]),
         sides=SIDES[stack.plane],
         title=title,
+        notes=detection.notes,
     )
 
 
 def _label(axis, n: int, sides: tuple[str, str]) -> None:
-    axis.text(0.03, 0.97, f"slice {n}", color="white", fontsize=7, va="top", transform=axis.transAxes)
+    rim = [withStroke(linewidth=2, foreground="black")]  # shows on a bright skull, too
+    style = {"color": "white", "path_effects": rim, "transform": axis.transAxes}
+    axis.text(0.03, 0.97, f"slice {n}", fontsize=7, va="top", **style)
     for x, side in zip((0.03, 0.97), sides, strict=True):
-        axis.text(x, 0.5, side, color="white", fontsize=8, ha="center", va="center", transform=axis.transAxes)
+        axis.text(x, 0.5, side, fontsize=8, ha="center", va="center", **style)
 
 
-def _colour_bar(figure: Figure, scale: ScalarMappable) -> None:
+def _note_lines(notes: Sequence[Note]) -> Iterator[tuple[str, str]]:
+    """The lines of notes below a title, the grave ones first, each with its colour."""
+    for severity in reversed(SEVERITIES):
+        for note in notes:
+            if note.severity == severity:
+                text = note.text if severity == "info" else f"{severity}: {note.text}"
+                yield from ((line, NOTE_COLOURS[severity]) for line in wrap(text, LINE_LETTERS))
+
+
+def _colour_bar(figure: Figure, scale: ScalarMappable, head: float) -> None:
     width, height = figure.get_figwidth(), figure.get_figheight()
-    box = figure.add_axes((1 - 0.75 / width, 0.32 / height, 0.12 / width, 1 - 0.9 / height))
+    box = figure.add_axes((1 - 0.75 / width, 0.32 / height, 0.12 / width, 1 - (head + 0.32) / height))
     bar = figure.colorbar(scale, cax=box, extend="both")
     bar.ax.tick_params(labelsize=7)
     bar.set_label("raw anomaly score", fontsize=7)

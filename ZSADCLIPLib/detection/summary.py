@@ -14,10 +14,11 @@ from pathlib import Path
 from ..errors import InputError, OutputError
 from ..files.atomic import clear_temporaries
 from ..files.text import write_csv
+from ..notes import Note, sentences
 from .outputs import SUMMARY
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
-COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max")
+COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max", "notes")
 PART = re.compile(r"\d+-of-\d+-[0-9a-f]{16}\.csv")
 REMEMBERED = 20  # failed ids
 
@@ -36,7 +37,9 @@ class SummaryRows:
         self.failed_ids: list[str] = []
 
     def put(self, n: int, row: dict) -> None:
-        """Store the row of case `n`."""
+        """Store the row of case `n`, its notes as one line."""
+        if isinstance(notes := row.get("notes", ""), list):
+            row = {**row, "notes": sentences(Note(**note) for note in notes)}
         try:
             self._at[n] = self._file.seek(0, 2)
             self._file.write(json.dumps(row).encode() + b"\n")

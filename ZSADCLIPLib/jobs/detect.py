@@ -22,6 +22,7 @@ from ..fields import OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.digests import code_version, content_hash
 from ..files.locks import folder_lock, is_held
+from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
 from ..volumes.intensity import MODES
 from ..volumes.reading import volume_hash
@@ -50,6 +51,7 @@ class Detect(Execution):
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
     settings       further config fields of the method, such as {"upsample": "centres"}.
+    allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
     fast           compute only the brain's bounding box; not exact (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
@@ -83,6 +85,9 @@ class Detect(Execution):
     min_size_mm3: float = flag("--min-size", default=0.0, metavar="MM3")
     background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
     brain_mask: str | None = flag(default=None, metavar="FILE")
+    allow: tuple[Annotated[str, OneOf(DOUBTS)], ...] = flag(
+        default=(), metavar="CODE", help=f"score images in spite of a doubt: {', '.join(DOUBTS)}"
+    )
     skip_existing: bool = flag(default=False, help="keep finished results of the same settings")
     dry_run: bool = flag(default=False, help="show what would be done")
     seed: int = flag(default=0)
@@ -170,6 +175,7 @@ class Detect(Execution):
             skip_existing=self.skip_existing,
             keep_identifiers=self.keep_identifiers,
             brain_mask=self.brain_mask,
+            allow=self.allow,
             shard=self.shard,
             patience=self.patience,
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..errors import DependencyError, InputError
 from ..files.names import is_dicom, split_suffix
+from ..notes import Note
 from ..volume import Volume
 from .headers import check_header
 from .nifti import placed, squeezed
@@ -59,7 +60,7 @@ def read_series(folder: Path) -> Volume:
     left = sum(is_dicom(file) for file in folder.iterdir() if file.is_file()) - len(names)
     if left > 0:
         files = "1 DICOM file" if left == 1 else f"{left} DICOM files"
-        notes += (f"{files} of the folder does not belong to the series or is damaged",)
+        notes += (Note("files", f"{files} of the folder does not belong to the series or is damaged"),)
     array, affine = _grid(itk, image)
     if len(names) > 1:
         affine, uneven = _stacked(affine, _positions(reader, len(names)))
@@ -115,7 +116,7 @@ def _simpleitk(path: Path):
     return SimpleITK
 
 
-def _checked(itk, path: Path, image) -> tuple[str, ...]:
+def _checked(itk, path: Path, image) -> tuple[Note, ...]:
     """Notes on the shape of an image or of a header just read; raises InputError unless it is a scalar volume."""
     components = getattr(image, "GetNumberOfComponentsPerPixel", None) or image.GetNumberOfComponents
     kind = itk.GetPixelIDValueAsString(image.GetPixelIDValue())
@@ -153,19 +154,17 @@ def _positions(reader, count: int) -> np.ndarray:
     return np.array([[float(x) for x in reader.GetMetaData(n, key).split("\\")] for n in range(count)])
 
 
-def _stacked(affine: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def _stacked(affine: np.ndarray, positions: np.ndarray) -> tuple[np.ndarray, tuple[Note, ...]]:
     """The affine with the slice step that the DICOM positions (N, 3) in LPS mm say, and a note where it is uneven.
 
     ITK's own step is the distance along the normal, which loses the shear of a tilted gantry.
     """
     if not len(positions):
-        return affine, ("the slices carry no position: their order and distance are assumed",)
+        return affine, (Note("unplaced", "the slices carry no position: their order and distance are assumed"),)
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     if steps.max() - steps.min() > 0.01 * steps.max():
-        return affine, (
-            f"the slices are {steps.min():.3g} to {steps.max():.3g} mm apart: some may be missing or doubled, "
-            "and sizes and positions along the slices are not exact",
-        )
+        text = f"the slices are {steps.min():.3g} to {steps.max():.3g} mm apart: some may be missing or doubled, "
+        return affine, (Note("uneven", text + "and sizes and positions along the slices are not exact"),)
     stacked = affine.copy()
     stacked[:3, 2] = LPS_TO_RAS @ (positions[-1] - positions[0]) / (len(positions) - 1)
     return stacked, ()

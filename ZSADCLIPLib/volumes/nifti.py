@@ -13,6 +13,7 @@ import numpy as np
 
 from ..errors import InputError
 from ..files.names import split_suffix
+from ..notes import Note
 from ..volume import Volume
 
 GZIP_RATIO = 1032  # deflate cannot compress further (zlib, "Maximum Compression Factor")
@@ -49,7 +50,7 @@ def read(path: Path) -> Volume:
     except Exception as error:
         raise InputError(f"cannot read {path}: {_reason(error)}; the file is truncated or damaged") from error
     if header["sform_code"] == 0 and header["qform_code"] == 0:
-        notes += ("the file has neither sform nor qform: its orientation is assumed",)
+        notes += (Note("unplaced", "the file has neither sform nor qform: its orientation is assumed"),)
     if unit in ("meter", "micron"):
         notes += (f"the file's unit is the {unit}; it is read as millimetres",)
     return placed(path, array, affine, split_suffix(path)[0], notes, _placement(header))
@@ -72,17 +73,18 @@ def write(path: Path, volume: Volume) -> None:
     image(volume.array, None, header).to_filename(path)
 
 
-def squeezed(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], tuple[str, ...]]:
+def squeezed(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], tuple[Note, ...]]:
     """Three axes for a shape, and a note where it had others; raises InputError if it has several frames."""
     if 0 in shape or not shape:
         raise InputError(f"{path} has no voxels: its shape is {shape}")
     if any(n != 1 for n in shape[3:]):
         raise InputError(f"{path} has shape {shape}; expected a volume with 3 axes, so pick one frame or channel first")
     three = (*shape, 1, 1)[:3]
-    return three, () if len(shape) == 3 else (f"read as a volume of shape {three}; the file says {shape}",)
+    text = f"read as a volume of shape {three}; the file says {shape}"
+    return three, () if len(shape) == 3 else (Note("shape", text),)
 
 
-def placed(path: Path, array, affine, name: str, notes: tuple[str, ...], geometry=None) -> Volume:
+def placed(path: Path, array, affine, name: str, notes: tuple[Note, ...], geometry=None) -> Volume:
     """A volume, with the path in the error where its affine is of no use."""
     try:
         return Volume(array, affine, name, notes, geometry)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from ..errors import InputError, UsageError
 from ..files.atomic import atomic_path
 from ..files.digests import content_hash
 from ..files.names import split_suffix
+from ..notes import Note
 from ..volume import Volume
 from . import headers, itk, nifti
 
@@ -45,16 +49,18 @@ def read_volume(path: str | os.PathLike) -> Volume:
     """Read a scalar volume of one of FORMATS, or a folder with one DICOM series; all but NIfTI need SimpleITK.
 
     The array (I, J, K) keeps integers where the file stores unscaled ones and is float32 otherwise. A two-dimensional
-    image becomes one slice; trailing axes of length 1 are dropped. Voxels that are NaN or infinite become 0, or the
-    lowest finite value where that is negative, so that they are dark. All of that and a constant volume is said in
-    `notes`. Raises InputError for anything unreadable, truncated, with several values a voxel or without a usable affine,
-    and DependencyError where SimpleITK is missing.
+    image becomes one slice; trailing axes of length 1 are dropped. Voxels that are NaN become 0, or the lowest finite value
+    where that is negative, so that they are dark; infinite ones become the highest or lowest finite value. All of that, a
+    constant volume and what a library warned of is said in `notes`. Raises InputError for anything unreadable, truncated,
+    with several values a voxel or without a usable affine, and DependencyError where SimpleITK is missing.
     """
     volume = _read(Path(path))
     array, notes = _finite(volume.array)
     volume = replace(volume, array=array, notes=volume.notes + notes)
     if volume.is_constant:
-        volume = replace(volume, notes=(*volume.notes, f"constant volume: every voxel is {array.flat[0]:g}"))
+        volume = replace(
+            volume, notes=(*volume.notes, Note("constant", f"every voxel of the image is {array.flat[0]:g}"))
+        )
     return volume
 
 
@@ -109,7 +115,12 @@ def volume_hash(path: Path) -> str:
 
 def _read(path: Path) -> Volume:
     """Any supported file or folder, as stored: not cleaned."""
-    path = path.expanduser()
+    with _heard() as said:
+        volume = _as_stored(path.expanduser())
+    return replace(volume, notes=(*volume.notes, *said)) if said else volume
+
+
+def _as_stored(path: Path) -> Volume:
     if not path.exists():
         raise InputError(f"there is no file or folder {path}; check the name")
     if path.is_dir():
@@ -123,15 +134,50 @@ def _read(path: Path) -> Volume:
     return file_format.read(path)
 
 
-def _finite(array: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
-    if not np.issubdtype(array.dtype, np.floating):
+def _finite(array: np.ndarray) -> tuple[np.ndarray, tuple[Note, ...]]:
+    """Numbers that are finite: NaN becomes dark, what is too high for float32 the highest value, too low the lowest."""
+    if not np.issubdtype(array.dtype, np.floating) or np.isfinite(array).all():
         return array, ()
-    bad = ~np.isfinite(array)
-    count = int(np.count_nonzero(bad))
-    if not count:
-        return array, ()
-    fill = 0.0 if count == array.size else min(0.0, float(array[~bad].min()))
-    return np.where(bad, np.float32(fill), array), (f"{count} NaN or infinite voxels replaced by {fill:g}",)
+    finite = array[np.isfinite(array)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
+    dark, array, notes = min(0.0, low), array.copy(), []
+    for bad, value, what in (
+        (np.isnan(array), dark, "NaN"),
+        (array == np.inf, high, "infinite, or too high for float32"),
+        (array == -np.inf, low, "infinite, or too low for float32"),
+    ):
+        if count := int(np.count_nonzero(bad)):
+            array[bad] = value
+            notes.append(Note("voxels", f"{count} of {array.size} voxels {what}: read as {value:g}"))
+    return array, tuple(notes)
+
+
+@contextmanager
+def _heard() -> Iterator[list[Note]]:
+    """What libraries warn of as notes, which are shown with the case, instead of lines on the terminal that name no file."""
+    said: list[Note] = []
+    logger, handler = logging.getLogger("nibabel.global"), _Hearer(said)
+    before, logger.handlers, propagates, logger.propagate = logger.handlers, [handler], logger.propagate, False
+    try:
+        with warnings.catch_warnings(record=True) as caught, np.errstate(over="ignore", invalid="ignore"):
+            warnings.simplefilter("always")
+            yield said
+        # Others than nibabel's may quote a header, which may name a patient.
+        kinds = dict.fromkeys(warning.category.__name__ for warning in caught)
+        said += [Note("library", f"a library warned while it read the file ({kind})") for kind in kinds]
+    finally:
+        logger.handlers, logger.propagate = before, propagates
+
+
+class _Hearer(logging.Handler):
+    """Keeps what nibabel logs, which are facts about fields of a header."""
+
+    def __init__(self, said: list[Note]):
+        super().__init__()
+        self._said = said
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._said.append(Note("library", f"nibabel: {record.getMessage()}"))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -11,6 +11,7 @@ from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.detection.inputs import expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed
+from ZSADCLIPLib.notes import sentences
 from ZSADCLIPLib.volumes.headers import check_header
 from ZSADCLIPLib.volumes.reading import read_volume
 
@@ -77,7 +78,9 @@ def test_a_dicom_series_leaves_no_name_behind_and_calls_nobody(series, tmp_path,
 def test_a_damaged_slice_is_said(series):
     last = series / "DOE_JANE_3.dcm"
     last.write_bytes(last.read_bytes()[:700])
-    assert "1 DICOM file of the folder does not belong to the series or is damaged" in read_volume(series).notes
+    assert "1 DICOM file of the folder does not belong to the series or is damaged" in sentences(
+        read_volume(series).notes
+    )
 
 
 def test_identifiers_are_kept_when_asked(series, tmp_path):

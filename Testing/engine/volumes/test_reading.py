@@ -17,6 +17,7 @@ from ZSADCLIPLib.detection.inputs import expand_inputs
 from ZSADCLIPLib.errors import DependencyError, InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.files.atomic import atomic_path
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text
+from ZSADCLIPLib.notes import sentences
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import read_mask, read_volume, write_volume
 
@@ -87,7 +88,7 @@ def test_a_single_frame_is_squeezed_and_noted(tmp_path, rng, shape):
     array = rng.random(shape).astype(np.float32)
     volume = read_volume(saved(tmp_path / "x.nii.gz", array))
     assert np.array_equal(volume.array, array.reshape(5, 6, 7))
-    assert "(5, 6, 7)" in volume.notes[0]
+    assert "(5, 6, 7)" in volume.notes[0].text
 
 
 def test_a_picture_becomes_one_slice(tmp_path, rng):
@@ -104,28 +105,30 @@ def test_thin_volumes_are_fine(tmp_path, rng, shape):
     assert np.array_equal(read_volume(saved(tmp_path / "x.nii.gz", array)).array, array)
 
 
-@pytest.mark.parametrize(("lowest", "fill"), [(2.0, 0.0), (-7.0, -7.0)])
-def test_nan_and_infinity_are_cleaned_and_reported(tmp_path, lowest, fill):
-    array = np.full((4, 4, 4), 5, np.float32)
-    array[0, 0] = lowest, np.nan, np.inf, -np.inf
+@pytest.mark.parametrize(("lowest", "dark"), [(2.0, 0.0), (-7.0, -7.0)])
+@pytest.mark.parametrize("high", [np.inf, 1e300])
+def test_nan_is_dark_and_what_is_too_high_is_bright(tmp_path, lowest, dark, high):
+    array = np.full((4, 4, 4), 5.0)
+    array[0, 0] = lowest, np.nan, high, -high
     volume = read_volume(saved(tmp_path / "x.nii.gz", array))
-    assert volume.array[0, 0].tolist() == [lowest, fill, fill, fill]
+    assert volume.array[0, 0].tolist() == [lowest, dark, 5, lowest]
     assert (volume.array[1:] == 5).all()
-    assert volume.notes == (f"3 NaN or infinite voxels replaced by {fill:g}",)
+    assert [note.code for note in volume.notes] == ["voxels"] * 3
+    assert volume.notes[1].text == "1 of 64 voxels infinite, or too high for float32: read as 5"
 
 
 @pytest.mark.parametrize("value", [0.0, 3.5, np.nan])
 def test_a_constant_volume_is_read_and_noted(tmp_path, value):
     volume = read_volume(saved(tmp_path / "x.nii", np.full((3, 3, 3), value, np.float32)))
     assert volume.is_constant
-    assert volume.notes[-1].startswith("constant volume: every voxel is")
+    assert volume.notes[-1].code == "constant"
 
 
 def test_missing_orientation_and_foreign_units_are_noted(tmp_path, rng):
     image = nibabel.Nifti1Image(rng.random((3, 4, 5)).astype(np.float32), None)
     image.header.set_xyzt_units("micron")
     image.to_filename(tmp_path / "x.nii")
-    notes = " ".join(read_volume(tmp_path / "x.nii").notes)
+    notes = sentences(read_volume(tmp_path / "x.nii").notes)
     assert "neither sform nor qform" in notes
     assert "micron" in notes
 
@@ -475,7 +478,7 @@ def test_a_missing_slice_is_noted(tmp_path, rng, itk):
     array = rng.integers(0, 999, (8, 9, 6)).astype(np.int16)
     volume = read_volume(dicom_series(itk, tmp_path / "mr", array, missing=[2]))
     assert volume.shape == (8, 9, 5)
-    assert "2.5 to 5 mm apart" in volume.notes[0]
+    assert "2.5 to 5 mm apart" in volume.notes[0].text
 
 
 def test_folders_without_one_series(tmp_path, rng, itk):

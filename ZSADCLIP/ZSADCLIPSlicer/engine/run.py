@@ -221,7 +221,7 @@ class EngineRun:
             self.notes.append(_("Findings that were rejected before stay rejected."))
         if self._imageTime != self._input.GetImageData().GetMTime():
             self.notes.append(_("The image was changed during the run: the result belongs to the image as it was."))
-        self.notes += outcome["provenance"]["preprocessing"].get("notes", [])
+        self.notes += [note["text"] for note in outcome["notes"]]
         return result
 
     def _end(self, result=None, error=None, cancelled=False, dropped=False) -> None:

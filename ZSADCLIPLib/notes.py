@@ -1,0 +1,66 @@
+"""What was noticed about an image: one list of notes, each with a code, a severity and a sentence, for all who show them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, replace
+
+from .errors import InputError, UsageError
+
+SEVERITIES = ("info", "warning", "error")
+"""A thing that was done and is worth knowing; a thing that makes results doubtful; one that stops a case unless allowed."""
+
+CODES = {
+    "shape": "info",
+    "voxels": "warning",
+    "library": "info",
+    "files": "info",
+    "uneven": "error",
+    "unplaced": "warning",
+    "constant": "error",
+    "mask": "warning",
+    "oblique": "warning",
+}
+"""Every code and its severity."""
+DOUBTS = tuple(sorted(code for code, severity in CODES.items() if severity == "error"))
+"""The codes that stop a case unless they are allowed."""
+
+
+@dataclass(frozen=True)
+class Note:
+    """A sentence about an image under one of CODES; `severity` is that of the code unless it was allowed."""
+
+    code: str
+    text: str
+    severity: str = ""
+
+    def __post_init__(self):
+        if self.code not in CODES:
+            raise UsageError(f"note code {self.code!r} is unknown; choose one of {', '.join(CODES)}")
+        if not self.severity:
+            object.__setattr__(self, "severity", CODES[self.code])
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.text}"
+
+    def to_dict(self) -> dict[str, str]:
+        """The note for JSON."""
+        return asdict(self)
+
+
+def settled(notes: Iterable[Note], allow: Collection[str] = ()) -> tuple[Note, ...]:
+    """The notes, each once, with those of severity error that `allow` names turned into warnings.
+
+    Raises InputError with the sentences of the other errors and the switch that lets them pass.
+    """
+    notes = tuple(dict.fromkeys(notes))
+    stopped = [note for note in notes if note.severity == "error" and note.code not in allow]
+    if stopped:
+        codes = " ".join(dict.fromkeys(note.code for note in stopped))
+        raise InputError(f"{'; '.join(note.text for note in stopped)}; to go on all the same: --allow {codes}")
+    return tuple(replace(note, severity="warning") if note.severity == "error" else note for note in notes)
+
+
+def sentences(notes: Iterable[Note]) -> str:
+    """The notes as one line, for a table."""
+    return "; ".join(map(str, notes))
