@@ -16,13 +16,24 @@ CODES = {
     "library": "info",
     "files": "info",
     "uneven": "error",
+    "placement": "error",
+    "placed": "info",
+    "pixdim": "error",
+    "units": "info",
+    "voxel-size": "error",
+    "extent": "error",
+    "small": "warning",
+    "label-map": "warning",
     "unplaced": "warning",
     "constant": "error",
     "mask": "warning",
+    "resampled": "info",
     "oblique": "warning",
 }
 """Every code and its severity."""
-DOUBTS = tuple(sorted(code for code, severity in CODES.items() if severity == "error"))
+REMEDIES = {"placement": "choose with --placement sform or --placement qform"}
+"""What to do about an error that cannot be let pass as it is."""
+DOUBTS = tuple(sorted(code for code, severity in CODES.items() if severity == "error" and code not in REMEDIES))
 """The codes that stop a case unless they are allowed."""
 
 
@@ -56,8 +67,11 @@ def settled(notes: Iterable[Note], allow: Collection[str] = ()) -> tuple[Note, .
     notes = tuple(dict.fromkeys(notes))
     stopped = [note for note in notes if note.severity == "error" and note.code not in allow]
     if stopped:
-        codes = " ".join(dict.fromkeys(note.code for note in stopped))
-        raise InputError(f"{'; '.join(note.text for note in stopped)}; to go on all the same: --allow {codes}")
+        codes = " ".join(dict.fromkeys(note.code for note in stopped if note.code not in REMEDIES))
+        parts = [note.text for note in stopped]
+        parts += [REMEDIES[note.code] for note in stopped if note.code in REMEDIES]
+        parts += [f"to go on all the same: --allow {codes}"] if codes else []
+        raise InputError("; ".join(parts))
     return tuple(replace(note, severity="warning") if note.severity == "error" else note for note in notes)
 
 

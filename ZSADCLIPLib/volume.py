@@ -71,7 +71,10 @@ class Volume:
 
     def same_grid(self, other: Volume, tolerance_mm: float = 1e-3) -> bool:
         """True when both volumes have one shape and their corner voxels lie within `tolerance_mm` of each other."""
-        if self.shape != other.shape:
-            return False
-        ends = np.stack(np.meshgrid(*[(0, n - 1) for n in self.shape], [1], indexing="ij"), -1).reshape(-1, 4)
-        return bool(np.abs(ends @ (self.affine - other.affine).T).max() <= tolerance_mm)
+        return self.shape == other.shape and corner_distance(self.affine, other.affine, self.shape) <= tolerance_mm
+
+
+def corner_distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:
+    """How far apart, in mm, two affines place the corner voxels of a grid at most, along any axis."""
+    ends = np.stack(np.meshgrid(*[(0, n - 1) for n in (*shape, 1, 1)[:3]], [1], indexing="ij"), -1).reshape(-1, 4)
+    return float(np.abs(ends @ (first - second).T).max())

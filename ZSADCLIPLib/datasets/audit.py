@@ -15,7 +15,9 @@ from ..files.privacy import folders_below, pseudonym, redact_all
 from ..files.text import write_csv, write_json, write_text
 from ..progress import Progress, silent
 from ..volume import Volume
+from ..volumes.checks import size_notes
 from ..volumes.components import components
+from ..volumes.grids import on_grid
 from ..volumes.intensity import brain_mask, is_skull_stripped
 from ..volumes.reading import read_volume
 from .labels import label_rule
@@ -171,7 +173,7 @@ def _measure_image(case: CaseAudit, image: Volume) -> None:
     axis = _axial(image)
     others = tuple(a for a in range(3) if a != axis)
     case.blank_slices = int((array.max(axis=others) == array.min(axis=others)).sum())
-    for note in image.notes:
+    for note in (*image.notes, *size_notes(image)):
         (case.errors if note.severity == "error" else case.warnings).append(str(note))
 
 
@@ -183,11 +185,9 @@ def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str, ign
     if np.abs(mask.array - labels).max() > 1e-3 or values[0] < 0:
         case.errors.append("the mask has values that are not whole numbers from 0")
         return
-    if not mask.same_grid(image):
-        case.errors.append(f"the mask has another grid than the image (shape {mask.shape} against {image.shape})")
-        return
     try:
-        truth, _ = label_rule(case.rule, ignore).split(labels.astype(np.int64), target)
+        labels = on_grid(mask.with_array(labels.astype(np.int64)), image).array
+        truth, _ = label_rule(case.rule, ignore).split(labels, target)
     except ZSADCLIPError as error:
         case.errors.append(str(error))
         return

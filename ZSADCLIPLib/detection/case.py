@@ -25,6 +25,7 @@ from ..files.text import parse_json
 from ..notes import Note, settled
 from ..progress import Cancelled, Progress, sub_progress
 from ..volume import Volume
+from ..volumes.checks import size_notes
 from ..volumes.reading import FORMATS, volume_hash
 from .inputs import Case
 from .outputs import ENDINGS, SUMMARY, unfinished_marker
@@ -39,8 +40,9 @@ class CaseRun:
     """What the work on a case needs to know of its run; the meaning of the settings is `jobs.detect.Detect`'s.
 
     `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `allow` names the doubts
-    that do not stop a case. `shard` is the part of the run that holds the output folder, `token` what its lock there says,
-    and `patience` how many seconds a share that is gone is waited for.
+    that do not stop a case; `placement` and `resample_mask` are those of `read_mask`. `shard` is the part of the run that
+    holds the output folder, `token` what its lock there says, and `patience` how many seconds a share that is gone is waited
+    for.
     """
 
     output: str
@@ -50,6 +52,8 @@ class CaseRun:
     keep_identifiers: bool
     brain_mask: str | None
     allow: tuple[str, ...]
+    placement: str | None
+    resample_mask: bool
     shard: str | None
     patience: float
     token: str = ""
@@ -151,11 +155,14 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
 
     _check_output(run)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
-    volume = read_volume(case.image)
+    volume = read_volume(case.image, run.placement)
     _check_space(run.output, volume.array.size)
-    truth, notes = _truth(case, volume)
-    volume = replace(volume, notes=settled((*volume.notes, *notes), run.allow))
-    brain = read_mask(run.brain_mask, volume).array > 0 if run.brain_mask else None
+    truth, notes = _truth(run, case, volume)
+    volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes), run.allow))
+    brain = None
+    if run.brain_mask:
+        mask = read_mask(run.brain_mask, volume, run.placement, run.resample_mask)
+        brain, volume = mask.array > 0, replace(volume, notes=volume.notes + _about(mask, "brain mask"))
     detection = detector.detect(volume, brain, sub_progress(progress, 0.02, 0.9))
     row = {
         "id": case.id,
@@ -178,17 +185,22 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     return row
 
 
-def _truth(case: Case, volume: Volume) -> tuple[np.ndarray | None, tuple[Note, ...]]:
+def _truth(run: CaseRun, case: Case, volume: Volume) -> tuple[np.ndarray | None, tuple[Note, ...]]:
     """The truth, bool (I, J, K), where there is one that can be used; else why not: the image can be scored all the same."""
     from ..volumes.reading import read_mask
 
     if case.mask is None:
         return None, ()
     try:
-        mask = read_mask(case.mask, volume)
+        mask = read_mask(case.mask, volume, run.placement, run.resample_mask)
     except InputError as error:
         return None, (Note("mask", f"not compared with a truth: {error}"),)
-    return mask.array > 0, mask.notes
+    return mask.array > 0, _about(mask, "truth")
+
+
+def _about(mask: Volume, what: str) -> tuple[Note, ...]:
+    """The notes on a mask, for the list of the image's; a constant or unplaced one is as good as any."""
+    return tuple(replace(note, text=f"{what}: {note.text}") for note in mask.notes if note.severity != "error")
 
 
 @contextmanager

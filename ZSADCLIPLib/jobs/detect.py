@@ -51,6 +51,8 @@ class Detect(Execution):
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
     settings       further config fields of the method, such as {"upsample": "centres"}.
+    placement      "sform" or "qform" for NIfTI files in which the two disagree.
+    resample_mask  take truth and brain masks on other grids than the image.
     allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
     fast           compute only the brain's bounding box; not exact (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
@@ -85,6 +87,10 @@ class Detect(Execution):
     min_size_mm3: float = flag("--min-size", default=0.0, metavar="MM3")
     background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
     brain_mask: str | None = flag(default=None, metavar="FILE")
+    placement: Literal["sform", "qform"] | None = flag(
+        default=None, help="which of a NIfTI file's placements to follow where they disagree"
+    )
+    resample_mask: bool = flag(default=False, help="take masks on other grids, with nearest neighbours")
     allow: tuple[Annotated[str, OneOf(DOUBTS)], ...] = flag(
         default=(), metavar="CODE", help=f"score images in spite of a doubt: {', '.join(DOUBTS)}"
     )
@@ -176,6 +182,8 @@ class Detect(Execution):
             keep_identifiers=self.keep_identifiers,
             brain_mask=self.brain_mask,
             allow=self.allow,
+            placement=self.placement,
+            resample_mask=self.resample_mask,
             shard=self.shard,
             patience=self.patience,
         )

@@ -7,15 +7,15 @@ voxels than the data can hold. NRRD: teem.sourceforge.net/nrrd/format.html; Meta
 from __future__ import annotations
 
 import re
-import zlib
 from math import prod
 from pathlib import Path
 
 from ..errors import InputError
 from ..files.names import split_suffix
-from .nifti import CHUNK, GZIP_RATIO, UNCHECKED_BYTES
+from .streams import GZIP_RATIO, unpacked
 
 LONGEST_HEADER = 1 << 20  # bytes
+UNCHECKED_BYTES = 1 << 30  # a larger claim of compressed data is checked by unpacking them into nothing
 LONGEST_FIELD = 400  # characters; longer ones overflow buffers of the reader
 LONGEST_NAME = 255  # bytes, of file systems
 LONGEST_NOTE = 1 << 16  # key/value pairs, which segmentations fill with long lists
@@ -98,7 +98,7 @@ def check_header(path: Path) -> None:
     if fields.get("encoding") in ("gzip", "gz") or fields.get("compresseddata", "").lower() == "true":
         room = stored_bytes * GZIP_RATIO
         if UNCHECKED_BYTES < claimed <= room:
-            room = _unpacked_length(source, length, claimed)
+            room = unpacked(source, claimed, length)[0]
     elif fields.get("encoding") in TEXTS:  # a digit and a blank a voxel, or two digits a byte
         room = stored_bytes * (claimed // prod(shape)) if fields["encoding"] != "hex" else stored_bytes
     if claimed > room or packed > stored_bytes:
@@ -114,19 +114,6 @@ def _voxel_bytes(fields: dict[str, str]) -> int:
         return next(bits for bits, names in INTEGERS.items() if fields["type"] in names.split("|")) // 8
     kind = fields["elementtype"].removeprefix("MET_").removeprefix("U")
     return META_BYTES[kind] * int(fields.get("elementnumberofchannels", 1))
-
-
-def _unpacked_length(source: Path, offset: int, enough: int) -> int:
-    """Bytes that compressed data hold, counted up to `enough` and thrown away."""
-    length, engine = 0, zlib.decompressobj(zlib.MAX_WBITS | 32)  # zlib's or gzip's frame
-    try:
-        with open(source, "rb") as file:
-            file.seek(offset)
-            while length < enough and (chunk := file.read(CHUNK // GZIP_RATIO)):
-                length += len(engine.decompress(chunk))
-    except (OSError, EOFError, zlib.error):
-        pass  # what was read until the damage counts
-    return length
 
 
 def header_and_data(path: Path) -> list[Path]:

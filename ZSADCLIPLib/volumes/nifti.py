@@ -1,12 +1,11 @@
-"""NIfTI-1 and NIfTI-2 through nibabel, with the header checked before anything is allocated.
+"""NIfTI, Analyze and FreeSurfer files through nibabel, with the header checked before anything is allocated.
 
 nibabel is imported where it is used: a Slicer that lacks it still opens the module, which then offers to install it.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +13,12 @@ import numpy as np
 from ..errors import InputError
 from ..files.names import split_suffix
 from ..notes import Note
-from ..volume import Volume
+from ..volume import Volume, corner_distance
+from .streams import GZIP_RATIO, unpacked
 
-GZIP_RATIO = 1032  # deflate cannot compress further (zlib, "Maximum Compression Factor")
-UNCHECKED_BYTES = 2**30  # a larger claim of a compressed file is checked by decompressing it into nothing
-CHUNK = 2**22
+SURPLUS = 2**26  # bytes that may follow the voxels
+LATTICE_TOLERANCE = 0.1  # voxels; more than rounding
+SIZE_TOLERANCE = 0.01  # of a voxel's edge
 # The fields that place the voxels. The free text of a header is left out: it may name a patient.
 PLACEMENT = (
     *("pixdim", "xyzt_units", "sform_code", "qform_code", "srow_x", "srow_y", "srow_z"),
@@ -27,33 +27,116 @@ PLACEMENT = (
 
 
 def read(path: Path) -> Volume:
-    """Read a NIfTI file as stored; raises InputError if it is damaged, not scalar or not placed in space."""
+    """Read a NIfTI, Analyze or FreeSurfer file as stored, NIfTI placed by its sform where it has one.
+
+    Units other than mm are converted. Raises InputError if it is damaged or not scalar.
+    """
     import nibabel
 
     try:
         image = nibabel.load(path, mmap=False)
         header = image.header
         dtype, shape = header.get_data_dtype(), tuple(int(n) for n in header.get_data_shape())
-        offset, unit = int(image.dataobj.offset), header.get_xyzt_units()[0]
+        offset, data = int(image.dataobj.offset), Path(image.file_map["image"].filename)
     except Exception as error:  # nibabel raises many kinds on damaged headers
-        raise InputError(f"cannot read {path}: {_reason(error)}; check that it is a complete NIfTI file") from error
-    if not isinstance(header, nibabel.Nifti1Header):
-        raise InputError(f"{path} is not NIfTI but {type(image).__name__}; convert it to .nii.gz")
+        raise InputError(f"cannot read {path}: {_reason(error)}; check that it is a complete file") from error
     if dtype.kind not in "iuf":
         what = "complex numbers" if dtype.kind == "c" else "several values a voxel (colour or vector)"
         raise InputError(f"{path} holds {what}; expected one real number a voxel, so pick one component first")
     spatial, notes = squeezed(path, shape)
-    _check_length(path, offset + int(np.prod(shape, dtype=object)) * dtype.itemsize)
+    if not data.is_file():
+        raise InputError(f"the data file {data.name} that belongs to {path} is not beside it; copy both files")
+    _check_data(data, offset + int(np.prod(shape, dtype=object)) * dtype.itemsize)
     try:
         array = _values(image, dtype).reshape(spatial, order="F")
         affine = image.affine
     except Exception as error:
         raise InputError(f"cannot read {path}: {_reason(error)}; the file is truncated or damaged") from error
-    if header["sform_code"] == 0 and header["qform_code"] == 0:
-        notes += (Note("unplaced", "the file has neither sform nor qform: its orientation is assumed"),)
-    if unit in ("meter", "micron"):
-        notes += (f"the file's unit is the {unit}; it is read as millimetres",)
-    return placed(path, array, affine, split_suffix(path)[0], notes, _placement(header))
+    if not isinstance(header, nibabel.Nifti1Header):
+        if not (isinstance(header, nibabel.freesurfer.mghformat.MGHHeader) and header["goodRASFlag"]):
+            notes += (Note("unplaced", "the file does not say how the patient lies in it: its orientation is assumed"),)
+        return placed(path, array, affine, split_suffix(path)[0], notes)
+    notes += _placement_notes(_as_written(image))
+    volume = placed(path, array, affine, split_suffix(path)[0], notes, _placement(header))
+    return _in_mm(volume, header.get_xyzt_units()[0])
+
+
+def placed_by(volume: Volume, form: str) -> Volume:
+    """A NIfTI volume whose sform and qform disagree, placed by one of them, "sform" or "qform"; any other as it is."""
+    disagree = [note for note in volume.notes if note.code == "placement"]
+    if not disagree:
+        return volume
+    header = volume.geometry.copy()
+    header["qform_code" if form == "sform" else "sform_code"] = 0  # so that results have one meaning
+    notes = [note for note in volume.notes if note.code != "placement"]
+    notes.append(Note("placed", f"placed by the {form}, which the other placement of the file contradicts"))
+    chosen = replace(volume, affine=header.get_best_affine(), geometry=header, notes=tuple(notes))
+    return _in_mm(chosen, header.get_xyzt_units()[0])
+
+
+def _as_written(image):
+    """The header of a NIfTI image without nibabel's repairs, which put 1 mm in the place of 0."""
+    from nibabel.openers import ImageOpener
+
+    holder = image.file_map.get("header", image.file_map["image"])
+    with ImageOpener(holder.filename) as file:
+        return type(image.header).from_fileobj(file, check=False)
+
+
+def _placement_notes(header) -> tuple[Note, ...]:
+    """What is doubtful about where a NIfTI header places the voxels."""
+    forms = {}
+    for name in ("sform", "qform"):
+        try:
+            affine, code = getattr(header, f"get_{name}")(coded=True)
+        except Exception:  # numbers that make no rotation; the other form places the voxels
+            continue
+        if code:
+            forms[name] = affine
+    shape = header.get_data_shape()[:3]
+    steps = [float(x) for x in header["pixdim"][1 : 1 + len(shape)]]
+    if not forms:
+        if not all(np.isfinite(steps)) or min(steps) <= 0:
+            size = " x ".join(f"{x:g}" for x in steps)
+            return (
+                Note("voxel-size", f"the file says that its voxels measure {size} mm, and has neither sform nor qform"),
+            )
+        return (Note("unplaced", "the file has neither sform nor qform: its orientation is assumed"),)
+    step = min(np.linalg.norm(affine[:3, :3], axis=0).min() for affine in forms.values())
+    if len(forms) == 2:
+        apart = corner_distance(forms["sform"], forms["qform"], shape)
+        if apart > LATTICE_TOLERANCE * step:
+            where = ", ".join(f"{name} {_where(affine, shape)}" for name, affine in forms.items())
+            return (Note("placement", f"sform and qform place the volume up to {apart:.4g} mm apart: {where}"),)
+    elif "sform" in forms:
+        sizes = np.linalg.norm(forms["sform"][:3, :3], axis=0)
+        if not np.allclose(sizes[: len(shape)], steps, rtol=SIZE_TOLERANCE):
+            says = " x ".join(f"{x:.4g}" for x in sizes), " x ".join(f"{x:.4g}" for x in steps)
+            return (Note("pixdim", f"the voxels measure {says[0]} mm by the sform and {says[1]} mm by pixdim"),)
+    return ()
+
+
+def _where(affine: np.ndarray, shape: tuple[int, ...]) -> str:
+    """A placement in words: the directions of its axes and its centre."""
+    from nibabel.orientations import aff2axcodes
+
+    centre = affine @ [*((n - 1) / 2 for n in (*shape, 1, 1)[:3]), 1]
+    names = "".join(name or "?" for name in aff2axcodes(affine))
+    return f"{names} with its centre at ({', '.join(f'{x:.4g}' for x in centre[:3])})"
+
+
+def _in_mm(volume: Volume, unit: str) -> Volume:
+    """A volume whose header counts in metres or micrometres, in mm; its results are placed anew."""
+    factor = {"meter": 1000.0, "micron": 0.001}.get(unit, 1.0)
+    if factor == 1.0:
+        return volume
+    affine = np.diag([factor, factor, factor, 1.0]) @ volume.affine
+    note = Note(
+        "units", f"the file counts in {'metres' if unit == 'meter' else 'micrometres'}: sizes are converted to mm"
+    )
+    notes = dict.fromkeys((*volume.notes, note))
+    keep = any(each.code == "placement" for each in notes)  # the choice between the two needs the header
+    return replace(volume, affine=affine, geometry=volume.geometry if keep else None, notes=tuple(notes))
 
 
 def write(path: Path, volume: Volume) -> None:
@@ -71,6 +154,18 @@ def write(path: Path, volume: Volume) -> None:
     header = placement.copy()
     header.set_data_dtype(volume.array.dtype)
     image(volume.array, None, header).to_filename(path)
+
+
+def header_and_data(path: Path) -> list[Path]:
+    """A pair of .hdr and .img, the file that was named first; only that one if the other is not there."""
+    stem, suffix = split_suffix(path)
+    kind = ".img" if suffix.startswith(".hdr") else ".hdr"
+    names = {(stem + kind + suffix[4:]).lower(), (stem + kind).lower()}
+    try:
+        beside = [each for each in path.parent.iterdir() if each.name.lower() in names]
+    except OSError:
+        beside = []
+    return [path, *sorted(beside)[:1]]
 
 
 def squeezed(path: Path, shape: tuple[int, ...]) -> tuple[tuple[int, int, int], tuple[Note, ...]]:
@@ -112,30 +207,22 @@ def _placement(header):
     return placement
 
 
-def _check_length(path: Path, expected: int) -> None:
-    """Raise InputError if the file cannot hold the `expected` bytes that its header claims."""
-    size = path.stat().st_size
-    capacity = size
-    if path.name.lower().endswith(".gz"):
-        capacity = size * GZIP_RATIO
-        if UNCHECKED_BYTES < expected <= capacity:
-            capacity = _decompressed_length(path, expected)
-    if capacity < expected:
+def _check_data(path: Path, expected: int) -> None:
+    """Raise InputError unless the file holds the `expected` bytes that its header claims, and no byte of it has changed.
+
+    A compressed file is read to its trailer, whose checksum tells.
+    """
+    size, compressed = path.stat().st_size, path.name.lower().endswith((".gz", ".mgz"))
+    length, wrong = size, ""
+    if compressed and size * GZIP_RATIO >= expected:
+        length, wrong = unpacked(path, expected + SURPLUS)
+    if wrong:
+        raise InputError(f"{path} is truncated or damaged, {wrong}; copy it again")
+    if length < expected:
         raise InputError(
             f"{path} is truncated or damaged: its header claims {expected} bytes of data and the file of {size} bytes "
             "cannot hold them; copy it again"
         )
-
-
-def _decompressed_length(path: Path, enough: int) -> int:
-    length = 0
-    try:
-        with gzip.open(path) as file:
-            while length < enough and (chunk := file.read(CHUNK)):
-                length += len(chunk)
-    except (OSError, EOFError, zlib.error):
-        pass  # what was read until the damage counts
-    return length
 
 
 def _reason(error: Exception) -> str:

@@ -16,9 +16,10 @@ from ..errors import InputError, UsageError
 from ..files.atomic import atomic_path
 from ..files.digests import content_hash
 from ..files.names import split_suffix
-from ..notes import Note
+from ..notes import Note, settled
 from ..volume import Volume
 from . import headers, itk, nifti
+from .grids import on_grid
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Format:
 FORMATS = {
     ".nii": Format(nifti.read, nifti.write),
     ".nii.gz": Format(nifti.read, nifti.write),
+    **dict.fromkeys((".hdr", ".img", ".hdr.gz", ".img.gz"), Format(nifti.read, files_of=nifti.header_and_data)),
+    **dict.fromkeys((".mgz", ".mgh"), Format(nifti.read)),
     ".nrrd": Format(itk.read, itk.write, headers.header_and_data),
     ".nhdr": Format(itk.read, files_of=headers.header_and_data),
     ".mha": Format(itk.read, itk.write, headers.header_and_data),
@@ -45,44 +48,42 @@ FORMATS = {
 """The formats by the ending of a name (`split_suffix`). A folder with a DICOM series stands beside them."""
 
 
-def read_volume(path: str | os.PathLike) -> Volume:
-    """Read a scalar volume of one of FORMATS, or a folder with one DICOM series; all but NIfTI need SimpleITK.
+def read_volume(path: str | os.PathLike, placement: str | None = None) -> Volume:
+    """Read a scalar volume of one of FORMATS, or a folder with one DICOM series; NRRD, MetaImage and DICOM need SimpleITK.
 
     The array (I, J, K) keeps integers where the file stores unscaled ones and is float32 otherwise. A two-dimensional
     image becomes one slice; trailing axes of length 1 are dropped. Voxels that are NaN become 0, or the lowest finite value
-    where that is negative, so that they are dark; infinite ones become the highest or lowest finite value. All of that, a
-    constant volume and what a library warned of is said in `notes`. Raises InputError for anything unreadable, truncated,
-    with several values a voxel or without a usable affine, and DependencyError where SimpleITK is missing.
+    where that is negative, so that they are dark; infinite ones become the highest or lowest finite value. `placement`,
+    "sform" or "qform", is followed where a NIfTI file has both and they disagree. What was done and what is doubtful is said
+    in `notes`; those of severity error are for the caller to refuse (`notes.settled`). Raises InputError for anything
+    unreadable, truncated, with several values a voxel or without a usable affine, and DependencyError where SimpleITK is
+    missing.
     """
-    volume = _read(Path(path))
+    volume = _read(Path(path), placement)
     array, notes = _finite(volume.array)
-    volume = replace(volume, array=array, notes=volume.notes + notes)
+    volume = replace(volume, array=array)
     if volume.is_constant:
-        volume = replace(
-            volume, notes=(*volume.notes, Note("constant", f"every voxel of the image is {array.flat[0]:g}"))
-        )
-    return volume
+        notes += (Note("constant", f"every voxel of the image is {array.flat[0]:g}"),)
+    return replace(volume, notes=(*volume.notes, *notes))
 
 
-def read_mask(path: str | os.PathLike, like: Volume) -> Volume:
-    """Read a label mask on the grid of `like`: integers from 0, in the smallest unsigned type that holds them.
+def read_mask(path: str | os.PathLike, like: Volume, placement: str | None = None, resample: bool = False) -> Volume:
+    """Read a label mask onto the grid of `like`: integers from 0, in the smallest unsigned type that holds them.
 
-    Values are rounded. Raises InputError if the grid differs or a value is not close to an integer of 0 or more.
+    A mask on another part of the same lattice, or stored in another orientation, is placed voxel by voxel; on any other grid
+    it is resampled with nearest neighbours if `resample` allows it. Values are rounded. Raises InputError if the mask does
+    not fit, its placement is in doubt or a value is not close to an integer of 0 or more.
     """
-    mask = _read(Path(path))
-    if not mask.same_grid(like):
-        raise InputError(
-            f"the mask {path} has another grid than the image {like.name}: shape {mask.shape} and affine "
-            f"{_rows(mask.affine)} instead of shape {like.shape} and affine {_rows(like.affine)}; "
-            "resample the mask to the image with nearest neighbours"
-        )
+    mask = _read(Path(path), placement)
+    settled([note for note in mask.notes if note.code == "placement"])
     labels = mask.array
     if not np.isfinite(labels).all() or labels.min() < -1e-3 or np.abs(labels - np.rint(labels)).max() > 1e-3:
         raise InputError(
             f"the mask {path} has values that are not whole numbers from 0 "
             f"(lowest {np.nanmin(labels):g}, highest {np.nanmax(labels):g}); give a label map, not probabilities"
         )
-    return replace(mask, array=np.rint(labels).astype(np.min_scalar_type(int(np.rint(labels.max())))))
+    labels = np.rint(labels).astype(np.min_scalar_type(int(np.rint(labels.max()))))
+    return on_grid(mask.with_array(labels), like, resample)
 
 
 def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
@@ -113,10 +114,11 @@ def volume_hash(path: Path) -> str:
     return ":".join(map(content_hash, files_of(path)))
 
 
-def _read(path: Path) -> Volume:
+def _read(path: Path, placement: str | None) -> Volume:
     """Any supported file or folder, as stored: not cleaned."""
     with _heard() as said:
         volume = _as_stored(path.expanduser())
+        volume = nifti.placed_by(volume, placement) if placement else volume
     return replace(volume, notes=(*volume.notes, *said)) if said else volume
 
 
@@ -163,7 +165,9 @@ def _heard() -> Iterator[list[Note]]:
             warnings.simplefilter("always")
             yield said
         # Others than nibabel's may quote a header, which may name a patient.
-        kinds = dict.fromkeys(warning.category.__name__ for warning in caught)
+        kinds = dict.fromkeys(
+            w.category.__name__ for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))
+        )
         said += [Note("library", f"a library warned while it read the file ({kind})") for kind in kinds]
     finally:
         logger.handlers, logger.propagate = before, propagates
@@ -186,7 +190,3 @@ def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         if not limits.min <= low <= high <= limits.max:
             raise InputError(f"values from {low} to {high} do not fit {dtype}; write another type")
     return array.astype(dtype)
-
-
-def _rows(affine: np.ndarray) -> str:
-    return np.array2string(affine[:3], precision=4, separator=",", suppress_small=True).replace("\n", "")

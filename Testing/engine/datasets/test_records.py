@@ -178,7 +178,9 @@ def test_ids_made_to_collide_are_refused(tmp_path):
 
 def test_a_mask_on_another_grid_is_refused(tmp_path):
     put(tmp_path, "BraTS-MET-00001-000")
-    write_volume(tmp_path / "BraTS-MET-00001-000-seg.nii.gz", Volume(np.zeros((8, 8, 5), np.uint8), affine()))
+    write_volume(
+        tmp_path / "BraTS-MET-00001-000-seg.nii.gz", Volume(np.zeros((8, 8, 5), np.uint8), affine((1, 1, 1.2)))
+    )
     with pytest.raises(InputError, match="another grid"):
         read_case(find_records(tmp_path)[0])
 

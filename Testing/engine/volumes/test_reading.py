@@ -130,7 +130,7 @@ def test_missing_orientation_and_foreign_units_are_noted(tmp_path, rng):
     image.to_filename(tmp_path / "x.nii")
     notes = sentences(read_volume(tmp_path / "x.nii").notes)
     assert "neither sform nor qform" in notes
-    assert "micron" in notes
+    assert "micrometres" in notes
 
 
 # ---- bad input
@@ -245,15 +245,6 @@ def test_values_that_are_not_labels(tmp_path, volume, value):
     labels[1, 1, 1] = value
     with pytest.raises(InputError, match="whole numbers"):
         read_mask(saved(tmp_path / "m.nii.gz", labels, volume.affine), volume)
-
-
-def test_a_mask_on_another_grid_names_both(tmp_path, volume):
-    other = saved(tmp_path / "a.nii.gz", np.zeros((12, 14, 9), np.uint8), volume.affine)
-    with pytest.raises(InputError, match=r"\(12, 14, 9\).*\(12, 14, 10\)"):
-        read_mask(other, volume)
-    moved = saved(tmp_path / "b.nii.gz", np.zeros(volume.shape, np.uint8), affine((1.0, 1.5, 2.0), (-6.0, 4.1, -9.0)))
-    with pytest.raises(InputError, match=r"4\.1.*4\. "):
-        read_mask(moved, volume)
 
 
 # ---- NIfTI out
