@@ -42,7 +42,7 @@ def run_with_bar(job, line: Callable[[dict], str]) -> dict:
 def case_line(event: dict) -> str:
     """A case of a detection."""
     status, detail = event["status"], ""
-    if status == "failed":
+    if status in ("failed", "left out"):
         detail = event["error"]
     elif status == "done":
         detail = f"score {event['volume_score']:.3f}, {event['findings']} findings, {event['volume_mm3'] / 1000:.2f} ml"

@@ -68,6 +68,15 @@ def read_manifest(path: str | os.PathLike) -> list[Entry]:
     return entries
 
 
+def is_manifest(path: str | os.PathLike) -> bool:
+    """True for a table with the columns that a manifest needs."""
+    try:
+        next(_lines(Path(path)), None)
+    except InputError:
+        return False
+    return True
+
+
 def where(path: str | os.PathLike, line: int) -> str:
     """A line of a manifest, for a message."""
     return f"line {line} of the manifest {path}"

@@ -25,9 +25,9 @@ from ..files.text import parse_json
 from ..notes import Note, settled
 from ..progress import Cancelled, Progress, sub_progress
 from ..volume import Volume
-from ..volumes.checks import size_notes
+from ..volumes.checks import is_label_map, size_notes
 from ..volumes.reading import FORMATS, volume_hash
-from .inputs import Case
+from .choice import Case
 from .outputs import ENDINGS, SUMMARY, unfinished_marker
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
@@ -74,7 +74,7 @@ def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Pr
     "unwritable" that other cases would fail in the same way. Raises what `state` and `progress` raise.
     """
     run = replace(run, token=item.get("run", ""))
-    case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None)
+    case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None, beside=item.get("beside", False))
     if run.skip_existing and (row := stored(run, case, item["settings"])) is not None:
         with suppress(OSError):
             # Of a run that was killed between the last two steps.
@@ -157,6 +157,16 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
     volume = read_volume(case.image, run.placement)
     _check_space(run.output, volume.array.size)
+    if is_label_map(volume):
+        if case.beside:
+            return {
+                "id": case.id,
+                "status": "left out",
+                "error": "a label map beside images; name it alone to score it",
+            }
+        volume = replace(
+            volume, notes=(*volume.notes, Note("label-map", "few whole values: this looks like a label map"))
+        )
     truth, notes = _truth(run, case, volume)
     volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes), run.allow))
     brain = None

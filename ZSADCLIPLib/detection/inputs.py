@@ -9,39 +9,38 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..datasets.manifest import SUFFIXES, read_manifest
+from ..datasets.manifest import SUFFIXES, is_manifest, read_manifest
 from ..errors import DependencyError, InputError, listed
 from ..files.folders import walk
 from ..files.names import LONGEST_ID, is_dicom, safe_name, split_suffix
 from ..files.privacy import DIGITS, pseudonym
 from ..progress import Report, quiet
-from ..volumes.reading import FORMATS
+from ..volumes.reading import FORMATS, files_of
+from .choice import Case, chosen
 from .outputs import Results
 
-
-@dataclass(frozen=True)
-class Case:
-    """One volume to work on.
-
-    `id` is unique and safe as a file name; `mask` is the ground truth, if there is one; `series` says that the image is a
-    folder that was found to hold DICOM files, not one that was named.
-    """
-
-    id: str
-    image: Path
-    mask: Path | None = None
-    series: bool = False
+HEADERS = (".nhdr", ".mhd", ".hdr", ".hdr.gz")  # of formats with a data file of its own
 
 
 @dataclass
 class _Search:
-    """What goes through the search: may folders be named, where results go, and what was left out."""
+    """What goes through the search: may folders be named, where results go, is one file named alone, what was left out."""
 
     keep_identifiers: bool
     output: str | None
+    alone: bool
     results: Results = field(default_factory=Results)
     beside: list[Path] = field(default_factory=list)
+    others: set[Path] = field(default_factory=set)
     left: int = 0
+    empty: int = 0
+
+    def volumes(self, files: Iterable[Path]) -> list[Path]:
+        """The volumes among files; results are none, and the rest is remembered as left out."""
+        files = [file for file in files if not self.results.is_result(file)]
+        volumes = [file for file in files if split_suffix(file)[1] in FORMATS]
+        self.others.update(file for file in files if file not in volumes and not self.results.is_of_run(file))
+        return volumes
 
     def is_own(self, path: Path) -> bool:
         """True for a result in the output folder, which is no input even where a shell's glob names it."""
@@ -51,6 +50,12 @@ class _Search:
 
     def notes(self) -> Iterator[str]:
         """What was left out that somebody may miss."""
+        if self.others:
+            kinds = Counter(split_suffix(file)[1] or "without an ending" for file in self.others)
+            counted = listed([f"{count} {kind}" for kind, count in kinds.most_common()])
+            yield f"{_number(len(self.others), 'file')} left out, no volumes: {counted}"
+        if self.empty:
+            yield f"{_number(self.empty, 'folder')} without a volume left out"
         if self.beside:
             where = _number(len(self.beside), "folder")
             where += f" ({listed(list(map(str, self.beside)))})" if self.keep_identifiers else ""
@@ -64,27 +69,34 @@ def expand_inputs(
     keep_identifiers: bool = False,
     output: str | os.PathLike | None = None,
     report: Report = quiet,
+    channel: str | None = None,
 ) -> list[Case]:
     """The cases that files, folders, globs and manifests name, in the order given and sorted within each.
 
-    A folder gives the volumes in it and below it, links to folders included; a folder of DICOM files is one case, and
-    `report` is told of DICOM files beside volumes, which are left out. So are results, finished or not, but for those that
-    are named themselves and are not in the folder `output`. Manifests are read by `manifest.read_manifest`. A volume named
-    twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a digest of their folder's name, then by a
-    number, and the id of a DICOM series is a digest of its SeriesInstanceUID. With `keep_identifiers` the names of the folders
-    themselves are used. Raises InputError naming what is missing or cannot be a case.
+    A folder gives the volumes in it and below it, links to folders included; a folder of DICOM files is one case. A file that
+    is no volume is left out unless it is named alone; so are DICOM files beside volumes, label maps beside images and other
+    sequences of a BraTS case than `channel` (`choice.chosen`), and `report` is told. Results, finished or not, are left out
+    but for those that are named themselves and are not in the folder `output`. Manifests are read by
+    `manifest.read_manifest`. A volume named twice is one case. Ids keep A-Z a-z 0-9 . _ -; equal ones are told apart by a
+    digest of their folder's name, then by a number, and the id of a DICOM series is a digest of its SeriesInstanceUID. With
+    `keep_identifiers` the names of the folders themselves are used. Raises InputError naming what is missing or cannot be a
+    case.
     """
     if isinstance(inputs, (str, os.PathLike)):
         inputs = [inputs]
     cases: dict[tuple, Case] = {}
     missing: list[str] = []
-    search = _Search(keep_identifiers, os.path.realpath(output) if output is not None else None)
+    here = os.path.realpath(output) if output is not None else None
+    search = _Search(keep_identifiers, here, len(inputs) == 1)
     for name in inputs:
         path = Path(name).expanduser()
         if "\0" in str(path):
             raise InputError(f"{str(path)!r} cannot be the name of a file")
-        left, named = search.left, list(_expand(path, search))
-        if not named and search.left == left:
+        left, others = search.left, len(search.others)
+        named = list(_expand(path, search))
+        if not named and not search.alone and path.is_dir():
+            search.empty += 1
+        elif not named and search.left == left and (search.alone or len(search.others) == others):
             missing.append(f"{name} ({'holds no volume' if path.exists() else 'not found'})")
         for case in named:
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
@@ -94,11 +106,20 @@ def expand_inputs(
             "DICOM series, globs, or a manifest .csv or .tsv"
         )
     if not cases:
-        what = "only results of an earlier run are" if search.left else "no input is"
+        what = "only results of an earlier run are" if search.left else "no volume is" if inputs else "no input is"
         raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv or .tsv")
-    for text in search.notes():
+    meant, about = chosen(_without_data(list(cases.values()), search), channel)
+    for text in (*search.notes(), *about):
         report({"event": "note", "text": text})
-    return _unique(list(cases.values()), keep_identifiers)
+    return _unique(meant, keep_identifiers)
+
+
+def _without_data(cases: list[Case], search: _Search) -> list[Case]:
+    """The cases without files that hold the data of another one, such as the .img of a .hdr."""
+    headers = [case.image for case in cases if split_suffix(case.image)[1] in HEADERS]
+    data = {file for header in headers for file in files_of(header)[1:]}
+    search.others -= data
+    return [case for case in cases if case.image not in data]
 
 
 def _expand(path: Path, search: _Search) -> Iterable[Case]:
@@ -106,32 +127,39 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
         return _in_folder(path, search)
     if path.is_file():
         suffix = split_suffix(path)[1]
-        if suffix in SUFFIXES:
-            return [Case(entry.id, entry.image, entry.mask) for entry in read_manifest(path)]
+        if suffix in SUFFIXES and (search.alone or is_manifest(path)):
+            return [Case(entry.id, entry.image, entry.mask, named=True) for entry in read_manifest(path)]
         if suffix not in FORMATS:
+            if not search.alone:  # a shell's data/* names everything
+                search.volumes([path])
+                return []
             raise InputError(
                 f"{path} is not a volume: expected a name that ends with one of {', '.join(FORMATS)}; "
                 "for DICOM give the folder of the series"
             )
-        return [] if search.is_own(path) else [_case(path)]
+        return [] if search.is_own(path) else [replace(_case(path), named=search.alone)]
     if glob.has_magic(str(path)):
-        hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))
+        hits = [Path(hit) for hit in sorted(glob.glob(str(path), recursive=True))]
         # A glob such as data/* also meets notes and tables, which nobody meant.
-        is_result = search.results.is_result
-        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in FORMATS and not is_result(hit)))
-        return [case for hit in meant for case in _expand(hit, search)]
+        volumes = set(search.volumes([hit for hit in hits if not hit.is_dir()]))
+        found = (
+            [_case(hit)] if hit in volumes else _in_folder(hit, search)
+            for hit in hits
+            if hit in volumes or hit.is_dir()
+        )
+        return [case for cases in found for case in cases]
     return []
 
 
 def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
     for parent, names in walk(folder, search.keep_identifiers):
         files = [parent / name for name in names if not name.startswith(".")]
-        volumes = [file for file in files if split_suffix(file)[1] in FORMATS and not search.results.is_result(file)]
-        if volumes:
-            yield from map(_case, volumes)
-            # Tables and pictures beside many volumes need not be opened to know that they are not DICOM.
-            files = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
-        if any(file.is_file() and is_dicom(file) for file in files):
+        # Tables and pictures need not be opened to know that they are not DICOM.
+        may_be = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
+        dicom = {file for file in may_be if file.is_file() and is_dicom(file)}
+        volumes = search.volumes([file for file in files if file not in dicom])
+        yield from map(_case, volumes)
+        if dicom:
             if volumes:
                 search.beside.append(parent)
             else:

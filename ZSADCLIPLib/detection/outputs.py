@@ -41,6 +41,12 @@ class Results:
         ends = [end for end in VOLUME_RESULTS if stem.endswith(end)] if suffix in FORMATS else []
         return any(self.has(path.parent, stem.removesuffix(end)) for end in ends)
 
+    def is_of_run(self, path: Path) -> bool:
+        """True for any file that a run made, the tables and pictures, too."""
+        if path.name == SUMMARY:
+            return _starts_as_summary(path)
+        return any(path.name.endswith(end) and self.has(path.parent, path.name.removesuffix(end)) for end in ENDINGS)
+
     def has(self, folder: Path, case_id: str) -> bool:
         """True where a run finished or began the case."""
         json = folder / f"{case_id}.json"

@@ -13,6 +13,7 @@ from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
+from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
 from ..errors import OutputError, UsageError, WeightsError
@@ -20,15 +21,15 @@ from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
 from ..fields import OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
-from ..files.digests import code_version, content_hash
+from ..files.digests import code_version
 from ..files.locks import folder_lock, is_held
 from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
 from ..volumes.intensity import MODES
-from ..volumes.reading import volume_hash
 from ..volumes.slicing import PLANES
+from .keys import by_content, unpinned
 
-# What a result does not depend on; a folder of weights is only where they are (see `_unpinned`).
+# What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
 NOT_SETTINGS = {
     "inputs",
     "output",
@@ -51,6 +52,7 @@ class Detect(Execution):
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
     settings       further config fields of the method, such as {"upsample": "centres"}.
+    channel        which sequence of a BraTS case folder is scored; its segmentation is the truth.
     placement      "sform" or "qform" for NIfTI files in which the two disagree.
     resample_mask  take truth and brain masks on other grids than the image.
     allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
@@ -87,6 +89,9 @@ class Detect(Execution):
     min_size_mm3: float = flag("--min-size", default=0.0, metavar="MM3")
     background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
     brain_mask: str | None = flag(default=None, metavar="FILE")
+    channel: Annotated[str, OneOf(CHANNELS)] | None = flag(
+        default=None, help="sequence of BraTS cases (default t2w where there are several)"
+    )
     placement: Literal["sform", "qform"] | None = flag(
         default=None, help="which of a NIfTI file's placements to follow where they disagree"
     )
@@ -117,7 +122,7 @@ class Detect(Execution):
         self.check_execution()
         self._batch()
         check_mode(self.intensity, self.window)
-        cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report)
+        cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report, self.channel)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
         first, step = self.shard_position()
@@ -204,7 +209,8 @@ class Detect(Execution):
 
     def _item(self, case, token: str) -> dict:
         mask = str(case.mask) if case.mask else None
-        return {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key, "run": token}
+        item = {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key, "run": token}
+        return {**item, "beside": case.beside}
 
     def _batch(self) -> int | None:
         if self.batch_size == "auto":
@@ -284,35 +290,6 @@ class Detect(Execution):
         Raises WeightsError when files of the backbone are missing.
         """
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
-        data = {k: _by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": code_version()}
-        data |= {"files": files} if (files := self._unpinned()) else {}
+        data = {k: by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": code_version()}
+        data |= {"files": files} if (files := unpinned(self.backbone, self.weights, self.weights_dir)) else {}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
-
-    def _unpinned(self) -> dict[str, str]:
-        """SHA-256 of the backbone's files that are found by name and whose content is not pinned; raises WeightsError."""
-        from ..backbones.weights import locate
-
-        files = BACKBONES[self.backbone].files if self.backbone in BACKBONES and self.weights is None else {}
-        if all(sha for _, sha in files.values()):
-            return {}
-        return {
-            name: content_hash(path)
-            for name, path in locate(self.backbone, self.weights_dir).items()
-            if not files[name][1]
-        }
-
-
-def _by_content(value: object) -> object:
-    """A setting with the digest of a file in the place of its name."""
-    if isinstance(value, (tuple, list)):
-        return [_by_content(each) for each in value]
-    if isinstance(value, dict):
-        return {key: _by_content(each) for key, each in value.items()}
-    if not isinstance(value, str):
-        return value
-    try:
-        path = Path(value)
-        # A plain word is a name even where a folder is called so; a folder of weights is given by a path.
-        return volume_hash(path) if path.is_file() or (path.is_dir() and path.name != value) else value
-    except (OSError, ValueError):
-        return value

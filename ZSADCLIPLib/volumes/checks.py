@@ -40,4 +40,4 @@ def is_label_map(volume: Volume) -> bool:
 
 
 def _by(numbers) -> str:
-    return " x ".join(f"{x:.3g}" for x in numbers)
+    return " x ".join(f"{x:.4g}" for x in numbers)

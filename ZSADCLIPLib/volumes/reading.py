@@ -61,10 +61,10 @@ def read_volume(path: str | os.PathLike, placement: str | None = None) -> Volume
     """
     volume = _read(Path(path), placement)
     array, notes = _finite(volume.array)
-    volume = replace(volume, array=array)
-    if volume.is_constant:
-        notes += (Note("constant", f"every voxel of the image is {array.flat[0]:g}"),)
-    return replace(volume, notes=(*volume.notes, *notes))
+    if array.min() == array.max():
+        value = f"{array.flat[0]:g}" if np.isfinite(volume.array).any() else "NaN or infinite"
+        notes += (Note("constant", f"every voxel of the image is {value}"),)
+    return replace(volume, array=array, notes=(*volume.notes, *notes))
 
 
 def read_mask(path: str | os.PathLike, like: Volume, placement: str | None = None, resample: bool = False) -> Volume:

@@ -58,7 +58,12 @@ def test_a_dicom_folder_is_one_case(tree):
 def test_globs_take_volumes_only(tree):
     root = tree("s1/t2w.nii.gz", "s2/t2w.nii.gz", "s2/seg.nii.gz", "s2/t2w.json")
     assert len(expand_inputs([f"{root}/*/t2w*"])) == 2
-    assert len(expand_inputs([f"{root}/**/*"])) == 3
+    said = []
+    assert len(expand_inputs([f"{root}/**/*"], report=said.append)) == 2
+    assert [event["text"] for event in said] == [
+        "1 file left out, no volumes: 1 .json",
+        "1 label map beside images is left out: seg.nii.gz; name one alone to score it",
+    ]
     with pytest.raises(InputError, match="nope"):
         expand_inputs([f"{root}/*/nope*"])
 
@@ -70,15 +75,15 @@ def test_a_name_with_brackets_is_a_name_if_it_exists(tree):
 
 @pytest.mark.parametrize("text", [DONE, DONE.replace('"seal"', '"sea1"'), "no JSON any more"])
 def test_results_are_not_taken_for_input(tree, text):
-    root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json", "y_mask.nii.gz")
+    root = tree("x.nii.gz", "x_anomaly.nii.gz", "x_mask.nii.gz", "x.json", "y_anomaly.nii.gz")
     (root / "x.json").write_text(text)
-    assert ids(expand_inputs([root])) == ["x", "y_mask"]
+    assert ids(expand_inputs([root])) == ["x", "y_anomaly"]
 
 
 def test_sidecars_make_no_results(tree):
-    root = tree("x.nii.gz", "x_mask.nii.gz", "x.json")
+    root = tree("x.nii.gz", "x_anomaly.nii.gz", "x.json")
     (root / "x.json").write_text('{"RepetitionTime": 2.0, "EchoTime": 0.03}')
-    assert ids(expand_inputs([root])) == ["x", "x_mask"]
+    assert ids(expand_inputs([root])) == ["x", "x_anomaly"]
 
 
 def test_half_written_results_are_not_taken_for_input(tree):
@@ -98,7 +103,7 @@ def test_results_that_a_shell_names_are_left_out_of_their_own_folder(tree):
     named, said = sorted(root.glob("*.nii.gz")), []
     assert ids(expand_inputs(named, output=root, report=said.append)) == ["x"]
     assert "2 files named as input" in said[0]["text"]
-    assert ids(expand_inputs(named, output=root / "other")) == ["x", "x_anomaly", "x_mask"]
+    assert ids(expand_inputs(named, output=root / "other")) == ["x", "x_anomaly"]  # the mask is a label map
 
 
 def test_links_to_folders_are_followed_once(tree):
@@ -119,10 +124,10 @@ def test_dicom_files_beside_volumes_are_said(tree):
         (root / name).write_bytes(bytes(128) + b"DICM")
     said = []
     assert ids(expand_inputs([root], report=said.append)) == ["a", "b", "c", "d"]
-    assert [event["event"] for event in said] == ["note"] and "DICOM files in 3 folders" in said[0]["text"]
-    assert "p1" not in said[0]["text"]
+    assert said[0]["text"] == "1 file left out, no volumes: 1 .txt" and "DICOM files in 3 folders" in said[1]["text"]
+    assert len(said) == 2 and "p1" not in said[1]["text"]
     expand_inputs([root / "p1"], keep_identifiers=True, report=said.append)
-    assert f"DICOM files in 1 folder ({root / 'p1'}) lie beside" in said[1]["text"]
+    assert f"DICOM files in 1 folder ({root / 'p1'}) lie beside" in said[2]["text"]
 
 
 def test_globs_leave_results_out(tree):
@@ -241,8 +246,12 @@ def test_a_manifest_that_is_not_text(tree):
 
 def test_missing_inputs_are_named(tree):
     root = tree("a.nii", "empty/readme.md", "table.xlsx")
-    with pytest.raises(InputError, match=r"gone\.nii \(not found\).*empty \(holds no volume\)"):
-        expand_inputs([root / "a.nii", root / "gone.nii", root / "empty"])
+    with pytest.raises(InputError, match=r"gone\.nii \(not found\).*lost \(not found\)"):
+        expand_inputs([root / "a.nii", root / "gone.nii", root / "lost"])
+    with pytest.raises(InputError, match=r"empty \(holds no volume\)"):
+        expand_inputs([root / "empty"])
+    with pytest.raises(InputError, match="no volume is given"):
+        expand_inputs([root / "table.xlsx", root / "empty"])
     with pytest.raises(InputError, match=r"table\.xlsx is not a volume"):
         expand_inputs([root / "table.xlsx"])
     with pytest.raises(InputError, match="no input is given"):
