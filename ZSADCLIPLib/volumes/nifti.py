@@ -217,7 +217,7 @@ def _check_data(path: Path, expected: int) -> None:
     if compressed and size * GZIP_RATIO >= expected:
         length, wrong = unpacked(path, expected + SURPLUS)
     if wrong:
-        raise InputError(f"{path} is truncated or damaged, {wrong}; copy it again")
+        raise InputError(f"cannot read {path}: {wrong}; the file is truncated or damaged, copy it again")
     if length < expected:
         raise InputError(
             f"{path} is truncated or damaged: its header claims {expected} bytes of data and the file of {size} bytes "
