@@ -90,10 +90,10 @@ def read_cohort(profile: Profile, data: str | Path, hashes: FileHashes | None, p
 
 def lesion_volumes(records: list[Record], profile: Profile, progress: Progress = silent) -> dict[str, float]:
     """The lesion volume of each subject in mm3, the largest of its cases; raises InputError as `read_case`."""
-    volumes: dict[str, float] = {}
+    volumes, data = {}, profile.data
     for i, record in enumerate(records):
         progress(i / len(records), f"lesion volume of case {i + 1} of {len(records)}", i, len(records))
-        case = read_case(record, profile.data.target, profile.data.ignore)
+        case = read_case(record, data.target, data.ignore, data.placement, data.allow)
         volume = float(case.truth.sum() * np.prod(case.image.spacing))
         volumes[record.subject] = max(volume, volumes.get(record.subject, 0.0))
     return volumes

@@ -242,7 +242,7 @@ class Maker:
 
     def _data(self) -> DataSpec:
         data = self.profile.data
-        return DataSpec(data.channel, data.target, tuple(data.ignore))
+        return DataSpec(data.channel, data.target, tuple(data.ignore), data.placement, tuple(data.allow))
 
     def _brain_slices(self, records: tuple[Record, ...]) -> BrainSlices:
         train, digest = self.profile.train, self.cohort.digest(records)

@@ -14,6 +14,7 @@ from ..evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
 from ..evaluation.scales import SCALES
 from ..evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
 from ..fields import AtLeast, Count, OneOf, Positive, Share, check
+from ..notes import DOUBTS
 from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
 from ..volumes.intensity import MODES
 from .rows import ALL_ROWS
@@ -35,7 +36,9 @@ class BackboneChoice:
 
 @dataclass(frozen=True)
 class Data:
-    """What is read: channel, target and label rule of `datasets`, further ignored labels.
+    """What is read: channel, target and label rule of `datasets`, further ignored labels, and which doubts let a case pass.
+
+    `placement` and `allow` are those of `datasets.read_case`.
 
     `train_cases` and `test_cases` count the synthetic brains that are made when no data set is given, 0 = a data set is needed.
     """
@@ -44,6 +47,8 @@ class Data:
     target: Annotated[str, OneOf(TARGETS)] = "wt"
     label_rule: Annotated[str, OneOf(("auto", *LABEL_RULES))] = "auto"
     ignore: tuple[int, ...] = ()
+    placement: Literal["sform", "qform"] | None = None
+    allow: tuple[Annotated[str, OneOf(DOUBTS)], ...] = ()
     train_cases: Count = 10
     test_cases: Count = 6
 

@@ -46,7 +46,7 @@ def read_slices(record: Record, data: DataSpec, slices: Slices) -> CaseSlices:
 
     Contrast is set over the whole volume before every k-th slice is taken.
     """
-    case = read_case(record, data.target, data.ignore)
+    case = read_case(record, data.target, data.ignore, data.placement, data.allow)
     stack = slice_volume(case.image)
     if slices.orientation == "array":
         stack = stored_order(case.image, stack)

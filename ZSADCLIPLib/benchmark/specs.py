@@ -31,11 +31,13 @@ class BackboneSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    """What is read of a case: its channel, the target and further ignored labels."""
+    """What is read of a case: its channel, the target, further ignored labels, and how doubts are settled (`read_case`)."""
 
     channel: str = "t2w"
     target: str = "wt"
     ignore: tuple[int, ...] = ()
+    placement: str | None = None
+    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ def add_data(p: argparse.ArgumentParser) -> None:
     p.add_argument("--label-rule", default="auto", help="auto, a year such as 2023, or nonzero")
     p.add_argument("--target", choices=["wt", "tc", "et"], default="wt")
     p.add_argument("--ignore", nargs="+", type=int, default=[], metavar="LABEL", help="label values that do not count")
+    p.add_argument("--placement", choices=["sform", "qform"], help="which one to follow where a file's two disagree")
     p.add_argument("--keep-identifiers", action="store_true", help="let names of folders into results and messages")
 
 
@@ -32,6 +33,7 @@ def run_data(chosen: argparse.Namespace) -> int:
             bar,
             tuple(chosen.ignore),
             chosen.keep_identifiers,
+            chosen.placement,
         )
     print(markdown(audited))
     paths = write_audit(chosen.out or "zsadclip-audit", audited)

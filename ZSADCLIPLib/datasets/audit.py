@@ -110,10 +110,11 @@ def audit(
     progress: Progress = silent,
     ignore: tuple[int, ...] = (),
     keep_identifiers: bool = False,
+    placement: str | None = None,
 ) -> Audit:
     """Read every case of a folder or manifest; broken ones are listed and the others go on.
 
-    `ignore` names further label values that count neither as lesion nor as healthy.
+    `ignore` names further label values that count neither as lesion nor as healthy; `placement` is that of `read_volume`.
     Unless `keep_identifiers`, folders are named by digests and left out of messages.
     Raises InputError only when the source itself holds nothing, and whatever `progress` raises.
     """
@@ -126,7 +127,7 @@ def audit(
     root = Path(source) if Path(source).is_dir() else Path(source).parent
     for number, record in enumerate(records):
         progress(number / len(records), f"case {record.id} ({number + 1} of {len(records)})", number, len(records))
-        cases.append(_audit_case(record, root, target, tuple(ignore), seen))
+        cases.append(_audit_case(record, root, target, tuple(ignore), seen, placement))
         if not keep_identifiers:
             _withhold(cases[-1], record, Path(source).is_dir())
     progress(1.0, f"{len(records)} cases", len(records), len(records))
@@ -137,18 +138,20 @@ def audit(
     return Audit(named, target, tuple(cases), tuple(problems), usable)
 
 
-def _audit_case(record: Record, root: Path, target: str, ignore: tuple[int, ...], seen: dict[str, str]) -> CaseAudit:
+def _audit_case(
+    record: Record, root: Path, target: str, ignore: tuple[int, ...], seen: dict[str, str], placement: str | None
+) -> CaseAudit:
     relative_path = os.path.relpath(record.image, root)
     case = CaseAudit(record.id, record.subject, record.site, record.rule, relative_path)
     try:
-        image = read_volume(record.image)
+        image = read_volume(record.image, placement)
         _measure_image(case, image)
         digest = hashlib.sha256(np.ascontiguousarray(image.array).tobytes()).hexdigest()
         if digest in seen:
             case.errors.append(f"its voxels equal those of {seen[digest]}: a duplicate")
         seen.setdefault(digest, record.id)
         if record.mask is not None:
-            _measure_mask(case, image, read_volume(record.mask), target, ignore)
+            _measure_mask(case, image, read_volume(record.mask, placement), target, ignore)
     except ZSADCLIPError as error:
         case.errors.append(str(error))
     return case

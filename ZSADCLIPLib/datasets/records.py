@@ -13,7 +13,9 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..files.folders import walk
 from ..files.names import safe_ids, split_suffix
+from ..notes import settled
 from ..volume import Volume
+from ..volumes.checks import size_notes
 from ..volumes.intensity import brain_mask
 from ..volumes.reading import read_mask, read_volume
 from .labels import label_rule
@@ -180,17 +182,28 @@ class LabelledCase:
     brain: np.ndarray
 
 
-def read_case(record: Record, target: str = "wt", ignore: tuple[int, ...] = ()) -> LabelledCase:
+def read_case(
+    record: Record,
+    target: str = "wt",
+    ignore: tuple[int, ...] = (),
+    placement: str | None = None,
+    allow: tuple[str, ...] = (),
+) -> LabelledCase:
     """Read a record's image and mask; without a mask file nothing is lesion.
 
-    `target` and further `ignore` label values go to the record's label rule. Raises InputError for unreadable files,
-    another grid, or label values the rule does not know.
+    `target` and further `ignore` label values go to the record's label rule, `placement` to `read_volume`. Raises InputError
+    for unreadable files, doubts about the image that `allow` does not name, another grid, or label values that the rule does
+    not know.
     """
-    image = read_volume(record.image)
+    image = read_volume(record.image, placement)
+    try:
+        image = replace(image, notes=settled((*image.notes, *size_notes(image)), allow))
+    except InputError as error:
+        raise InputError(f"case {record.id}: {error}") from error
     if record.mask is None:
         nothing = np.zeros(image.shape, bool)
         return LabelledCase(record, image, nothing, nothing, brain_mask(image))
-    labels = read_mask(record.mask, image).array
+    labels = read_mask(record.mask, image, placement).array
     try:
         truth, ignored = label_rule(record.rule, ignore).split(labels, target)
     except InputError as error:

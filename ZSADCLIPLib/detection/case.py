@@ -74,7 +74,9 @@ def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Pr
     "unwritable" that other cases would fail in the same way. Raises what `state` and `progress` raise.
     """
     run = replace(run, token=item.get("run", ""))
-    case = Case(item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None, beside=item.get("beside", False))
+    case = Case(
+        item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None, beside=item.get("beside", False)
+    )
     if run.skip_existing and (row := stored(run, case, item["settings"])) is not None:
         with suppress(OSError):
             # Of a run that was killed between the last two steps.

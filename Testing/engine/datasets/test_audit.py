@@ -134,7 +134,7 @@ def test_an_unknown_rule_costs_a_case_not_the_audit(tmp_path, monkeypatch):
     found = audit(manifest(tmp_path, *lines))
     assert "unknown label rule '2032'" in found.cases[0].errors[0] and found.cases[1].usable
 
-    def unreadable(path):
+    def unreadable(path, placement=None):
         raise DependencyError("SimpleITK is missing")
 
     monkeypatch.setattr("ZSADCLIPLib.datasets.audit.read_volume", unreadable)

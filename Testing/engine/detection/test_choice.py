@@ -33,7 +33,7 @@ def expanded(inputs, **options):
 
 @pytest.mark.parametrize("how", ["folder", "glob", "shell"])
 def test_a_shells_list_of_files_is_as_good_as_the_pattern(tree, how):
-    root = tree("in/a.nii.gz", "in/b.nrrd", "in/notes.txt", "in/a.json", "in/table.csv", "in/README", "in/docs/read.md")
+    root = tree("in/a.nii.gz", "in/b.nrrd", "in/notes.txt", "in/a.json", "in/table.csv", "in/README", "in/more/read.md")
     shell = sorted((root / "in").iterdir())
     inputs = {"folder": [root / "in"], "glob": [f"{root}/in/*"], "shell": shell}[how]
     images, _, said = expanded(inputs)
