@@ -29,6 +29,7 @@ CODES = {
     "mask": "warning",
     "resampled": "info",
     "oblique": "warning",
+    "world": "warning",
 }
 """Every code and its severity."""
 REMEDIES = {"placement": "choose with --placement sform or --placement qform"}

@@ -290,11 +290,16 @@ def _check_space(folder: str | os.PathLike, voxels: int) -> None:
 
 
 def _against(detection, truth) -> dict:
-    """Voxel metrics of a detection over the whole volume, undefined ones empty."""
+    """Voxel metrics of a detection over the whole volume, rankings inside the brain as well; undefined ones empty.
+
+    Air is easily told from lesions, so that rankings over the whole volume flatter.
+    """
     from ..evaluation.curves import curve
     from ..evaluation.metrics import confusion, scores
 
     overlap, ranking = scores(confusion(detection.mask.array > 0, truth)), curve(detection.map.array, truth)
+    inside = curve(detection.map.array[detection.brain], truth[detection.brain])
     values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}
     values |= {"auroc": ranking.auroc, "average_precision": ranking.average_precision, "f1_max": ranking.f1_max}
+    values |= {"auroc_brain": inside.auroc, "average_precision_brain": inside.average_precision}
     return {k: float(v) if v == v else None for k, v in values.items()}

@@ -18,7 +18,18 @@ from ..notes import Note, sentences
 from .outputs import SUMMARY
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
-COLUMNS += ("dice", "sensitivity", "specificity", "ppv", "auroc", "average_precision", "f1_max", "notes")
+COLUMNS += (
+    "dice",
+    "sensitivity",
+    "specificity",
+    "ppv",
+    "auroc",
+    "average_precision",
+    "f1_max",
+    "auroc_brain",
+    "average_precision_brain",
+    "notes",
+)
 PART = re.compile(r"\d+-of-\d+-[0-9a-f]{16}\.csv")
 REMEMBERED = 20  # failed ids
 

@@ -1,0 +1,62 @@
+"""What a model was made for, and whether an image belongs there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..fields import from_dict
+from ..notes import Note
+from ..volume import Volume
+from ..volumes.intensity import is_skull_stripped
+from ..volumes.sequences import SEQUENCES, sequence_of
+from ..volumes.slicing import SliceStack
+
+LEAST_BRAIN = 100_000  # mm3; less is no brain whose grey levels tell a sequence
+
+
+@dataclass(frozen=True)
+class World:
+    """The images that an adapter was made for, as its provenance holds it under "world".
+
+    `pictures` says it in words. `sequences` are names of `volumes.sequences.SEQUENCES`, empty for all; `skull_stripped` True,
+    False or None for both; `plane` of the slices, None for all; `pixel_mm` the largest pixel, 0 for any.
+    """
+
+    pictures: str
+    sequences: tuple[str, ...] = ()
+    skull_stripped: bool | None = None
+    plane: str | None = None
+    pixel_mm: float = 0.0
+    medical: bool = True
+
+
+def world_of(provenance: dict) -> World | None:
+    """The world that an adapter's provenance names, None where it names none; raises UsageError for a damaged one."""
+    return from_dict(World, provenance["world"], "world") if "world" in provenance else None
+
+
+def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack) -> tuple[Note, ...]:
+    """A note that says in what a volume differs from the images of a world, none where it does not.
+
+    `brain` is the mask (I, J, K) that findings are limited to, `stack` the slices that are scored.
+    """
+    wrong = []
+    stripped = is_skull_stripped(volume)
+    if not world.medical:
+        wrong.append("a medical volume")
+    if world.skull_stripped is not None and stripped != world.skull_stripped:
+        wrong.append("a skull-stripped brain" if stripped else "a whole head")
+    if world.sequences and stripped and brain.sum() * np.prod(volume.spacing) >= LEAST_BRAIN:
+        looks = sequence_of(volume.array, brain)
+        if looks not in (None, *world.sequences):
+            wrong.append(f"grey levels as on {SEQUENCES[looks]} images")
+    if world.plane not in (None, stack.plane):
+        wrong.append(f"{stack.plane} slices")
+    pixel = max(stack.spacing[:2])
+    if world.pixel_mm and pixel > world.pixel_mm:
+        wrong.append(f"pixels of {pixel:.3g} mm")
+    if not wrong:
+        return ()
+    return (Note("world", f"outside the model's world: {', '.join(wrong)}; it was made for {world.pictures}"),)
