@@ -20,6 +20,12 @@ CODES = {
     "constant": "error",
     "mask": "warning",
     "oblique": "warning",
+    "background": "info",
+    "window": "info",
+    "contrast": "warning",
+    "plane": "info",
+    "thick-slices": "warning",
+    "crop": "warning",
 }
 """Every code and its severity."""
 DOUBTS = tuple(sorted(code for code, severity in CODES.items() if severity == "error"))
