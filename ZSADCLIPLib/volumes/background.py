@@ -10,7 +10,9 @@ BORDER_SHARE, VOLUME_SHARE = 0.1, 0.02  # of the outer faces and of the volume t
 COHERENT = 0.85  # of the background's voxels on a face have neighbours of the same value; noise has none
 NEARLY = 1e-3  # of the range of values: less than one of 255 grey levels
 NEARLY_SHARE = 0.6  # of the outer faces that a background with remains of an interpolation fills at least
-CLEAR_SHARE = 0.95  # of the faces, or of what is nearly the background there: exactly constant, so no remains are looked for
+CLEAR_SHARE = (
+    0.95  # of the faces, or of what is nearly the background there: exactly constant, so no remains are looked for
+)
 ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it fills at least this share
 
 
@@ -39,7 +41,12 @@ def find_background(array: np.ndarray) -> Background | None:
     numbers that an interpolation left nearly constant are taken within a thousandth of the range of values. Axes of one or
     two voxels have no faces.
     """
-    faces = [face for axis in range(3) if array.shape[axis] > 2 for face in np.moveaxis(np.take(array, (0, -1), axis), axis, 0)]
+    faces = [
+        face
+        for axis in range(3)
+        if array.shape[axis] > 2
+        for face in np.moveaxis(np.take(array, (0, -1), axis), axis, 0)
+    ]
     if not faces:
         return None
     border = np.concatenate([face.ravel() for face in faces])
@@ -48,7 +55,11 @@ def find_background(array: np.ndarray) -> Background | None:
     found, share = Background(float(values[most])), counts[most] / border.size
     if array.dtype.kind == "f" and share < CLEAR_SHARE:
         near = _nearly(array, border)
-        if near and share < CLEAR_SHARE * np.count_nonzero(near.of(border)) / border.size and _fills(near, array, faces):
+        if (
+            near
+            and share < CLEAR_SHARE * np.count_nonzero(near.of(border)) / border.size
+            and _fills(near, array, faces)
+        ):
             return near
     return found if share >= BORDER_SHARE and _fills(found, array, faces) else None
 

@@ -29,7 +29,9 @@ def parse_window(words: str | Sequence[str | float]) -> tuple[float, float]:
         low = high = float("nan")
     if not np.isfinite([low, high]).all() or not low < high:
         said = " ".join(map(str, words))
-        raise UsageError(f"window {said!r:.60}: expected {', '.join(WINDOWS)}, or LOW HIGH, two numbers with LOW < HIGH")
+        raise UsageError(
+            f"window {said!r:.60}: expected {', '.join(WINDOWS)}, or LOW HIGH, two numbers with LOW < HIGH"
+        )
     return low, high
 
 
@@ -37,8 +39,8 @@ def is_hounsfield(array: np.ndarray) -> bool:
     """True when the values of (I, J, K) are Hounsfield units of a head: air near -1000, soft tissue at 0 to 80, and bone.
 
     Judged by what is not background. Air has to be measured there (1 %), with less between air and fat than in both, and
-    hardly anything below air; or the background itself is air, set to one value, and then soft tissue is 30 % of the rest, and bone
-    1 % with less below it than in it. A brain without air and bone cannot be told from other contrasts.
+    hardly anything below air; or the background itself is air, set to one value, and then soft tissue is 30 % of the rest,
+    and bone 1 % with less below it than in it. A brain without air and bone cannot be told from other contrasts.
     """
     background = find_background(array)
     measured = array if background is None else array[~background.of(array)]

@@ -8,6 +8,7 @@ from scipy import ndimage
 from ..errors import UsageError
 from ..volume import Volume
 from .background import Background, find_background, has_zero_background
+from .components import largest_part
 
 MODES = ("per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window")
 PERCENTILES = (0.5, 99.5)
@@ -96,8 +97,8 @@ def brain_mask(volume: Volume) -> np.ndarray:
     """Where the patient is, bool (I, J, K).
 
     All of a skull-stripped volume that is not background; else the largest part above Otsu's threshold (IEEE Trans. SMC 9,
-    1979), closed and with its holes filled, which for a whole head is the head; padding counts as dark as the darkest
-    measured value there. All True for a constant volume.
+    1979), closed and with its holes filled, which for a whole head is the head; there a background
+    counts as 0, or as the lowest value that was measured where that is negative. All True for a constant volume.
     """
     array = volume.array
     background = find_background(array)
@@ -105,18 +106,13 @@ def brain_mask(volume: Volume) -> np.ndarray:
     if outside is not None and not outside.all():
         if _is_stripped(array, background):
             return ~outside
-        darkest = array[~outside].min()
-        array = np.where(outside, darkest if background.value else min(darkest, array.dtype.type(0)), array)
+        array = np.where(outside, min(array[~outside].min(), array.dtype.type(0)), array)
     low, high = float(array.min()), float(array.max())
     if low == high:
         return np.ones(array.shape, bool)
-    labels, count = ndimage.label(array > _otsu(array, low, high))
-    if count > 1:
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        labels = labels == sizes.argmax()
+    mask = largest_part(array > _otsu(array, low, high))
     # Closing bridges bone and air passages, so that the cavities they open to the outside count as inside.
-    mask = ndimage.binary_dilation(labels, iterations=BRIDGED)
+    mask = ndimage.binary_dilation(mask, iterations=BRIDGED)
     mask = ndimage.binary_erosion(mask, iterations=BRIDGED, border_value=1)
     # Cavities are open at the ends of a slab, so they are closed in the planes; all three, so that storage plays no part.
     filled = mask.copy()

@@ -36,7 +36,9 @@ def slice_in(volume: Volume, plane: str = AUTO) -> tuple[SliceStack, tuple[Note,
 
 def _better(volume: Volume, stack: SliceStack) -> SliceStack | None:
     """The slices of another plane that show clearly more, or None."""
-    best = min((slice_volume(volume, plane) for plane in PLANES), key=lambda each: (_is_strip(each), *_pixel(each)[::-1]))
+    best = min(
+        (slice_volume(volume, plane) for plane in PLANES), key=lambda each: (_is_strip(each), *_pixel(each)[::-1])
+    )
     if _is_strip(stack) != _is_strip(best):
         return best
     return best if _pixel(stack)[1] > FINER * _pixel(best)[1] else None

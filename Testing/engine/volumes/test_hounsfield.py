@@ -13,7 +13,9 @@ def tomography(rng, air: float = 10, tissue: float = 6, pad: int | None = None) 
     """A head of Hounsfield units: brain, ventricles, skull, scalp and a sinus in air, `pad` outside the scanner's circle."""
     i, j, _ = np.indices((64, 64, 24)).astype(float)
     r, centre = np.hypot((i - 31.5) / 24, (j - 31.5) / 28), np.hypot(i - 31.5, j - 31.5)
-    level = np.select([centre < 6, np.hypot(i - 31.5, j - 50) < 3, r < 0.85, r < 0.95, r < 1], [8, -950, 35, 900, 20], -1000)
+    level = np.select(
+        [centre < 6, np.hypot(i - 31.5, j - 50) < 3, r < 0.85, r < 0.95, r < 1], [8, -950, 35, 900, 20], -1000
+    )
     array = level + rng.normal(size=level.shape) * np.where(level < -900, air, tissue)
     if pad is not None:
         array[centre > 33] = pad
@@ -45,7 +47,11 @@ def test_noise_and_scores_are_not(rng, scale):
 def test_a_brain_of_another_contrast_is_not_whatever_fills_its_border(rng, pad, span):
     i, j, k = np.indices((30, 30, 20)) - np.array([15, 15, 10]).reshape(3, 1, 1, 1)
     ball = i**2 + j**2 + k**2 < 90
-    for values in (rng.uniform(0, span, ball.shape), rng.normal(0, span / 3, ball.shape), rng.gamma(2, span / 6, ball.shape)):
+    for values in (
+        rng.uniform(0, span, ball.shape),
+        rng.normal(0, span / 3, ball.shape),
+        rng.gamma(2, span / 6, ball.shape),
+    ):
         assert not is_hounsfield(np.where(ball, values, pad).astype(np.float32))
 
 
@@ -54,7 +60,9 @@ def test_windows_are_named_or_given():
     assert parse_window(["-20", "180"]) == parse_window((-20, 180.0)) == WINDOWS["subdural"]
 
 
-@pytest.mark.parametrize("words", [["lung"], ["80", "0"], ["1"], ["0", "80", "9"], ["0", "nan"], [], ["brain", "bone"], [0, None]])
+@pytest.mark.parametrize(
+    "words", [["lung"], ["80", "0"], ["1"], ["0", "80", "9"], ["0", "nan"], [], ["brain", "bone"], [0, None]]
+)
 def test_other_windows_are_refused_with_what_is_expected(words):
     with pytest.raises(UsageError, match="expected brain, subdural, bone, or LOW HIGH"):
         parse_window(words)
