@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import UsageError
 from .background import find_background
+from .intensity import check_mode
 
 WINDOWS = {"brain": (0.0, 80.0), "subdural": (-20.0, 180.0), "bone": (-500.0, 1500.0)}
 """Windows of head CT by name, (low, high) in Hounsfield units, from radiology's usual width and level: brain W 80 L 40,
@@ -26,12 +27,10 @@ def parse_window(words: str | Sequence[str | float]) -> tuple[float, float]:
     try:
         low, high = map(float, words)
     except (TypeError, ValueError):
-        low = high = float("nan")
-    if not np.isfinite([low, high]).all() or not low < high:
         said = " ".join(map(str, words))
-        raise UsageError(
-            f"window {said!r:.60}: expected {', '.join(WINDOWS)}, or LOW HIGH, two numbers with LOW < HIGH"
-        )
+        expected = f"{', '.join(WINDOWS)}, or LOW HIGH, two numbers in the image's units"
+        raise UsageError(f"window {said!r:.60}: expected {expected}") from None
+    check_mode("window", (low, high))
     return low, high
 
 

@@ -61,8 +61,14 @@ def test_windows_are_named_or_given():
 
 
 @pytest.mark.parametrize(
-    "words", [["lung"], ["80", "0"], ["1"], ["0", "80", "9"], ["0", "nan"], [], ["brain", "bone"], [0, None]]
+    "words", [["lung"], ["1"], ["0", "80", "9"], [], ["brain", "bone"], ["brain", "80"], [0, None]]
 )
 def test_other_windows_are_refused_with_what_is_expected(words):
     with pytest.raises(UsageError, match="expected brain, subdural, bone, or LOW HIGH"):
+        parse_window(words)
+
+
+@pytest.mark.parametrize("words", [["80", "0"], ["5", "5"], ["0", "nan"], ["-inf", "inf"]])
+def test_a_window_is_low_and_high(words):
+    with pytest.raises(UsageError, match="low < high"):
         parse_window(words)
