@@ -78,12 +78,8 @@ class Detect(Execution):
         default="auto", help="auto: the acquired one of thick slices"
     )
     image_size: Positive | None = flag(default=None, help="pixels the model sees (default 240)")
-    intensity: Annotated[str, OneOf(("auto", *MODES))] = flag(
-        default="auto", help="auto: percentiles of the volume, and the brain window for CT"
-    )
-    window: tuple[str | float, ...] | str | None = flag(
-        default=None, metavar="WINDOW", help=f"{', '.join(WINDOWS)}, or LOW HIGH in the image's units"
-    )
+    intensity: Annotated[str, OneOf(("auto", *MODES))] = flag(default="auto", help="auto: percentiles; a window for CT")
+    window: tuple[str | float, ...] | str | None = flag(default=None, help=f"{', '.join(WINDOWS)}, or LOW HIGH")
     crop: str | float = flag(default="head", metavar="CROP", help="head, none, or the side of a square in mm")
     device: str = flag(default="auto", help="auto, cuda, cuda:N, mps or cpu")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = flag(default="auto")

@@ -8,7 +8,7 @@ from ..errors import UsageError
 from .slicing import View, extent
 
 HEAD, NONE = "head", "none"
-FILL = 0.73  # of the square's side that the longer side of a brain fills: 175 of 240 mm in BraTS
+FILL = 0.88  # of the square's side that the longer side of a head fills; of 0.65 to 0.97 the best (docs/real-scans.md)
 LEAST = 100.0  # mm: what is smaller is not enlarged further
 LEFT_OUT = 0.01  # of a head outside the square: more is worth a word
 
