@@ -30,6 +30,12 @@ CODES = {
     "resampled": "info",
     "oblique": "warning",
     "world": "warning",
+    "background": "info",
+    "window": "info",
+    "contrast": "warning",
+    "plane": "info",
+    "thick-slices": "warning",
+    "crop": "warning",
 }
 """Every code and its severity."""
 REMEDIES = {"placement": "choose with --placement sform or --placement qform"}

@@ -14,7 +14,7 @@ from ..adapters.checkpoint import load_adapter
 from ..adapters.registry import METHODS
 from ..backbones import load_backbone
 from ..detection.devices import choose_device, choose_dtype, default_batch_size
-from ..detection.slice_maps import check_finite, fill_memory, fit_for, slice_maps, zeroed_background
+from ..detection.slice_maps import check_finite, fill_memory, slice_maps, zeroed_background
 from ..errors import ZSADCLIPError
 from ..evaluation.scales import scale_range, scaled
 from ..progress import Progress, silent
@@ -82,7 +82,7 @@ def row_maps(
             results[spec.row] = error
     if adapters:
         size, some = specs[0].slices.image_size, next(iter(adapters.values()))
-        fit = fit_for(some, case.image.shape[1:], case.spacing[:2], size)
+        fit = case.fit(size, some.resample)
         batch_size = default_batch_size(backbone, size)
         raw, _, _ = slice_maps(backbone, list(adapters.values()), fit.apply(case.image), batch_size, progress)
         for (row, adapter), maps in zip(adapters.items(), raw, strict=True):

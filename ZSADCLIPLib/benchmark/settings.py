@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..evaluation.metrics import MORE_REGIONS, POLICIES, REGIONS
 from ..evaluation.scales import SCALES
 from ..evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
-from ..fields import AtLeast, Count, OneOf, Positive, Share, check
+from ..fields import AtLeast, Between, Count, OneOf, Positive, Share, check
 from ..notes import DOUBTS
 from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
 from ..volumes.intensity import MODES
@@ -73,7 +73,8 @@ class Slices:
     """How volumes become what a model sees; `every` keeps each k-th axial slice of training and test volumes alike.
 
     `intensity` is a mode of `volumes.intensity.to_uint8`; "window" needs `window` = (low, high) in the image's units.
-    `orientation` is nose-up, or array for rows and columns as the file stores them.
+    `orientation` is nose-up, or array for rows and columns as the file stores them. `crop` is none, head or a side in mm
+    (see `volumes.crop`).
     """
 
     image_size: Positive = 240
@@ -81,6 +82,7 @@ class Slices:
     window: tuple[float, float] | None = None
     orientation: Literal["nose-up", "array"] = "nose-up"
     every: Positive = 1
+    crop: Literal["none", "head"] | Annotated[float, Between(0)] = "none"
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,10 @@ from ..errors import InputError
 from ..files.atomic import atomic_path
 from ..files.text import write_json
 from ..progress import Progress, silent
+from ..volumes.components import largest_part
+from ..volumes.crop import view_of
 from ..volumes.intensity import to_uint8
-from ..volumes.slicing import Fit, SliceStack, slice_volume, stored_order
+from ..volumes.slicing import Fit, SliceStack, View, slice_volume, stored_order
 from .settings import MASKS, Slices, slice_rule
 from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, SliceSpec, TrainingSpec
 
@@ -24,7 +26,8 @@ from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, Sli
 class CaseSlices:
     """One case as axial slices from inferior to superior: 8-bit image and masks (N, R, C), and their grid.
 
-    `spacing` is (row, column, slice) in mm, the slice distance multiplied by `every`; `stack` is the whole volume's.
+    `spacing` is (row, column, slice) in mm, the slice distance multiplied by `every`; `stack` is the whole volume's, and
+    `view` the field of view that all its slices share (None: whole slices).
     """
 
     record: Record
@@ -35,10 +38,11 @@ class CaseSlices:
     intensities: np.ndarray
     spacing: tuple[float, float, float]
     stack: SliceStack
+    view: View | None = None
 
     def fit(self, size: int, resample: str = "bicubic") -> Fit:
-        """How the slices fill the square of `size` pixels that models are trained on."""
-        return Fit(self.image.shape[1:], self.spacing[:2], size, resample)
+        """How the slices fill the square of `size` pixels that models see."""
+        return Fit(self.image.shape[1:], self.spacing[:2], size, resample, self.view)
 
 
 def read_slices(record: Record, data: DataSpec, slices: Slices) -> CaseSlices:
@@ -55,7 +59,8 @@ def read_slices(record: Record, data: DataSpec, slices: Slices) -> CaseSlices:
     image = to_uint8(stack.array, slices.intensity, slices.window)
     masks = [np.ascontiguousarray(stack.arrange(mask)[taken]) for mask in (case.truth, case.ignore, case.brain)]
     spacing = (*stack.spacing[:2], stack.spacing[2] * every)
-    return CaseSlices(record, np.ascontiguousarray(image[taken]), *masks, stack.array[taken], spacing, stack)
+    view = None if slices.crop == "none" else view_of(stack.arrange(largest_part(case.brain)), spacing[:2], slices.crop)
+    return CaseSlices(record, np.ascontiguousarray(image[taken]), *masks, stack.array[taken], spacing, stack, view)
 
 
 def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:

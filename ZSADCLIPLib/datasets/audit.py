@@ -15,6 +15,7 @@ from ..files.privacy import folders_below, pseudonym, redact_all
 from ..files.text import write_csv, write_json, write_text
 from ..progress import Progress, silent
 from ..volume import Volume
+from ..volumes.background import find_background
 from ..volumes.checks import size_notes
 from ..volumes.components import components
 from ..volumes.grids import on_grid
@@ -202,9 +203,9 @@ def _measure_mask(case: CaseAudit, image: Volume, mask: Volume, target: str, ign
     case.lesion_slices = int(truth.any(axis=tuple(a for a in range(3) if a != axis)).sum())
     if not case.lesions:
         case.warnings.append(f"no voxel of target {target}: Dice and sensitivity are undefined")
-    outside = int((truth & (image.array == 0)).sum()) if case.skull_stripped else 0
-    if outside:
-        case.warnings.append(f"{outside} lesion voxels lie where the image is 0")
+    background = find_background(image.array) if case.skull_stripped else None
+    if background and (outside := int((truth & background.of(image.array)).sum())):
+        case.warnings.append(f"{outside} lesion voxels lie where the image is {background}")
 
 
 def write_audit(folder: str | os.PathLike, audited: Audit) -> list[Path]:

@@ -15,12 +15,15 @@ from ..notes import Note
 from ..progress import Progress, silent
 from ..volume import Volume
 from ..volumes.components import remove_small
-from ..volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
-from ..volumes.slicing import Fit, SliceStack, slice_volume
+from ..volumes.intensity import blank_slices, is_skull_stripped
+from ..volumes.planes import slice_in
+from ..volumes.slicing import Fit, SliceStack
 from .devices import default_batch_size
 from .findings import Finding, find
-from .slice_maps import FAST_RUN, check_finite, fill_memory, fit_for, slice_maps, zeroed_background
+from .preparation import Look, Prepared
+from .slice_maps import FAST_RUN, check_finite, fill_memory, slice_maps, zeroed_background
 from .threshold import Threshold
+from .world import outside, world_of
 
 DEFAULT_SIZE = 240
 MOST_SLICES = 4096
@@ -71,9 +74,8 @@ class Detection:
 class Detector:
     """Runs one adapter on one backbone over whole volumes.
 
-    image_size    pixels of the square the model sees; plane "axial", "coronal" or "sagittal".
-    intensity     "per-volume-percentile", "per-volume-zscore", "per-slice-minmax" (the paper) or "window" with
-                  `window` = (low, high).
+    image_size    pixels of the square the model sees.
+    plane, intensity, window, crop   how volumes are looked at, see `preparation.Look`.
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
     fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:
@@ -86,14 +88,15 @@ class Detector:
         backbone,
         adapter,
         image_size: int = DEFAULT_SIZE,
-        plane: str = "axial",
-        intensity: str = "per-volume-percentile",
+        plane: str = "auto",
+        intensity: str = "auto",
         window: tuple[float, float] | None = None,
         batch_size: int | None = None,
         threshold: Threshold | str = "checkpoint",
         min_size_mm3: float = 0.0,
         background: str = "keep",
         fast: bool = False,
+        crop: str | float = "head",
     ):
         if background not in ("keep", "zero"):
             raise UsageError(f"background {background!r} is unknown; choose keep or zero")
@@ -107,24 +110,28 @@ class Detector:
         if fast and patch is None:
             raise UsageError(f"fast mode skips patches of a ViT; the image tower of {backbone.name} has none")
         self.backbone, self.adapter, self.fast = backbone, adapter, fast
-        self.image_size, self.plane, self.intensity, self.window = image_size, plane, intensity, window
+        self.image_size, self.look = image_size, Look(plane, intensity, window, crop)
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
         self.min_size_mm3, self.background = min_size_mm3, background
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
-    def prepare(self, volume: Volume) -> tuple[SliceStack, np.ndarray, Fit]:
+    def prepare(self, volume: Volume, brain: np.ndarray | None = None) -> tuple[SliceStack, np.ndarray, Fit]:
         """The volume's slices, their 8-bit version (N, R, C), and how they fit the model's square.
 
-        Raises InputError for more than MOST_SLICES of them.
+        `brain` (I, J, K) bool is the head that they are cropped to, found from the image unless given. Raises InputError for
+        more than MOST_SLICES of them.
         """
-        stack = slice_volume(volume, self.plane)
+        prepared = self._prepare(volume, brain)
+        return prepared.stack, prepared.image, prepared.fit
+
+    def _prepare(self, volume: Volume, brain: np.ndarray | None = None) -> Prepared:
+        stack, _ = slice_in(volume, self.look.plane)
         if len(stack.array) > MOST_SLICES:  # each becomes a square of the model's size, whatever its own is
             raise InputError(
-                f"{volume.name or 'the volume'} has {len(stack.array)} {self.plane} slices; expected at most {MOST_SLICES}: "
+                f"{volume.name or 'the volume'} has {len(stack.array)} {stack.plane} slices; expected at most {MOST_SLICES}: "
                 "choose another plane, or resample it"
             )
-        image = to_uint8(stack.array, self.intensity, self.window)
-        return stack, image, fit_for(self.adapter, image.shape[1:], stack.spacing[:2], self.image_size)
+        return self.look.prepare(volume, self.image_size, self.adapter.resample, brain)
 
     def remember(self, volume: Volume) -> None:
         """Fill the adapter's memory bank from the slices of a normal volume that are not blank."""
@@ -141,25 +148,26 @@ class Detector:
             raise InputError(
                 f"the brain mask of shape {brain.shape} with {int(brain.sum())} voxels does not fit the volume {volume.shape}"
             )
-        stack, image, fit = self.prepare(volume)
-        inside = brain_mask(volume) if brain is None else brain.astype(bool)
-        boxes = self._boxes(stack, fit, inside) if self.fast else None
+        prepared = self._prepare(volume, brain)
+        stack, fit, brain, scored = prepared.stack, prepared.fit, prepared.brain, prepared.scored
+        if not scored.any():
+            raise InputError(f"crop {self.look.crop}: that square shows nothing of the head; give more mm")
+        boxes = self._boxes(stack, fit, brain) if self.fast else None
         (maps,), (scores,), self.batch_size = slice_maps(
-            self.backbone, [self.adapter], fit.apply(image), self.batch_size, progress, boxes
+            self.backbone, [self.adapter], fit.apply(prepared.image), self.batch_size, progress, boxes
         )
         check_finite(volume.name or "the volume", self.backbone, maps, scores)
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
         array = np.ascontiguousarray(stack.restore(fit.back(maps)))
-        brain = inside
         if self.background == "zero":
             array = zeroed_background(array, brain)
         result = volume.with_array(array)
-        threshold, rule = self.threshold.value_for(array, brain, self.adapter.provenance)
-        mask = remove_small(reaches(array, threshold) & brain, volume.spacing, self.min_size_mm3)
+        threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance)
+        mask = remove_small(reaches(array, threshold) & scored, volume.spacing, self.min_size_mm3)
         findings = find(result, mask, stack, brain=brain)
         low, high = self.adapter.display_range(self.backbone)
-        notes = (*volume.notes, *self._notes(stack))
+        notes = (*volume.notes, *prepared.notes, *self._outside(volume, prepared))
         return Detection(
             map=result,
             mask=volume.with_array(mask.astype(np.uint8)),
@@ -169,12 +177,17 @@ class Detector:
             threshold=threshold,
             threshold_rule=rule,
             display={"lo": float(low), "hi": float(high)},
-            provenance=self._provenance(volume, stack, boxes, notes),
+            provenance=self._provenance(volume, prepared, boxes, notes),
             notes=notes,
             stack=stack,
-            image=image,
+            image=prepared.image,
             brain=brain,
         )
+
+    def _outside(self, volume: Volume, prepared: Prepared) -> tuple[Note, ...]:
+        """Whether the adapter was made for such an image."""
+        world = world_of(self.adapter.provenance)
+        return outside(world, volume, prepared.brain, prepared.stack) if world else ()
 
     def _boxes(self, stack: SliceStack, fit: Fit, brain: np.ndarray) -> list[Box]:
         """For each run of slices the patches that hold any voxel of the brain; they do not depend on the batch size."""
@@ -183,10 +196,8 @@ class Detector:
         starts = range(0, len(seen), FAST_RUN)
         return [patch_box(seen[first : first + FAST_RUN].any(axis=0), patch, grid) for first in starts]
 
-    def _notes(self, stack: SliceStack) -> tuple[Note, ...]:
-        return (Note("oblique", stack.warning),) if stack.warning else ()
-
-    def _provenance(self, volume: Volume, stack: SliceStack, boxes: list[Box] | None, notes: tuple[Note, ...]) -> dict:
+    def _provenance(self, volume: Volume, prepared: Prepared, boxes: list[Box] | None, notes: tuple[Note, ...]) -> dict:
+        stack = prepared.stack
         fast = None if boxes is None else {"run": FAST_RUN, "grid": self.backbone.vision.grid(self.image_size)}
         return {
             "software": f"ZSADCLIP {__version__}, torch {torch.__version__.split('+')[0]}",
@@ -195,9 +206,7 @@ class Detector:
             "backbone": self.backbone.describe(),
             "adapted": self.adapter.adaptations(self.backbone),
             "preprocessing": {
-                "plane": self.plane,
-                "intensity": self.intensity,
-                "window": list(self.window) if self.window else None,
+                **prepared.record(),
                 "image_size": self.image_size,
                 "slices": list(stack.shape),
                 "slice_axes": [int(axis) for axis in stack.permutation],

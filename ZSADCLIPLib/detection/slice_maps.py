@@ -13,16 +13,10 @@ from ..backbones.focus import Box
 from ..errors import ZSADCLIPError
 from ..progress import Progress, silent
 from ..volumes.intensity import blank_slices
-from ..volumes.slicing import Fit
 from .batches import run_batches
 
 FAST_RUN = 8
 """Slices that share a box in fast mode: neighbours look alike, and a box each would leave nothing to batch."""
-
-
-def fit_for(adapter, shape: tuple[int, int], spacing: tuple[float, float], size: int) -> Fit:
-    """How slices (R, C) fill the square that an adapter sees; AnoVL's authors resize bilinearly, the others bicubically."""
-    return Fit(shape, spacing, size, adapter.resample)
 
 
 def fill_memory(adapter, backbone, slices: np.ndarray, batch_size: int) -> None:

@@ -25,6 +25,7 @@ from ..files.digests import code_version
 from ..files.locks import folder_lock, is_held
 from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
+from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
 from .keys import by_content, unpinned
@@ -77,10 +78,13 @@ class Detect(Execution):
     prompts: str | None = flag(default=None, help="embedded prompt set or JSON file")
     settings: dict = flag("--set", default_factory=dict, metavar="FIELD=VALUE", help="further method settings")
     reference: tuple[str, ...] = flag(default=(), metavar="FILE", help="normal volumes for the memory bank (VAND)")
-    plane: Annotated[str, OneOf(tuple(PLANES))] = flag(default="axial")
+    plane: Annotated[str, OneOf(("auto", *PLANES))] = flag(
+        default="auto", help="auto: the acquired one of thick slices"
+    )
     image_size: Positive | None = flag(default=None, help="pixels the model sees (default 240)")
-    intensity: Annotated[str, OneOf(MODES)] = flag(default="per-volume-percentile")
-    window: tuple[float, float] | None = flag(default=None, metavar=("LOW", "HIGH"))
+    intensity: Annotated[str, OneOf(("auto", *MODES))] = flag(default="auto", help="auto: percentiles; a window for CT")
+    window: tuple[str | float, ...] | str | None = flag(default=None, help=f"{', '.join(WINDOWS)}, or LOW HIGH")
+    crop: str | float = flag(default="head", metavar="CROP", help="head, none, or the side of a square in mm")
     device: str = flag(default="auto", help="auto, cuda, cuda:N, mps or cpu")
     precision: Literal["auto", "float32", "bfloat16", "float16"] = flag(default="auto")
     fast: bool = flag(default=False, help="compute only the brain's bounding box; quicker, not exact")
@@ -116,12 +120,12 @@ class Detect(Execution):
         another run holds the output folder, and whatever `progress` raises.
         """
         from ..detection.inputs import expand_inputs
+        from ..detection.preparation import Look
         from ..detection.summary import SummaryRows, forget_parts, write_summary
-        from ..volumes.intensity import check_mode
 
         self.check_execution()
         self._batch()
-        check_mode(self.intensity, self.window)
+        Look(**self._look)
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report, self.channel)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
@@ -212,6 +216,12 @@ class Detect(Execution):
         item = {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key, "run": token}
         return {**item, "beside": case.beside}
 
+    @property
+    def _look(self) -> dict:
+        """How volumes are looked at, as `preparation.Look` has it."""
+        window = None if self.window is None else parse_window(self.window)
+        return {"plane": self.plane, "intensity": self.intensity, "window": window, "crop": self.crop}
+
     def _batch(self) -> int | None:
         if self.batch_size == "auto":
             return None
@@ -254,9 +264,7 @@ class Detect(Execution):
             backbone,
             adapter,
             image_size=self.image_size or (native if embedded else DEFAULT_SIZE),
-            plane=self.plane,
-            intensity=self.intensity,
-            window=tuple(self.window) if self.window else None,
+            **self._look,
             batch_size=self._batch(),
             threshold=self.threshold,
             min_size_mm3=self.min_size_mm3,

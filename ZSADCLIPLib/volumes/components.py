@@ -15,6 +15,16 @@ def components(mask: np.ndarray) -> np.ndarray:
     return ndimage.label(mask, CONNECTED)[0]
 
 
+def largest_part(mask: np.ndarray) -> np.ndarray:
+    """The largest part of a mask (I, J, K) bool whose voxels share faces: a head without bright specks beside it."""
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == sizes.argmax()
+
+
 def remove_small(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3: float) -> np.ndarray:
     """The mask (I, J, K) without its 26-connected parts smaller than `min_mm3`; `spacing` is in mm along I, J, K.
 

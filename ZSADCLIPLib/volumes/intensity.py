@@ -7,13 +7,14 @@ from scipy import ndimage
 
 from ..errors import UsageError
 from ..volume import Volume
+from .background import Background, find_background, has_zero_background
+from .components import largest_part
 
 MODES = ("per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window")
 PERCENTILES = (0.5, 99.5)
 Z_LIMIT = 3.0  # standard deviations on both sides of the mean
-ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it fills at least this share
 BRIDGED = 3  # voxels
-STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # zeros in the whole volume and on its outer faces
+STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # background in the whole volume and on its outer faces
 
 
 def check_mode(mode: str, window: tuple[float, float] | None) -> None:
@@ -30,10 +31,11 @@ def to_uint8(
     """Slices (N, R, C) of finite numbers as uint8 (N, R, C), rounded to the nearest level.
 
     `per-slice-minmax`: (x - min) / (max - min) * 255 for each slice, a constant slice becomes 0. `per-volume-percentile`:
-    the 0.5 to 99.5 percentiles over the non-zero voxels of the volume become 1..255 and the background, exactly 0, stays
-    0; without such a background (computed tomography, for one) the percentiles over all voxels become 0..255.
-    `per-volume-zscore`: the same with mean -+ 3 standard deviations as limits. `window`: `window` = (low, high) becomes
-    0..255. Raises UsageError for an unknown mode or a window that is not low < high.
+    the 0.5 to 99.5 percentiles over the foreground of the volume become 1..255 and the background becomes 0. Background is
+    the constant that fills the border (`find_background`), else 0 where it is the lowest value or fills 5 %; without any,
+    the percentiles over all voxels become 0..255. `per-volume-zscore`: the same with mean -+ 3 standard deviations as
+    limits. `window`: `window` = (low, high) becomes 0..255, and a background other than 0 becomes 0. Raises UsageError for
+    an unknown mode or a window that is not low < high.
     """
     check_mode(mode, window)
     if mode == "per-slice-minmax":
@@ -41,12 +43,16 @@ def to_uint8(
         for target, one in zip(out, array, strict=True):
             _rescale(target, one, float(one.min()), float(one.max()), 0)
         return out
+    background = find_background(array)
     if mode == "window":
-        return _rescaled(array, *window, 0)
+        out = _rescaled(array, *window, 0)
+        if background is not None and background.value != 0:
+            out[background.of(array)] = 0
+        return out
     limits = _spread if mode == "per-volume-zscore" else _limits
-    if not has_zero_background(array):
+    if background is None and not has_zero_background(array):
         return _rescaled(array, *limits(array), 0)
-    foreground = array != 0
+    foreground = ~(background or Background(0.0)).of(array)
     if not foreground.any():
         return np.zeros(array.shape, np.uint8)
     low, high = limits(array[foreground])
@@ -55,12 +61,6 @@ def to_uint8(
     out = _rescaled(array, low, high, 1)
     out[~foreground] = 0
     return out
-
-
-def has_zero_background(array: np.ndarray) -> bool:
-    """True when the value 0 is the background: the minimum, or so frequent that it cannot be a measured value."""
-    zeros = np.count_nonzero(array == 0)
-    return bool(zeros and (array.min() >= 0 or zeros >= ZERO_SHARE * array.size))
 
 
 def blank_slices(array: np.ndarray) -> np.ndarray:
@@ -78,37 +78,41 @@ def blank_slices(array: np.ndarray) -> np.ndarray:
 
 
 def is_skull_stripped(volume: Volume) -> bool:
-    """True when the volume looks skull-stripped: a fifth of it is exactly 0, and so are 95 % of its outer faces.
+    """True when the volume looks skull-stripped: its background fills a fifth of it and 95 % of its outer faces.
 
     A whole head is not, because its neck or scalp meets a face or its air is noise. Axes of one or two voxels have no
     faces.
     """
-    array = volume.array
-    if np.count_nonzero(array) > (1 - STRIPPED_SHARE) * array.size:
+    return _is_stripped(volume.array, find_background(volume.array))
+
+
+def _is_stripped(array: np.ndarray, background: Background | None) -> bool:
+    if background is None or np.count_nonzero(~background.of(array)) > (1 - STRIPPED_SHARE) * array.size:
         return False
     faces = [np.take(array, (0, -1), axis).ravel() for axis in range(3) if array.shape[axis] > 2]
-    return bool(faces) and float(np.mean(np.concatenate(faces) == 0)) >= STRIPPED_FACES
+    return float(np.mean(background.of(np.concatenate(faces)))) >= STRIPPED_FACES
 
 
 def brain_mask(volume: Volume) -> np.ndarray:
     """Where the patient is, bool (I, J, K).
 
-    The non-zero voxels of a skull-stripped volume; else the largest part above Otsu's threshold (IEEE Trans. SMC 9, 1979),
-    closed and with its holes filled, which for a whole head is the head. All True for a constant volume.
+    All of a skull-stripped volume that is not background; else the largest part above Otsu's threshold (IEEE Trans. SMC 9,
+    1979), closed and with its holes filled, which for a whole head is the head; there a background
+    counts as 0, or as the lowest value that was measured where that is negative. All True for a constant volume.
     """
     array = volume.array
-    if is_skull_stripped(volume) and array.any():
-        return array != 0
+    background = find_background(array)
+    outside = None if background is None else background.of(array)
+    if outside is not None and not outside.all():
+        if _is_stripped(array, background):
+            return ~outside
+        array = np.where(outside, min(array[~outside].min(), array.dtype.type(0)), array)
     low, high = float(array.min()), float(array.max())
     if low == high:
         return np.ones(array.shape, bool)
-    labels, count = ndimage.label(array > _otsu(array, low, high))
-    if count > 1:
-        sizes = np.bincount(labels.ravel())
-        sizes[0] = 0
-        labels = labels == sizes.argmax()
+    mask = largest_part(array > _otsu(array, low, high))
     # Closing bridges bone and air passages, so that the cavities they open to the outside count as inside.
-    mask = ndimage.binary_dilation(labels, iterations=BRIDGED)
+    mask = ndimage.binary_dilation(mask, iterations=BRIDGED)
     mask = ndimage.binary_erosion(mask, iterations=BRIDGED, border_value=1)
     # Cavities are open at the ends of a slab, so they are closed in the planes; all three, so that storage plays no part.
     filled = mask.copy()

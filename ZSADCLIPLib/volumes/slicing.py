@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import permutations
-from math import ceil
+from math import ceil, floor
 
 import numpy as np
 from PIL import Image
@@ -120,44 +120,73 @@ def stored_order(volume: Volume, stack: SliceStack) -> SliceStack:
 
 
 @dataclass(frozen=True)
+class View:
+    """A square of `side` mm in the plane of slices, its centre at `row` and `column` in pixels from the first one's edge."""
+
+    row: float
+    column: float
+    side: float
+
+
+@dataclass(frozen=True)
 class Fit:
     """How slices (R, C) with pixels of `spacing` (row, column) mm fill a square of `size` x `size` pixels.
 
-    The slice is padded with background 0, centred, to a square in mm and resized; nothing is stretched or cut. For
-    square pixels and R = C = `size` nothing changes at all. Raises InputError where the spacing cannot be true and
-    UsageError for an unknown resampling or size.
+    What lies in `view` is resized, and what the slice lacks of it is background 0; nothing is stretched. The view moves by
+    less than a pixel, so that whole pixels are copied where that is possible. Without a view it is the smallest square in mm
+    that holds the whole slice; for square pixels and R = C = `size` nothing changes at all then. Raises InputError where the
+    spacing cannot be true and UsageError for an unknown resampling or size.
     """
 
     shape: tuple[int, int]
     spacing: tuple[float, float]
     size: int
     resample: str = "bicubic"
+    view: View | None = None
     _square: tuple[float, float] = field(init=False, repr=False, compare=False)
+    _start: tuple[float, float] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self):
         if self.resample not in RESAMPLING:
             raise UsageError(f"resampling {self.resample!r} is not one of {', '.join(RESAMPLING)}")
         if self.size < 1:
             raise UsageError(f"the image size {self.size} is not a positive number of pixels")
-        extent = max(n * mm for n, mm in zip(self.shape, self.spacing, strict=True))
-        square = tuple(_snapped(extent / mm) for mm in self.spacing)
+        view = self.view or View(self.shape[0] / 2, self.shape[1] / 2, extent(self.shape, self.spacing))
+        square = tuple(_snapped(view.side / mm) for mm in self.spacing)
         if square[0] * square[1] > MAX_SQUARE:
             raise InputError(
                 f"pixels of {self.spacing[0]:g} x {self.spacing[1]:g} mm are too far from square for a slice of "
                 f"{self.shape[0]} x {self.shape[1]}; check the spacing in the file or resample the volume"
             )
         object.__setattr__(self, "_square", square)
+        start = (_start(centre, n) for centre, n in zip((view.row, view.column), square, strict=True))
+        object.__setattr__(self, "_start", tuple(start))
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """What is seen, in pixels of the slice: first row, end row, first column, end column; beyond the slice where padded."""
+        (top, left), (height, width) = self._start, self._square
+        return top, top + height, left, left + width
+
+    @property
+    def seen(self) -> np.ndarray:
+        """Which pixels of a slice (R, C) have their centre in the view, bool."""
+        rows, columns = (self._is_seen(axis) for axis in range(2))
+        return rows[:, None] & columns
 
     def apply(self, slices: np.ndarray) -> np.ndarray:
         """Slices uint8 (N, R, C) as uint8 (N, S, S), resized as Pillow does it (antialiased), like the authors' code."""
         if slices.dtype != np.uint8 or slices.shape[1:] != self.shape:
             raise InputError(f"expected uint8 slices (N, {self.shape}), got {slices.dtype} {slices.shape}")
-        pads, starts = [], []
-        for n, square in zip(self.shape, self._square, strict=True):
-            before = _before(n, square)
-            pads.append((ceil(before), ceil(square - n - before)))
-            starts.append(ceil(before) - before)
-        padded = np.pad(slices, [(0, 0), *pads])
+        pads, taken, starts = [], [], []
+        for n, start, square in zip(self.shape, self._start, self._square, strict=True):
+            first, end = floor(start), ceil(start + square)
+            taken.append(slice(min(max(first, 0), n), max(min(end, n), 0)))
+            inside = max(0, taken[-1].stop - taken[-1].start)
+            before = min(max(-first, 0), end - first)
+            pads.append((before, end - first - before - inside))
+            starts.append(start - first)
+        padded = np.pad(slices[:, taken[0], taken[1]], [(0, 0), *pads])
         if self._square == (self.size, self.size):
             return padded
         height, width = padded.shape[1:]
@@ -169,13 +198,28 @@ class Fit:
         return out
 
     def back(self, maps: np.ndarray) -> np.ndarray:
-        """Maps float32 (N, S, S) as (N, R, C): bilinear at the pixel centres (align_corners=False), padding cut off."""
+        """Maps float32 (N, S, S) as (N, R, C): bilinear at the pixel centres (align_corners=False), padding cut off.
+
+        Pixels outside the view have no score: they get the lowest of all maps that are given.
+        """
         if maps.shape[1:] != (self.size, self.size):
             raise InputError(f"expected maps (N, {self.size}, {self.size}), got {maps.shape}")
-        for axis, (n, square) in enumerate(zip(self.shape, self._square, strict=True), start=1):
-            centres = (_before(n, square) + np.arange(n) + 0.5) * (self.size / square) - 0.5
+        lowest = maps.min() if maps.size and not self.seen.all() else None
+        for axis, (n, start, square) in enumerate(zip(self.shape, self._start, self._square, strict=True), start=1):
+            centres = (np.arange(n) - start + 0.5) * (self.size / square) - 0.5
             maps = _lerp(maps, np.clip(centres, 0, self.size - 1), axis)
+        if lowest is not None:
+            maps[:, ~self.seen] = lowest
         return maps
+
+    def _is_seen(self, axis: int) -> np.ndarray:
+        centres = np.arange(self.shape[axis]) + 0.5 - self._start[axis]
+        return (centres > 0) & (centres < self._square[axis])
+
+
+def extent(shape: tuple[int, int], spacing: tuple[float, float]) -> float:
+    """The longer side in mm of slices of `shape` with pixels of `spacing` mm."""
+    return max(n * mm for n, mm in zip(shape, spacing, strict=True))
 
 
 def _snapped(pixels: float) -> float:
@@ -183,9 +227,9 @@ def _snapped(pixels: float) -> float:
     return float(round(pixels)) if abs(pixels - round(pixels)) < 0.02 else round(pixels, 6)
 
 
-def _before(n: int, square: float) -> float:
-    """Padding before the first pixel; whole pixels when the square is, so that they are copied and not blended."""
-    return float((int(square) - n) // 2) if square == int(square) else (square - n) / 2
+def _start(centre: float, square: float) -> float:
+    """Where a square begins; at a whole pixel when it has whole ones, so that they are copied and not blended."""
+    return float(ceil(centre - square / 2)) if square == int(square) else centre - square / 2
 
 
 def _lerp(maps: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:

@@ -15,7 +15,7 @@ from ZSADCLIPLib.benchmark.cohort import lesion_volumes, read_cohort
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.settings import Slices
 from ZSADCLIPLib.benchmark.slices import build_slices, open_slices, read_slices
-from ZSADCLIPLib.benchmark.specs import BrainSlices, DataSpec
+from ZSADCLIPLib.benchmark.specs import BrainSlices, DataSpec, slices_key
 from ZSADCLIPLib.datasets.records import find_records
 from ZSADCLIPLib.datasets.splits import make_split
 from ZSADCLIPLib.errors import UsageError, WeightsError
@@ -99,6 +99,29 @@ def test_training_masks_may_be_resized_by_the_nearest_pixel(place):
     assert not ((masks["half"] != masks["nearest"]) & ~edge).any()
 
 
+def test_cropped_slices_train_on_the_square_that_is_scored(place):
+    record = find_records(place / "data", "t2w", "auto", [])[0]
+    whole, cropped, wide = (
+        read_slices(record, DataSpec(), Slices(image_size=96, crop=crop)) for crop in ("none", "head", 400)
+    )
+    assert Slices().crop == "none" and whole.view is None
+    assert np.array_equal(whole.image, cropped.image) and wide.view.side == 400
+    assert (cropped.view.row, cropped.view.column) == (wide.view.row, wide.view.column)
+    seen = {}
+    for crop in ("none", "head"):
+        folder = place / f"crop-{crop}"
+        build_slices(BrainSlices(str(folder), "", DataSpec(), Slices(96, crop=crop), "lesion+0", 0), (record,))
+        seen[crop] = open_slices(folder)
+    images, masks = seen["head"]
+    lesion = whole.truth.any(axis=(1, 2))
+    assert np.array_equal(images, cropped.fit(96).apply(cropped.image[lesion]))
+    assert np.array_equal(seen["none"][0], whole.fit(96).apply(whole.image[lesion])) and masks.any()
+    keys = {
+        slices_key(BrainSlices("", "", DataSpec(), Slices(96, crop=crop), "all", 0)) for crop in ("none", "head", 400)
+    }
+    assert len(keys) == 3
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
@@ -106,6 +129,8 @@ def test_training_masks_may_be_resized_by_the_nearest_pixel(place):
         ({"slices": {"window": [0, 1]}}, "the mode window, and no other"),
         ({"slices": {"intensity": "window", "window": [3, 1]}}, r"\[3.0, 1.0\]"),
         ({"slices": {"intensity": "window", "window": [1, 2, 3]}}, "expected 2 values"),
+        ({"slices": {"crop": "brain"}}, "slices.crop is 'brain'; choose one of none, head"),
+        ({"slices": {"crop": 0}}, "slices.crop is 0.0; expected more than 0"),
         ({"train": {"masks": "soft"}}, "train.masks is 'soft'; choose one of half, nearest"),
         ({"metrics": {"axis": "inch"}}, "metrics.axis is 'inch'; choose one of extent, centre, mm"),
         ({"split": {"stratify": "age"}}, "split.stratify is 'age'"),

@@ -11,6 +11,8 @@ import pytest
 from small_models import VIT
 
 from ZSADCLIPLib.cli import main
+from ZSADCLIPLib.fields import from_dict
+from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
@@ -52,6 +54,29 @@ def test_a_window_that_is_none_is_a_wrong_argument(window, scans, tiny, tmp_path
     assert "is not (low, high) with low < high" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize("window", [["brain"], ["0", "80"], ["-20", "180"]])
+def test_a_window_alone_is_used(window, scans, tiny, tmp_path):
+    assert detect([scans / "a.nii.gz"], tmp_path / "out", tiny, "--window", *window) == 0
+    used = json.loads((tmp_path / "out" / "a.json").read_text("utf-8"))["provenance"]["preprocessing"]
+    assert used["intensity"] == "window" and used["window"] == ([-20, 180] if window[0] == "-20" else [0, 80])
+
+
+@pytest.mark.parametrize("window", ["brain", [0, 80], [0.0, 80.0], ["0", "80"]])
+def test_a_job_file_may_hold_a_window_in_any_form(window):
+    job = from_dict(Detect, {"inputs": ["a.nii"], "output": "out", "window": window, "crop": 180})
+    assert job._look == {"plane": "auto", "intensity": "auto", "window": (0, 80), "crop": 180}
+
+
+def test_what_was_chosen_is_said_on_the_terminal_and_in_the_table(tiny, tmp_path, capsys):
+    array = np.full((8, 30, 34), -3024, np.int16)
+    array[1:-1, 4:-4, 4:-4] = np.random.default_rng(1).integers(50, 500, (6, 22, 26))
+    write_volume(tmp_path / "a.nii.gz", Volume(array, np.diag([5.0, 3, 3, 1])))
+    assert detect([tmp_path / "a.nii.gz"], tmp_path / "out", tiny) == 0
+    printed = capsys.readouterr().out
+    for words in ("sagittal slices: their pixels of 3 x 3 mm", "the constant value -3024 fills the border"):
+        assert words in printed and words in rows(tmp_path / "out")[0]["notes"]
+
+
 def test_a_folder_of_volumes(scans, tiny, tmp_path, capsys):
     out = tmp_path / "out"
     assert detect([scans], out, tiny, "--threshold", "quantile:0.9") == 0
@@ -64,7 +89,7 @@ def test_a_folder_of_volumes(scans, tiny, tmp_path, capsys):
     assert result.get_data_dtype() == np.float32
     assert nibabel.load(out / "a_mask.nii.gz").get_data_dtype() == np.uint8
     found = json.loads((out / "a.json").read_text("utf-8"))
-    assert found["findings"][0]["rank"] == 1 and len(found["slice_scores"]) == 34
+    assert found["findings"][0]["rank"] == 1 and len(found["slice_scores"]) == 6  # sagittal ones of 2 mm
     assert found["provenance"]["adapter"]["method"] == "vand"
     assert str(tmp_path) not in (out / "a.json").read_text("utf-8")
     assert [r["status"] for r in rows(out)] == ["done", "done"]
@@ -122,6 +147,10 @@ def test_dry_run_writes_nothing(scans, tiny, tmp_path, capsys):
         (["--prompts", "nothing"], 2, "no prompt set"),
         (["--precision", "float16"], 2, "needs a GPU"),
         (["--intensity", "window"], 2, "window"),
+        (["--window", "lung"], 2, "window 'lung': expected brain, subdural, bone, or LOW HIGH"),
+        (["--window", "0", "80", "--intensity", "per-slice-minmax"], 2, "not with per-slice-minmax"),
+        (["--crop", "brain"], 2, "crop 'brain': expected head, none, or a side in mm"),
+        (["--crop", "-3"], 2, "crop '-3': expected head, none, or a side in mm"),
     ],
 )
 def test_errors_are_one_clear_line(scans, tiny, tmp_path, capsys, more, code, words):

@@ -1,5 +1,7 @@
 """Detector and benchmark send slices through adapters in one way, so that both have the same numbers and refuse the same."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_models import config
@@ -57,26 +59,35 @@ def specs(method, background="keep"):
     ]
 
 
-def case_of(record):
-    return read_slices(record, DataSpec(), SLICES)
+def case_of(record, crop="none"):
+    return read_slices(record, DataSpec(), replace(SLICES, crop=crop))
 
 
-def detect(spec, record, batch_size):
+def detect(spec, record, batch_size, crop="none"):
     backbone = maps.open_backbone(spec.adapter.backbone)
     intensity, background = SLICES.intensity, spec.score.background
-    options = {"image_size": 64, "intensity": intensity, "batch_size": batch_size, "background": background}
+    options = {
+        "image_size": 64,
+        "intensity": intensity,
+        "batch_size": batch_size,
+        "background": background,
+        "crop": crop,
+    }
     return Detector(backbone, load_adapter(spec.adapter.source, backbone), **options).detect(read_volume(record.image))
 
 
-@pytest.mark.parametrize(("batch_size", "background"), [(1, "keep"), (3, "zero"), (64, "keep")])
+@pytest.mark.parametrize(
+    ("batch_size", "background", "crop"),
+    [(1, "keep", "none"), (3, "zero", "none"), (64, "keep", "none"), (3, "keep", "head"), (64, "zero", 30)],
+)
 @pytest.mark.parametrize("method", METHODS)
-def test_detector_and_benchmark_have_the_same_bits(record, monkeypatch, method, batch_size, background):
+def test_detector_and_benchmark_have_the_same_bits(record, monkeypatch, method, batch_size, background, crop):
     monkeypatch.setattr(maps, "default_batch_size", lambda *_: batch_size)
-    rows, case = specs(method, background), case_of(record)
+    rows, case = specs(method, background), case_of(record, crop)
     assert blank_slices(case.image).sum() == 5
     evaluated = maps.row_maps(rows, case)
     for spec, array in zip(rows, evaluated, strict=True):
-        detection = detect(spec, record, batch_size)
+        detection = detect(spec, record, batch_size, crop)
         assert array.dtype == np.float32 and np.array_equal(array, detection.stack.arrange(detection.map.array))
     assert np.array_equal(*evaluated) == (not METHODS[method].trainable)
 

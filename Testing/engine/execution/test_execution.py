@@ -222,7 +222,8 @@ def test_a_finished_run_needs_no_model(data, tmp_path):
     object.__setattr__(kept, "load", lambda slot: pytest.fail("the model was loaded"))
     assert kept.run() == {"cases": 5, "failed": 0, "skipped": 5, "output": str(data / "here")}
     assert key == detect(data, "elsewhere", workers=3, threads=1, device="cuda", executor="dask").key
-    assert key != detect(data, "elsewhere", plane="coronal").key
+    for other in ({"plane": "coronal"}, {"crop": "none"}, {"window": ("brain",)}, {"intensity": "per-volume-zscore"}):
+        assert key != detect(data, "elsewhere", **other).key
 
 
 def test_files_in_settings_and_folders_of_weights_enter_the_key_by_content(data, tmp_path):

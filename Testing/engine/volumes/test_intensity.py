@@ -8,7 +8,8 @@ from conftest import ORIENTATIONS, affine, stored_as
 
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.volume import Volume
-from ZSADCLIPLib.volumes.intensity import blank_slices, brain_mask, has_zero_background, is_skull_stripped, to_uint8
+from ZSADCLIPLib.volumes.background import Background, find_background, has_zero_background
+from ZSADCLIPLib.volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 
 
 def head(rng, noise: float, stripped: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -74,7 +75,56 @@ def test_computed_tomography_has_no_zero_background(rng):
     out = to_uint8(array)
     assert not has_zero_background(array)
     assert (out[:, :5] == 0).all()
-    assert (out[array == 0] > 200).all()
+    assert find_background(array) == Background(-1000.0)
+    assert (out[array == 0] > 0).all() and out[array > 50].min() > 200
+
+
+@pytest.mark.parametrize("value", [-1, -3.2, -1000, -1024, -3024, 4095, 32767])
+@pytest.mark.parametrize("mode", ["per-volume-percentile", "per-volume-zscore"])
+def test_any_constant_around_a_brain_is_its_background(rng, value, mode):
+    brain, ball = head(rng, 0, stripped=True)
+    brain[ball] += rng.uniform(0, 200, ball.sum()).astype(np.float32)
+    padded = np.where(ball, brain, np.float32(value))
+    assert find_background(padded) == Background(float(np.float32(value)))
+    assert np.array_equal(to_uint8(padded, mode), to_uint8(brain, mode))
+    assert is_skull_stripped(Volume(padded, affine()))
+    assert np.array_equal(brain_mask(Volume(padded, affine())), ball)
+
+
+def test_the_background_of_a_slab_that_cuts_through_the_brain_is_found(rng):
+    brain, ball = (array[:, :, 8:26] for array in head(rng, 0, stripped=True))
+    brain[ball] = rng.uniform(200, 800, ball.sum())
+    padded = np.where(ball, brain, np.float32(-3024))
+    assert np.array_equal(to_uint8(padded), to_uint8(brain))
+    assert np.array_equal(brain_mask(Volume(padded, affine())), brain_mask(Volume(brain, affine())))
+
+
+def test_remains_of_an_interpolation_belong_to_the_background(rng):
+    brain, ball = head(rng, 0, stripped=True)
+    noisy = brain + np.where(ball, 0, rng.normal(0, 1e-2, brain.shape)).astype(np.float32)
+    assert np.array_equal(brain_mask(Volume(noisy, affine())), ball)
+    assert is_skull_stripped(Volume(noisy, affine()))
+    assert (to_uint8(noisy)[~ball] == 0).all()
+    ringing = brain.copy()
+    ringing[14:18, 20, 18] = -20  # within the brain's rim, while the border is exactly 0
+    assert find_background(ringing) == Background(0.0)
+
+
+def test_padding_beside_noisy_air_is_background_and_the_mask_is_the_head(rng):
+    array, ball = head(rng, 8, stripped=False)
+    array[:7] = array[33:] = -1024
+    assert find_background(array) == Background(-1024.0)
+    assert not is_skull_stripped(Volume(array, affine()))
+    assert np.array_equal(brain_mask(Volume(array, affine()))[7:33], ball[7:33])
+    assert not brain_mask(Volume(array, affine()))[:6].any()
+
+
+def test_a_frequent_value_of_noise_is_no_background(rng):
+    air = rng.integers(-2, 3, (20, 20, 20)).astype(np.int16)
+    air[5:15, 5:15, 5:15] = rng.integers(100, 300, (10, 10, 10))
+    assert find_background(air) is None
+    assert find_background(rng.normal(size=(9, 9, 9)).astype(np.float32)) is None
+    assert find_background(np.ones((2, 1, 2))) is None
 
 
 @pytest.mark.parametrize("array", [np.zeros((2, 3, 3)), np.full((2, 3, 3), 7.0), np.full((2, 3, 3), -7.0)])

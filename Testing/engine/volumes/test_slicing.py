@@ -11,7 +11,7 @@ from PIL import Image
 
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.volume import Volume
-from ZSADCLIPLib.volumes.slicing import PLANES, Fit, slice_volume
+from ZSADCLIPLib.volumes.slicing import PLANES, Fit, View, slice_volume
 
 # What grows with the slice, row and column index, written out apart from the implementation.
 GROWING = {"axial": "SPL", "coronal": "AIL", "sagittal": "LIP"}
@@ -187,3 +187,62 @@ def test_a_full_volume_is_fitted_and_mapped_back_in_seconds(rng):
     start = time.perf_counter()
     fit.back(fit.apply(slices).astype(np.float32))
     assert time.perf_counter() - start < 10
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.9, 0.9), (0.5133, 0.5134), (1.0, 3.0), (5.0, 0.7)])
+@pytest.mark.parametrize("shape", [(60, 50), (61, 50), (61, 51), (50, 60)])
+@pytest.mark.parametrize("resample", ["bicubic", "bilinear", "nearest"])
+def test_a_view_of_the_whole_slice_is_no_view_at_all(rng, spacing, shape, resample):
+    slices = rng.integers(0, 256, (2, *shape), dtype=np.uint8)
+    maps = rng.normal(size=(2, 48, 48)).astype(np.float32)
+    side = max(n * mm for n, mm in zip(shape, spacing, strict=True))
+    plain, viewed = (Fit(shape, spacing, 48, resample, v) for v in (None, View(shape[0] / 2, shape[1] / 2, side)))
+    assert np.array_equal(plain.apply(slices), viewed.apply(slices))
+    assert np.array_equal(plain.back(maps), viewed.back(maps)) and plain.seen.all()
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 0.7), (2.5, 0.8)])
+@pytest.mark.parametrize("before", [(0, 7), (12, 0), (9, 31)])
+@pytest.mark.parametrize("side", [24.0, 25.0, 31.3, 80.0])
+def test_background_around_a_slice_changes_nothing_in_a_view(rng, spacing, before, side):
+    slices = rng.integers(1, 256, (2, 40, 33), dtype=np.uint8)
+    maps = rng.normal(size=(2, 36, 36)).astype(np.float32)
+    (top, left), after = before, (5, 16)
+    padded = np.pad(slices, [(0, 0), (top, after[0]), (left, after[1])])
+    plain = Fit((40, 33), spacing, 36, view=View(18.5, 20.0, side))
+    wide = Fit(padded.shape[1:], spacing, 36, view=View(18.5 + top, 20.0 + left, side))
+    assert np.array_equal(wide.apply(padded), plain.apply(slices))
+    inside = np.s_[:, top : top + 40, left : left + 33]
+    # Positions in the wider slice are other floating numbers.
+    assert wide.back(maps)[inside] == pytest.approx(plain.back(maps), abs=1e-5)
+    assert np.array_equal(wide.seen[inside[1:]], plain.seen)
+
+
+@pytest.mark.parametrize("size", [20, 36, 90])
+@pytest.mark.parametrize("spacing", [(1.0, 1.0), (0.7, 0.7), (2.5, 0.8)])
+def test_a_place_in_a_view_comes_back_to_its_pixels(spacing, size):
+    shape = (45, 64)
+    rows, columns = np.indices(shape)
+    disc = np.hypot((rows - 20) * spacing[0], (columns - 41) * spacing[1]) < 9
+    fit = Fit(shape, spacing, size, view=View(22, 40, 40.0))
+    there = fit.apply(disc[None].astype(np.uint8) * 255)
+    back = fit.back(there.astype(np.float32))[0] > 127
+    assert 2 * (back & disc).sum() / (back.sum() + disc.sum()) > 0.85
+    assert np.argwhere(back).mean(0) == pytest.approx(np.argwhere(disc).mean(0), abs=0.6)
+
+
+def test_whole_pixels_of_a_view_are_copied(rng):
+    slices = rng.integers(0, 256, (2, 48, 61), dtype=np.uint8)
+    maps = rng.normal(size=(2, 32, 32)).astype(np.float32)
+    fit = Fit((48, 61), (1.0, 1.0), 32, view=View(20.5, 31.0, 32.0))
+    assert fit.box == (5, 37, 15, 47)
+    assert np.array_equal(fit.apply(slices), slices[:, 5:37, 15:47])
+    assert np.array_equal(fit.back(maps)[:, 5:37, 15:47], maps)
+
+
+def test_outside_a_view_is_the_lowest_score_of_the_volume(rng):
+    maps = rng.normal(size=(3, 32, 32)).astype(np.float32)
+    fit = Fit((48, 61), (1.0, 1.0), 32, view=View(20.5, 31.0, 32.0))
+    back = fit.back(maps)
+    assert (back[:, ~fit.seen] == maps.min()).all() and fit.seen.sum() == 32 * 32
+    assert (back[:, fit.seen] >= maps.min()).all()

@@ -11,7 +11,7 @@ import ZSADCLIPLib
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.backbones import BACKBONES
 
-PLANES = ("axial", "coronal", "sagittal")
+PLANES = ("auto", "axial", "coronal", "sagittal")
 DEVICES = ("auto", "cuda", "mps", "cpu")
 BATCHES = ("auto", "1", "2", "4", "8", "16", "32", "64")
 
@@ -37,7 +37,12 @@ class Model(Choice):
 
 def planeLabel(key: str) -> str:
     """A plane in the user's language."""
-    return {"axial": _("axial"), "coronal": _("coronal"), "sagittal": _("sagittal")}.get(key, key)
+    return {
+        "auto": _("automatic"),
+        "axial": _("axial"),
+        "coronal": _("coronal"),
+        "sagittal": _("sagittal"),
+    }.get(key, key)
 
 
 def deviceLabel(key: str) -> str:

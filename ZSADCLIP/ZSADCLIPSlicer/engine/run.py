@@ -40,7 +40,7 @@ class RunSettings:
     weights_dir: str | None = None
     object_name: str | None = None
     prompts: str | None = None
-    plane: str = "axial"
+    plane: str = "auto"
     image_size: int | None = None
     device: str = "auto"
     precision: str = "auto"

@@ -31,7 +31,7 @@ class ZSADCLIPParameterNode:
     checkpoint: str = ""
     objectName: str = ""
     prompts: str = ""
-    plane: Annotated[str, Choice(list(PLANES))] = "axial"
+    plane: Annotated[str, Choice(list(PLANES))] = "auto"
     device: Annotated[str, Choice(list(DEVICES))] = "auto"
     batchSize: Annotated[str, Choice(list(BATCHES))] = "auto"
     overlay: bool = True

@@ -1,0 +1,91 @@
+"""The constant value that fills the border of a volume: padding, or what a mask left outside the brain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+BORDER_SHARE, VOLUME_SHARE = 0.1, 0.02  # of the outer faces and of the volume that a background fills at least
+COHERENT = 0.85  # of the background's voxels on a face have neighbours of the same value; noise has none
+NEARLY = 1e-3  # of the range of values: less than one of 255 grey levels
+NEARLY_SHARE = 0.6  # of the outer faces that a background with remains of an interpolation fills at least
+CLEAR_SHARE = (
+    0.95  # of the faces, or of what is nearly the background there: exactly constant, so no remains are looked for
+)
+ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it fills at least this share
+
+
+@dataclass(frozen=True)
+class Background:
+    """A value that is no measurement; voxels within `tolerance` of it belong to the background, too."""
+
+    value: float
+    tolerance: float = 0.0
+
+    def of(self, array: np.ndarray) -> np.ndarray:
+        """Where an array holds the background, bool of the same shape."""
+        if not self.tolerance:
+            return array == self.value
+        return np.abs(array - array.dtype.type(self.value)) <= self.tolerance
+
+    def __str__(self) -> str:
+        return f"{self.value:g}"
+
+
+def find_background(array: np.ndarray) -> Background | None:
+    """The constant that fills the border of (I, J, K), or None where the border is measured (noise of air, or tissue).
+
+    The most frequent value of the outer faces, if it fills a tenth of them and 2 % of the volume without a gap: in noise a
+    value may be as frequent, but its neighbours are others. 0 needs no such neighbours where it is the lowest value. Floating
+    numbers that an interpolation left nearly constant are taken within a thousandth of the range of values. Axes of one or
+    two voxels have no faces.
+    """
+    faces = [
+        face
+        for axis in range(3)
+        if array.shape[axis] > 2
+        for face in np.moveaxis(np.take(array, (0, -1), axis), axis, 0)
+    ]
+    if not faces:
+        return None
+    border = np.concatenate([face.ravel() for face in faces])
+    values, counts = np.unique(border, return_counts=True)
+    most = counts.argmax()
+    found, share = Background(float(values[most])), counts[most] / border.size
+    if array.dtype.kind == "f" and share < CLEAR_SHARE:
+        near = _nearly(array, border)
+        if (
+            near
+            and share < CLEAR_SHARE * np.count_nonzero(near.of(border)) / border.size
+            and _fills(near, array, faces)
+        ):
+            return near
+    return found if share >= BORDER_SHARE and _fills(found, array, faces) else None
+
+
+def has_zero_background(array: np.ndarray) -> bool:
+    """True when the value 0 is the background: the minimum, or so frequent that it cannot be a measured value."""
+    zeros = np.count_nonzero(array == 0)
+    return bool(zeros and (array.min() >= 0 or zeros >= ZERO_SHARE * array.size))
+
+
+def _nearly(array: np.ndarray, border: np.ndarray) -> Background | None:
+    """The value that most of the border is close to."""
+    low, high = np.percentile(array, (0.5, 99.5))
+    near = Background(float(np.median(border)), NEARLY * float(high - low))
+    return near if near.tolerance and np.count_nonzero(near.of(border)) >= NEARLY_SHARE * border.size else None
+
+
+def _fills(background: Background, array: np.ndarray, faces: list[np.ndarray]) -> bool:
+    """True when a background is frequent in the volume and without gaps on the faces."""
+    if np.count_nonzero(background.of(array)) < VOLUME_SHARE * array.size:
+        return False
+    if background.value == 0 and array.min() >= 0:
+        return True
+    pairs = coherent = 0
+    for face in map(background.of, faces):
+        for first, second in ((face[1:], face[:-1]), (face[:, 1:], face[:, :-1])):
+            pairs += np.count_nonzero(first) + np.count_nonzero(second)
+            coherent += 2 * np.count_nonzero(first & second)
+    return coherent >= COHERENT * pairs > 0
