@@ -39,8 +39,8 @@ class CaseRun:
     """What the work on a case needs to know of its run; the meaning of the settings is `jobs.detect.Detect`'s.
 
     `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `allow` names the doubts
-    that do not stop a case. `shard` is the part of the run that holds the output folder, `token` what its lock there says,
-    and `patience` how many seconds a share that is gone is waited for.
+    that do not stop a case; `series` chooses among the volumes of a DICOM folder. `shard` is the part of the run that holds
+    the output folder, `token` what its lock there says, and `patience` how many seconds a share that is gone is waited for.
     """
 
     output: str
@@ -50,6 +50,7 @@ class CaseRun:
     keep_identifiers: bool
     brain_mask: str | None
     allow: tuple[str, ...]
+    series: str | None
     shard: str | None
     patience: float
     token: str = ""
@@ -151,7 +152,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
 
     _check_output(run)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
-    volume = read_volume(case.image)
+    volume = read_volume(case.image, run.series, run.keep_identifiers)
     _check_space(run.output, volume.array.size)
     truth, notes = _truth(case, volume)
     volume = replace(volume, notes=settled((*volume.notes, *notes), run.allow))

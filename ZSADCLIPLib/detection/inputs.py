@@ -5,14 +5,15 @@ from __future__ import annotations
 import glob
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
 from ..datasets.manifest import SUFFIXES, read_manifest
 from ..errors import DependencyError, InputError, listed
 from ..files.folders import walk
-from ..files.names import LONGEST_ID, is_dicom, safe_name, split_suffix
+from ..files.names import LONGEST_ID, is_dicom, is_dicomdir, safe_name, split_suffix
 from ..files.privacy import DIGITS, pseudonym
 from ..progress import Report, quiet
 from ..volumes.reading import FORMATS
@@ -24,7 +25,7 @@ class Case:
     """One volume to work on.
 
     `id` is unique and safe as a file name; `mask` is the ground truth, if there is one; `series` says that the image is a
-    folder that was found to hold DICOM files, not one that was named.
+    folder that was found to hold DICOM files, a DICOMDIR, or one of the files of a DICOM volume.
     """
 
     id: str
@@ -42,6 +43,8 @@ class _Search:
     results: Results = field(default_factory=Results)
     beside: list[Path] = field(default_factory=list)
     left: int = 0
+    objects: int = 0
+    dicom: dict[Path, Path] = field(default_factory=dict)
 
     def is_own(self, path: Path) -> bool:
         """True for a result in the output folder, which is no input even where a shell's glob names it."""
@@ -57,6 +60,9 @@ class _Search:
             yield f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
         if self.left:
             yield f"{_number(self.left, 'file')} named as input, results of an earlier run in the output folder, left out"
+        if self.objects:
+            what = "DICOM object that is" if self.objects == 1 else "DICOM objects that are"
+            yield f"{self.objects} {what} no image (segmentations, reports and the like), left out"
 
 
 def expand_inputs(
@@ -83,8 +89,8 @@ def expand_inputs(
         path = Path(name).expanduser()
         if "\0" in str(path):
             raise InputError(f"{str(path)!r} cannot be the name of a file")
-        left, named = search.left, list(_expand(path, search))
-        if not named and search.left == left:
+        left, named = search.left + search.objects, list(_expand(path, search))
+        if not named and search.left + search.objects == left:
             missing.append(f"{name} ({'holds no volume' if path.exists() else 'not found'})")
         for case in named:
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
@@ -95,6 +101,7 @@ def expand_inputs(
         )
     if not cases:
         what = "only results of an earlier run are" if search.left else "no input is"
+        what = "only DICOM objects that are no image are" if search.objects else what
         raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv or .tsv")
     for text in search.notes():
         report({"event": "note", "text": text})
@@ -108,17 +115,19 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
         suffix = split_suffix(path)[1]
         if suffix in SUFFIXES:
             return [Case(entry.id, entry.image, entry.mask) for entry in read_manifest(path)]
+        if suffix not in FORMATS and (is_dicomdir(path) or is_dicom(path)):
+            return _of_dicom_file(path, search)
         if suffix not in FORMATS:
             raise InputError(
                 f"{path} is not a volume: expected a name that ends with one of {', '.join(FORMATS)}; "
-                "for DICOM give the folder of the series"
+                "for DICOM give a file or the folder of the series"
             )
         return [] if search.is_own(path) else [_case(path)]
     if glob.has_magic(str(path)):
         hits = (Path(hit) for hit in sorted(glob.glob(str(path), recursive=True)))
         # A glob such as data/* also meets notes and tables, which nobody meant.
         is_result = search.results.is_result
-        meant = (hit for hit in hits if hit.is_dir() or (split_suffix(hit)[1] in FORMATS and not is_result(hit)))
+        meant = (hit for hit in hits if hit.is_dir() or _is_volume(hit, is_result))
         return [case for hit in meant for case in _expand(hit, search)]
     return []
 
@@ -131,11 +140,46 @@ def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
             yield from map(_case, volumes)
             # Tables and pictures beside many volumes need not be opened to know that they are not DICOM.
             files = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
-        if any(file.is_file() and is_dicom(file) for file in files):
+        found = (file for file in files if file.is_file() and is_dicom(file))
+        if first := next(found, None):
             if volumes:
                 search.beside.append(parent)
+            elif not _may_hold_volume(chain([first], found)):
+                search.objects += 1 + sum(1 for _ in found)
             else:
                 yield Case(parent.resolve().name, parent, series=True)  # the name is replaced by `_unique`
+
+
+def _is_volume(path: Path, is_result: Callable[[Path], bool]) -> bool:
+    """True for a hit of a glob that is meant."""
+    return is_dicom(path) or (split_suffix(path)[1] in FORMATS and not is_result(path))
+
+
+def _of_dicom_file(path: Path, search: _Search) -> list[Case]:
+    """The volume that a named DICOM file belongs to, under the first of its files, so that all of them are one case."""
+    from ..volumes.dicom import may_hold_volume, scan
+
+    if is_dicomdir(path):
+        return [Case(path.resolve().parent.name, path, series=True)]
+    if path not in search.dicom:
+        if not may_hold_volume([path]):
+            search.objects += 1
+            return []
+        groups = scan(path).groups
+        for group in groups if len(groups) == 1 else ():
+            files = {frame.file for frame in group.frames}
+            search.dicom |= dict.fromkeys(files, min(files))
+    return [Case(path.stem, search.dicom.get(path, path), series=True)]
+
+
+def _may_hold_volume(files: Iterable[Path]) -> bool:
+    """False for DICOM files that are no images; True where that cannot be told, so that reading says why."""
+    from ..volumes.dicom import may_hold_volume
+
+    try:
+        return may_hold_volume(files)
+    except DependencyError:
+        return True
 
 
 def _case(path: Path) -> Case:
@@ -170,18 +214,19 @@ def _told_apart(id: str, folder: str, keep_identifiers: bool) -> str:
     return f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(folder, '')}"
 
 
-def _series_id(folder: Path) -> str:
+def _series_id(image: Path) -> str:
     """A digest of the SeriesInstanceUID, or of the first file where there is none to read."""
-    file = next((file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)), None)
+    from ..volumes.dicom import series_uid
+
+    try:
+        return pseudonym(series_uid(image), "dicom")
+    except (DependencyError, InputError):
+        files = [image] if image.is_file() else sorted(image.iterdir())
+        file = next((file for file in files if file.is_file() and (file == image or is_dicom(file))), None)
     if file is None:
         raise InputError("the files of a DICOM folder went away while folders were searched; run again")
-    try:
-        from ..volumes.itk import series_uid
-
-        return pseudonym(series_uid(file), "dicom")
-    except (DependencyError, InputError):
-        with open(file, "rb") as stream:
-            return pseudonym(stream.read(1 << 20), "dicom")
+    with open(file, "rb") as stream:
+        return pseudonym(stream.read(1 << 20), "dicom")
 
 
 def _number(count: int, what: str) -> str:

@@ -139,7 +139,8 @@ def test_a_detection_is_drawn_in_its_own_plane(tmp_path, rng):
         map=volume,
         mask=volume.with_array((volume.array > 0.99).astype(np.uint8)),
         brain=np.ones(volume.shape, bool),
-        notes=(), display={"lo": 0.0, "hi": 1.0},
+        notes=(),
+        display={"lo": 0.0, "hi": 1.0},
     )
     montage_of(tmp_path / "x.png", detection, volume.array > 0.9, "coronal")
     assert Image.open(tmp_path / "x.png").format == "PNG"
