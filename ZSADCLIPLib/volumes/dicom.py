@@ -164,12 +164,12 @@ def _followed(path: Path) -> tuple[list[Path], int]:
 
 def _chosen(path: Path, study: Study, series: str | None, keep: bool) -> tuple[Group, tuple[Note, ...]]:
     """The volume to read and what is to be said about the choice; raises InputError unless there is one."""
-    notes = _left_out(study)
     if not study.groups:
         left = f": {_counted(study.left)}" if study.left else ""
         raise InputError(f"{path} holds no DICOM series of a volume{left}; name a folder with one")
     found = study.choices if series is None else _matching(study, series)
     if len(found) == 1:
+        notes = _left_out(study, found[0])
         if series is not None and len(study.groups) > 1:
             number = study.groups.index(found[0]) + 1
             notes += (Note("series", f"volume {number} of {len(study.groups)} was chosen by --series"),)
@@ -202,10 +202,10 @@ def _matching(study: Study, series: str) -> list[Group]:
     return [group for group in named if not group.aside] or named
 
 
-def _left_out(study: Study) -> tuple[Note, ...]:
+def _left_out(study: Study, chosen: Group) -> tuple[Note, ...]:
     left = {what: count for what, count in study.left.items() if what not in (DAMAGED, "DICOMDIR")}
     for group in study.groups:
-        if group.aside:
+        if group.aside and group is not chosen:
             left[group.aside] = left.get(group.aside, 0) + len({frame.file for frame in group.frames})
     notes = [Note("files", f"left out of the folder: {_counted(left)}")] if left else []
     lost = study.left.get(DAMAGED, 0) + study.missing

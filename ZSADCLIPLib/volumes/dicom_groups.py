@@ -13,6 +13,7 @@ from .dicom_frame import Frame
 FEW_SLICES = 8  # a series of several orientations with fewer slices of one is a localizer
 SAME_PLACE = 0.01  # mm between frames that count as lying in one place
 UNEVEN = 0.1  # of a step, by which a slice may lie off its even place before the volume counts as uneven
+ROUNDED = 0.11  # mm, by which it may do so for positions written with one decimal, up to a quarter of a step
 NOTICED = 0.01  # of a step, from which on unequal steps are said
 
 Digest = Callable[[Frame], bytes]
@@ -129,12 +130,12 @@ def _by_place(frames: Sequence[Frame]) -> list[list[Frame]]:
     return [sorted(here, key=lambda frame: frame.order) for here in found]
 
 
-def _deviation(frames: Sequence[Frame]) -> tuple[float, np.ndarray]:
-    """How far slices lie off even places, in steps, and the steps (N - 1,) in mm, for at least 2 sorted, placed slices."""
+def _lattice(frames: Sequence[Frame]) -> tuple[bool, np.ndarray]:
+    """True where sorted, placed slices (at least 2) lie evenly, and the steps (N - 1,) from one to the next in mm."""
     positions = np.array([frame.position for frame in frames])
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
-    even = np.linspace(positions[0], positions[-1], len(frames))
-    return float(np.linalg.norm(positions - even, axis=1).max() / max(steps.mean(), 1e-9)), steps
+    off = np.linalg.norm(positions - np.linspace(positions[0], positions[-1], len(frames)), axis=1).max()
+    return bool(off <= max(UNEVEN * steps.mean(), min(ROUNDED, steps.mean() / 4))), steps
 
 
 def _is_even(frames: Sequence[Frame]) -> bool:
@@ -142,7 +143,7 @@ def _is_even(frames: Sequence[Frame]) -> bool:
     by_place = _by_place(frames)
     if len(by_place) < 2 or len(by_place) < len(frames) or frames[0].position is None:
         return False
-    return _deviation([here[0] for here in by_place])[0] <= UNEVEN
+    return _lattice([here[0] for here in by_place])[0]
 
 
 def _split(frames: list[Frame], digest: Digest) -> Iterator[Group]:
@@ -285,9 +286,9 @@ def _group(frames: list[Frame], part: str, notes: tuple[Note, ...], trouble: str
 
 def _evenness(frames: Sequence[Frame]) -> list[Note]:
     """A note where slices are missing, doubled or of mixed distance."""
-    deviation, steps = _deviation(frames)
+    even, steps = _lattice(frames)
     usual = float(np.median(steps))
-    if deviation > UNEVEN:
+    if not even:
         text = f"the slices are {steps.min():.4g} to {steps.max():.4g} mm apart, most {usual:.4g} mm: "
         missing = np.rint(steps / usual).astype(int) - 1
         regular = np.abs(steps / usual - (missing + 1)).max() < UNEVEN
