@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -163,9 +164,11 @@ def write_dicomdir(path, files):
     """A table of contents that names files by the words of their paths."""
     ds = header(path, "1.2.840.10008.1.3.10")
     ds.DirectoryRecordSequence = []
-    for words in files:
-        record = Dataset()
-        record.DirectoryRecordType, record.ReferencedFileID = "IMAGE", list(words)
-        ds.DirectoryRecordSequence.append(record)
-    ds.save_as(path, enforce_file_format=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # names of files in small letters, as on many media
+        for words in files:
+            record = Dataset()
+            record.DirectoryRecordType, record.ReferencedFileID = "IMAGE", list(words)
+            ds.DirectoryRecordSequence.append(record)
+        ds.save_as(path, enforce_file_format=True)
     return Path(path)

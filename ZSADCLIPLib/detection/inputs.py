@@ -169,7 +169,8 @@ def _of_dicom_file(path: Path, search: _Search) -> list[Case]:
         for group in groups if len(groups) == 1 else ():
             files = {frame.file for frame in group.frames}
             search.dicom |= dict.fromkeys(files, min(files))
-    return [Case(path.stem, search.dicom.get(path, path), series=True)]
+    first = search.dicom.get(path, path)
+    return [Case(first.stem, first, series=True)]
 
 
 def _may_hold_volume(files: Iterable[Path]) -> bool:
