@@ -47,7 +47,9 @@ def with_pixels(ds, pixels):
     return ds
 
 
-def write_slice(path, pixels, position=ORIGIN, axes=AXIAL, number=1, sop_class=MR, uid=UID, **tags):
+def write_slice(
+    path, pixels, position=ORIGIN, axes=AXIAL, number=1, sop_class=MR, uid=UID, photometric="MONOCHROME2", **tags
+):
     """One slice (rows, columns); a tag that is None is left out. Returns the path."""
     ds = header(path, sop_class, uid)
     tags = {
@@ -61,7 +63,8 @@ def write_slice(path, pixels, position=ORIGIN, axes=AXIAL, number=1, sop_class=M
     for name, value in tags.items():
         if value is not None:
             setattr(ds, name, value)
-    with_pixels(ds, pixels).save_as(path, enforce_file_format=True)
+    with_pixels(ds, pixels).PhotometricInterpretation = photometric
+    ds.save_as(path, enforce_file_format=True)
     return Path(path)
 
 

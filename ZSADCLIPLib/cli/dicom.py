@@ -42,6 +42,7 @@ def _studies(source: Path, keep: bool) -> Iterator[tuple[Path, object]]:
     """Each folder at or below the source with DICOM files, and what it holds."""
     from ..files.folders import walk
     from ..files.names import is_dicom
+    from ..files.privacy import renamed
     from ..volumes.dicom import scan
 
     if not source.exists():
@@ -49,9 +50,15 @@ def _studies(source: Path, keep: bool) -> Iterator[tuple[Path, object]]:
     if source.is_file():
         yield source, scan(source)
         return
+    number = 0
     for folder, names in walk(source, keep):
         if any(is_dicom(folder / name) for name in names if not name.startswith(".")):
-            yield folder, scan(folder)
+            number += 1
+            try:
+                yield folder, scan(folder)
+            except InputError as error:
+                hidden = not keep and folder != source
+                raise InputError(renamed(str(error), folder, f"folder {number}") if hidden else str(error)) from error
 
 
 def _table(found: dict, named: bool, keep: bool) -> str:

@@ -17,8 +17,9 @@ from ..notes import Note
 from ..volume import Volume
 from . import itk
 from .dicom_frame import Frame
-from .dicom_groups import Group, groups_of
+from .dicom_groups import groups_of
 from .dicom_headers import DAMAGED, frames_of, pydicom_of
+from .dicom_stack import Group
 from .nifti import placed
 
 LPS_TO_RAS = itk.LPS_TO_RAS

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+MOST_TILES = 4096  # a volume has no more slices
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -16,7 +18,7 @@ class Frame:
     `spacing` is the distance of rows, then of columns; `between` that of slices; `kind` is ImageType from its third value,
     `time`, `acquisition` and `trigger` what numbers the volumes of a series, `order` how the frames of a series follow each
     other; `rescale` are slope and intercept, `applied` those of the first frame of the file, which
-    has `frames` of them; `tiles` is the side of a mosaic in slices.
+    has `frames` of them; `tiles` is the side of a mosaic in slices; `inverted` pixels are shown with the lowest white.
     """
 
     file: Path
@@ -46,6 +48,7 @@ class Frame:
     applied: tuple[float, float] = (1.0, 0.0)
     tiles: int = 0
     capture: bool = False
+    inverted: bool = False
 
     @property
     def normal(self) -> np.ndarray:
@@ -70,7 +73,7 @@ def tiles_of(frame: Frame, count: float | None, csa) -> list[Frame]:
         return []
     step = frame.between or frame.thickness
     placed = frame.position and frame.orientation and frame.spacing and step
-    if not placed or normal.shape != (3,) or number < 1 or abs(abs(normal @ frame.normal) - 1) > 1e-2:
+    if not placed or normal.shape != (3,) or not 0 < number <= MOST_TILES or abs(abs(normal @ frame.normal) - 1) > 1e-2:
         return []
     side = math.ceil(math.sqrt(number))
     rows, columns = frame.size[0] // side, frame.size[1] // side

@@ -49,10 +49,10 @@ NATIVE = ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
 TAGS = (
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "SeriesDescription", "SeriesNumber", "Modality"),
     *("ImageType", "Manufacturer", "SpecificCharacterSet", "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel"),
-    *("BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"),
-    *("SpacingBetweenSlices", "SliceLocation", "EchoTime", "EchoNumbers", "TemporalPositionIdentifier"),
-    *("DiffusionBValue", "AcquisitionNumber", "InstanceNumber", "AcquisitionDate", "AcquisitionTime", "ContentTime"),
-    *("TriggerTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("PhotometricInterpretation", "BitsAllocated", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
+    *("SliceThickness", "SpacingBetweenSlices", "SliceLocation", "EchoTime", "EchoNumbers", "DiffusionBValue"),
+    *("TemporalPositionIdentifier", "AcquisitionNumber", "InstanceNumber", "AcquisitionDate", "AcquisitionTime"),
+    *("ContentTime", "TriggerTime", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 )
 B_VALUES = {"SIEMENS": (0x0019, 0x100C), "GE": (0x0043, 0x1039), "PHILIPS": (0x2001, 0x1003)}
 GE_PART = (0x0043, 0x102F)  # magnitude, phase, real or imaginary, which GE's ImageType does not tell
@@ -106,7 +106,7 @@ def _other(header) -> str:
             return what
     if not header.get("Rows") or not header.get("Columns"):
         return DAMAGED if not uid or code in IMAGES else "another object"
-    if int(header.get("SamplesPerPixel") or 1) > 1:
+    if int(header.get("SamplesPerPixel") or 1) > 1 or header.get("PhotometricInterpretation") == "PALETTE COLOR":
         return "colour image"
     return ""
 
@@ -201,6 +201,7 @@ def _frame(file: Path, header, index: int, frames: int, value) -> Frame:
         (first if first is not None else -1.0, *times, index),
         rescale,
         rescale,
+        inverted=header.get("PhotometricInterpretation") == "MONOCHROME1",
         capture=str(header.get("SOPClassUID") or "").startswith(f"{STORAGE}7"),
     )
 

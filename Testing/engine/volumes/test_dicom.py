@@ -98,6 +98,15 @@ def test_time_points_slice_by_slice_and_a_broken_off_last_one(tmp_path):
     several(tmp_path / "d", 4)
 
 
+def test_time_points_that_lack_slices_are_doubtful(tmp_path):
+    write_series(tmp_path / "d", TRUE, skip=[4])
+    write_series(tmp_path / "d", brain(seed=1), first=101)
+    several(tmp_path / "d", 2)
+    for n, array in (("1", np.delete(TRUE, 4, 2)), ("2", brain(seed=1))):
+        volume = read_volume(tmp_path / "d", series=n)
+        assert np.array_equal(volume.array, array) and ("uneven", "error") in codes(volume)
+
+
 def test_volumes_that_nothing_orders_are_refused(tmp_path):
     for t in range(2):
         write_series(tmp_path / "d", brain(seed=t), prefix=f"{t}-")
@@ -204,6 +213,13 @@ def test_a_single_slice_takes_its_thickness(tmp_path):
 def test_a_tilted_gantry_keeps_its_shear(tmp_path):
     volume = read_volume(write_series(tmp_path / "d", TRUE, step=(0, -0.67, 2.5), sop_class=CT))
     assert volume.affine[:3, 2] == pytest.approx([0, 0.67, 2.5]) and codes(volume) == []
+
+
+def test_pixels_to_be_shown_inverted_are_said_and_palettes_are_colours(tmp_path):
+    volume = read_volume(write_series(tmp_path / "d", TRUE, sop_class=CT, photometric="MONOCHROME1"))
+    assert is_true(volume, 65535 - TRUE) and codes(volume) == [("voxels", "warning")]
+    with pytest.raises(InputError, match="colour image"):
+        read_volume(write_series(tmp_path / "e", TRUE, photometric="PALETTE COLOR"))
 
 
 def test_slices_without_positions_are_said(tmp_path):
