@@ -44,7 +44,7 @@ class _Search:
     beside: list[Path] = field(default_factory=list)
     left: int = 0
     objects: int = 0
-    dicom: dict[Path, Path] = field(default_factory=dict)
+    slices: dict[Path, Path] = field(default_factory=dict)
 
     def is_own(self, path: Path) -> bool:
         """True for a result in the output folder, which is no input even where a shell's glob names it."""
@@ -105,7 +105,7 @@ def expand_inputs(
         raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv or .tsv")
     for text in search.notes():
         report({"event": "note", "text": text})
-    return _unique(list(cases.values()), keep_identifiers)
+    return _unique(list(_by_folder(list(cases.values()), search)), keep_identifiers)
 
 
 def _expand(path: Path, search: _Search) -> Iterable[Case]:
@@ -161,16 +161,29 @@ def _of_dicom_file(path: Path, search: _Search) -> list[Case]:
 
     if is_dicomdir(path):
         return [Case(path.resolve().parent.name, path, series=True)]
-    if path not in search.dicom:
+    if path not in search.slices:
         if not may_hold_volume([path]):
             search.objects += 1
             return []
-        groups = scan(path).groups
-        for group in groups if len(groups) == 1 else ():
-            files = {frame.file for frame in group.frames}
-            search.dicom |= dict.fromkeys(files, min(files))
-    first = search.dicom.get(path, path)
+        study = scan(path)
+        files = {frame.file for group in study.own for frame in group.frames} if study.named else {}
+        search.slices |= dict.fromkeys(files, min(files, default=path))
+    first = search.slices.get(path, path)
     return [Case(first.stem, first, series=True)]
+
+
+def _by_folder(cases: Iterable[Case], search: _Search) -> Iterator[Case]:
+    """The cases, with one for a folder whose named slices are of several volumes, as if the folder had been named."""
+    first = set(search.slices.values())
+    folders = Counter(case.image.parent for case in cases if case.image in first)
+    said = set()
+    for case in cases:
+        folder = case.image.parent
+        if case.image not in first or folders[folder] == 1:
+            yield case
+        elif folder not in said:
+            said.add(folder)
+            yield Case(folder.resolve().name, folder, series=True)
 
 
 def _may_hold_volume(files: Iterable[Path]) -> bool:

@@ -29,20 +29,29 @@ MOST_LISTED = 20
 
 @dataclass(frozen=True)
 class Study:
-    """The volumes of a folder, file or medium, and how many files are left out as what; `missing` are named and not there."""
+    """The volumes of a folder, file or medium, and how many files are left out as what.
+
+    `missing` are files that a medium names and that are not there; `named` is the slice that stands for its volume.
+    """
 
     groups: tuple[Group, ...]
     left: dict[str, int]
     missing: int = 0
+    named: Path | None = None
+
+    @property
+    def own(self) -> list[Group]:
+        """The volumes that are meant: all, or that of the named slice."""
+        return [g for g in self.groups if self.named is None or any(f.file == self.named for f in g.frames)]
 
     @property
     def choices(self) -> list[Group]:
-        """The volumes that need no name to be chosen."""
-        return [group for group in self.groups if not group.aside]
+        """The volumes that need no further name to be chosen."""
+        return [group for group in self.own if not group.aside or self.named]
 
     def rows(self, keep_identifiers: bool = False) -> list[dict]:
         """A line a volume, JSON-able; description and UID only where identifiers are allowed."""
-        return [_row(n + 1, group, keep_identifiers) for n, group in enumerate(self.groups)]
+        return [_row(self.groups.index(group) + 1, group, keep_identifiers) for group in self.own]
 
 
 def read(path: Path, series: str | None = None, keep_identifiers: bool = False) -> Volume:
@@ -80,8 +89,8 @@ def scan(path: Path, pixels: _Pixels | None = None) -> Study:
             return study
         # A slice alone is hardly meant: its volume is, and what else the folder holds is not.
         around = _scanned(_dicom_files(path.parent), pixels)
-        named = tuple(group for group in around.groups if any(frame.file == path for frame in group.frames))
-        return Study(named or study.groups, {})
+        around = Study(around.groups, {}, named=path)
+        return around if around.own else study
     study = _scanned(files, pixels)
     return Study(study.groups, study.left, missing)
 
@@ -90,7 +99,7 @@ def files_of(path: Path) -> list[Path]:
     """The files that a volume named by a DICOM file or a DICOMDIR is stored in, the named one first."""
     if is_dicomdir(path):
         return [path, *_followed(path)[0]]
-    files = {frame.file for group in scan(path).groups for frame in group.frames}
+    files = {frame.file for group in scan(path).own for frame in group.frames}
     return [path, *sorted(files - {path})]
 
 
@@ -171,15 +180,15 @@ def _chosen(path: Path, study: Study, series: str | None, keep: bool) -> tuple[G
     found = study.choices if series is None else _matching(study, series)
     if len(found) == 1:
         notes = _left_out(study, found[0])
-        if series is not None and len(study.groups) > 1:
+        if series is not None and len(study.own) > 1:
             number = study.groups.index(found[0]) + 1
             notes += (Note("series", f"volume {number} of {len(study.groups)} was chosen by --series"),)
-        elif path.is_file() and not is_dicomdir(path) and found[0].first.frames == 1 and len(found[0].frames) > 1:
+        elif study.named and len(found[0].frames) > 1:
             text = f"the file is one of {len(found[0].frames)} slices of a volume: the whole volume is read"
             notes += (Note("series", text),)
         return found[0], notes
     rows = {row["number"]: _line(row) for row in study.rows(keep)}
-    lines = [rows[study.groups.index(group) + 1] for group in (found or study.groups)]
+    lines = [rows[study.groups.index(group) + 1] for group in (found or study.own)]
     more = f"; and {len(lines) - MOST_LISTED} more, which zsadclip dicom list shows" if len(lines) > MOST_LISTED else ""
     listing = "; ".join(lines[:MOST_LISTED]) + more
     uids = len({group.first.series for group in found})
@@ -195,11 +204,11 @@ def _chosen(path: Path, study: Study, series: str | None, keep: bool) -> tuple[G
 def _matching(study: Study, series: str) -> list[Group]:
     """The volumes that a number, a UID, a description or, failing that, a part of one names."""
     if series.isdigit():
-        return list(study.groups[int(series) - 1 : int(series)]) if int(series) else []
-    named = [group for group in study.groups if series == group.first.series]
+        return [group for group in study.own if str(study.groups.index(group) + 1) == series]
+    named = [group for group in study.own if series == group.first.series]
     word = series.strip().casefold()
-    named = named or [group for group in study.groups if group.first.description.casefold() == word]
-    named = named or [group for group in study.groups if word and word in group.first.description.casefold()]
+    named = named or [group for group in study.own if group.first.description.casefold() == word]
+    named = named or [group for group in study.own if word and word in group.first.description.casefold()]
     return [group for group in named if not group.aside] or named
 
 
