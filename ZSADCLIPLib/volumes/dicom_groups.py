@@ -12,7 +12,7 @@ from .dicom_frame import Frame
 from .dicom_stack import Group, group_of, is_even, places_of, stacked
 
 FEW_SLICES = 8  # a series of several orientations with fewer slices of one is a localizer
-
+SAME_PLANE = 0.9  # cosine between normals, from which on two volumes show the same plane
 
 Digest = Callable[[Frame], bytes]
 """What frames with the same pixels have in common."""
@@ -23,23 +23,27 @@ def groups_of(frames: Iterable[Frame], digest: Digest) -> list[Group]:
     groups: list[Group] = []
     stacks = _clustered(frames)
     for stack in stacks:
+        notes: tuple[Note, ...] = ()
         parts = list(_told_apart(stack).values())
         if len(parts) > 1 and len(stack) > 2 and not all(map(is_even, parts)) and is_even(stack):
             parts = [stack]  # a value that changes from slice to slice tells no volumes apart
+            text = "slices differ in image type, echo, time or b-value and lie evenly: read as one volume"
+            notes = (Note("series", text),)
         for part in parts:
-            groups += _split(part, digest)
+            groups += [replace(group, notes=group.notes + notes) for group in _split(part, digest)]
     groups.sort(key=lambda group: (group.first.number, min(frame.order for frame in group.frames)))
     return _set_aside(groups)
 
 
 def _set_aside(groups: list[Group]) -> list[Group]:
-    axes: dict[str, set] = {}
+    normals: dict[str, list[np.ndarray]] = {}
     for group in groups:
-        axes.setdefault(group.first.series, set()).add(np.round(group.first.orientation or (), 1).tobytes())
+        normals.setdefault(group.first.series, []).append(group.first.normal)
     found = []
     for group in groups:
         scout = {"LOCALIZER", "SCOUT"} & {word.upper() for word in group.first.kind}
-        if scout or (len(axes[group.first.series]) > 1 and len(group.frames) < FEW_SLICES):
+        crossed = any(abs(group.first.normal @ normal) < SAME_PLANE for normal in normals[group.first.series])
+        if scout or (crossed and len(group.frames) < FEW_SLICES):
             group = replace(group, aside="localizer")
         found.append(group)
     if not all(group.first.capture or group.aside for group in found):

@@ -31,25 +31,32 @@ class Group:
 
     @property
     def first(self) -> Frame:
+        """The first slice, whose header stands for all."""
         return self.frames[0]
 
     @property
     def step(self) -> np.ndarray | None:
         """From slice to slice (3,), LPS mm, the shear of a tilted gantry included; None where nothing says it."""
-        if len(self.frames) > 1 and self.first.position is not None:
-            return np.subtract(self.frames[-1].position, self.first.position) / (len(self.frames) - 1)
+        if len(self.frames) > 1 and (points := _points(self.frames)) is not None:
+            return (points[-1] - points[0]) / (len(self.frames) - 1)
         single, many = (self.first.thickness, self.first.between), (self.first.between, self.first.thickness)
         length = next(filter(None, single if len(self.frames) == 1 else many), None)
         return None if length is None else self.first.normal * length
 
 
+def _points(frames: Sequence[Frame]) -> np.ndarray | None:
+    """The position of each frame (N, 3), LPS mm, or its location along the normal; None where neither is said."""
+    if all(frame.position is not None for frame in frames):
+        return np.array([frame.position for frame in frames])
+    if all(frame.location is not None for frame in frames):
+        return np.outer([frame.location for frame in frames], frames[0].normal)
+    return None
+
+
 def places_of(frames: Sequence[Frame]) -> np.ndarray | None:
     """Where each frame lies along the normal, (N,) mm; None where neither position nor location says it."""
-    if all(frame.position is not None for frame in frames):
-        return np.array([frame.position for frame in frames]) @ frames[0].normal
-    if all(frame.location is not None for frame in frames):
-        return np.array([frame.location for frame in frames])
-    return None
+    points = _points(frames)
+    return None if points is None else points @ frames[0].normal
 
 
 def stacked(frames: Sequence[Frame]) -> list[list[Frame]]:
@@ -69,7 +76,7 @@ def stacked(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 def _lattice(frames: Sequence[Frame]) -> tuple[bool, np.ndarray]:
     """True where sorted, placed slices (at least 2) lie evenly, and the steps (N - 1,) from one to the next in mm."""
-    positions = np.array([frame.position for frame in frames])
+    positions = _points(frames)
     steps = np.linalg.norm(np.diff(positions, axis=0), axis=1)
     off = np.linalg.norm(positions - np.linspace(positions[0], positions[-1], len(frames)), axis=1).max()
     return bool(off <= max(UNEVEN * steps.mean(), min(ROUNDED, steps.mean() / 4))), steps
@@ -78,7 +85,7 @@ def _lattice(frames: Sequence[Frame]) -> tuple[bool, np.ndarray]:
 def is_even(frames: Sequence[Frame]) -> bool:
     """True for at least 2 slices in places of their own, evenly apart."""
     by_place = stacked(frames)
-    if len(by_place) < 2 or len(by_place) < len(frames) or frames[0].position is None:
+    if len(by_place) < 2 or len(by_place) < len(frames) or _points(frames) is None:
         return False
     return _lattice([here[0] for here in by_place])[0]
 
@@ -90,7 +97,7 @@ def group_of(frames: list[Frame], part: str, notes: tuple[Note, ...], trouble: s
     first, said = ordered[0], list(notes)
     if first.position is None or first.orientation is None:
         said.append(Note("unplaced", "the slices carry no position: their order and distance are assumed"))
-    elif len(ordered) > 1:
+    if len(ordered) > 1 and _points(ordered) is not None:
         said += _evenness(ordered)
     if first.inverted:
         said.append(
@@ -125,13 +132,8 @@ def _evenness(frames: Sequence[Frame]) -> list[Note]:
         return [Note("uneven", text, "warning")]
     said, thick = frames[0].between, frames[0].thickness
     # Some makers write the gap here; a distance is at least the thickness.
-    if (
-        said
-        and thick
-        and said >= 0.99 * thick
-        and (times := round(usual / said)) > 1
-        and abs(usual / said - times) < 0.02
-    ):
+    times = round(usual / said) if said and thick and said >= 0.99 * thick else 1
+    if times > 1 and abs(usual / said - times) < 0.02:
         text = f"the slices are {usual:.4g} mm apart and the headers say {said:.4g} mm: {times - 1} of {times} seem missing"
         return [Note("uneven", text)]
     return []
