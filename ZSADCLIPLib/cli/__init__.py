@@ -15,6 +15,7 @@ from ..progress import Cancelled
 from .benchmark import add_benchmark, add_report, run_benchmark, run_report
 from .data import add_data, run_data
 from .detect import add_detect, run_detect
+from .dicom import add_dicom, run_dicom
 from .models import add_models, add_phantom, run_models, run_phantom
 from .train import add_train, run_train
 
@@ -34,6 +35,7 @@ COMMANDS = {
     "train": (add_train, run_train, "train one adapter on labelled volumes"),
     "benchmark": (add_benchmark, run_benchmark, "the paper's experiment: rows, tables, figures, report"),
     "data": (add_data, run_data, "audit a data set"),
+    "dicom": (add_dicom, run_dicom, "list the volumes of a DICOM folder"),
     "models": (add_models, run_models, "list backbones and adapters, or download a backbone"),
     "phantom": (add_phantom, run_phantom, "write synthetic cases in BraTS-MET layout"),
     "report": (add_report, run_report, "tables, figures and report of a benchmark folder, from its finished rows"),

@@ -40,9 +40,9 @@ class CaseRun:
     """What the work on a case needs to know of its run; the meaning of the settings is `jobs.detect.Detect`'s.
 
     `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `allow` names the doubts
-    that do not stop a case; `placement` and `resample_mask` are those of `read_mask`. `shard` is the part of the run that
-    holds the output folder, `token` what its lock there says, and `patience` how many seconds a share that is gone is waited
-    for.
+    that do not stop a case; `placement` and `resample_mask` are those of `read_mask`, `series` chooses among the volumes of a
+    DICOM folder. `shard` is the part of the run that holds the output folder, `token` what its lock there says, and `patience`
+    how many seconds a share that is gone is waited for.
     """
 
     output: str
@@ -54,6 +54,7 @@ class CaseRun:
     allow: tuple[str, ...]
     placement: str | None
     resample_mask: bool
+    series: str | None
     shard: str | None
     patience: float
     token: str = ""
@@ -157,7 +158,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
 
     _check_output(run)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
-    volume = read_volume(case.image, run.placement)
+    volume = read_volume(case.image, run.placement, run.series, run.keep_identifiers)
     _check_space(run.output, volume.array.size)
     if is_label_map(volume):
         if case.beside:

@@ -24,7 +24,7 @@ class Case:
     """One volume to work on.
 
     `id` is unique and safe as a file name; `mask` is the ground truth, if there is one; `series` says that the image is a
-    folder that was found to hold DICOM files, not one that was named; `named` that a user gave this very image, alone or in a
+    folder, a medium or a file of DICOM, whose name tells nothing; `named` that a user gave this very image, alone or in a
     manifest; `beside` that other images lie in its folder.
     """
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from ..datasets.manifest import SUFFIXES, is_manifest, read_manifest
 from ..errors import DependencyError, InputError, listed
 from ..files.folders import walk
-from ..files.names import LONGEST_ID, is_dicom, safe_name, split_suffix
+from ..files.names import LONGEST_ID, is_dicom, is_dicomdir, safe_name, split_suffix
 from ..files.privacy import DIGITS, pseudonym
 from ..progress import Report, quiet
 from ..volumes.reading import FORMATS, files_of
@@ -20,6 +20,7 @@ from .choice import Case, chosen
 from .outputs import Results
 
 HEADERS = (".nhdr", ".mhd", ".hdr", ".hdr.gz")  # of formats with a data file of its own
+DICOM = (".dcm", ".ima", ".img", ".dicom")
 
 
 @dataclass
@@ -34,6 +35,8 @@ class _Search:
     others: set[Path] = field(default_factory=set)
     left: int = 0
     empty: int = 0
+    objects: int = 0
+    slices: dict[Path, Path] = field(default_factory=dict)
 
     def volumes(self, files: Iterable[Path]) -> list[Path]:
         """The volumes among files; results are none, and the rest is remembered as left out."""
@@ -62,6 +65,9 @@ class _Search:
             yield f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
         if self.left:
             yield f"{_number(self.left, 'file')} named as input, results of an earlier run in the output folder, left out"
+        if self.objects:
+            what = "DICOM object that is" if self.objects == 1 else "DICOM objects that are"
+            yield f"{self.objects} {what} no image (segmentations, reports and the like), left out"
 
 
 def expand_inputs(
@@ -92,11 +98,11 @@ def expand_inputs(
         path = Path(name).expanduser()
         if "\0" in str(path):
             raise InputError(f"{str(path)!r} cannot be the name of a file")
-        left, others = search.left, len(search.others)
+        left, others = search.left + search.objects, len(search.others)
         named = list(_expand(path, search))
         if not named and not search.alone and path.is_dir():
             search.empty += 1
-        elif not named and search.left == left and (search.alone or len(search.others) == others):
+        elif not named and search.left + search.objects == left and (search.alone or len(search.others) == others):
             missing.append(f"{name} ({'holds no volume' if path.exists() else 'not found'})")
         for case in named:
             cases.setdefault((case.image.resolve(), case.mask, case.id), case)
@@ -107,11 +113,12 @@ def expand_inputs(
         )
     if not cases:
         what = "only results of an earlier run are" if search.left else "no volume is" if inputs else "no input is"
+        what = "only DICOM objects that are no image are" if search.objects else what
         raise InputError(f"{what} given; name a volume, a folder, a glob or a manifest .csv or .tsv")
     meant, about = chosen(_without_data(list(cases.values()), search), channel)
     for text in (*search.notes(), *about):
         report({"event": "note", "text": text})
-    return _unique(meant, keep_identifiers)
+    return _unique(list(_by_folder(meant, search)), keep_identifiers)
 
 
 def _without_data(cases: list[Case], search: _Search) -> list[Case]:
@@ -129,41 +136,96 @@ def _expand(path: Path, search: _Search) -> Iterable[Case]:
         suffix = split_suffix(path)[1]
         if suffix in SUFFIXES and (search.alone or is_manifest(path)):
             return [Case(entry.id, entry.image, entry.mask, named=True) for entry in read_manifest(path)]
+        if _is_dicom_file(path):
+            return _of_dicom_file(path, search)
         if suffix not in FORMATS:
             if not search.alone:  # a shell's data/* names everything
                 search.volumes([path])
                 return []
             raise InputError(
                 f"{path} is not a volume: expected a name that ends with one of {', '.join(FORMATS)}; "
-                "for DICOM give the folder of the series"
+                "for DICOM give a file or the folder of the series"
             )
         return [] if search.is_own(path) else [replace(_case(path), named=search.alone)]
     if glob.has_magic(str(path)):
         hits = [Path(hit) for hit in sorted(glob.glob(str(path), recursive=True))]
         # A glob such as data/* also meets notes and tables, which nobody meant.
-        volumes = set(search.volumes([hit for hit in hits if not hit.is_dir()]))
-        found = (
-            [_case(hit)] if hit in volumes else _in_folder(hit, search)
-            for hit in hits
-            if hit in volumes or hit.is_dir()
-        )
-        return [case for cases in found for case in cases]
+        files = [hit for hit in hits if not hit.is_dir()]
+        dicom = {file for file in files if _is_dicom_file(file)}
+        volumes = set(search.volumes([file for file in files if file not in dicom]))
+
+        def cases_of(hit: Path) -> Iterable[Case]:
+            if hit.is_dir():
+                return _in_folder(hit, search)
+            return _of_dicom_file(hit, search) if hit in dicom else [_case(hit)] if hit in volumes else []
+
+        return [case for hit in hits for case in cases_of(hit)]
     return []
 
 
 def _in_folder(folder: Path, search: _Search) -> Iterable[Case]:
     for parent, names in walk(folder, search.keep_identifiers):
         files = [parent / name for name in names if not name.startswith(".")]
-        # Tables and pictures need not be opened to know that they are not DICOM.
-        may_be = [file for file in files if file.suffix.lower() == ".dcm" or not file.suffix[1:].isalpha()]
-        dicom = {file for file in may_be if file.is_file() and is_dicom(file)}
-        volumes = search.volumes([file for file in files if file not in dicom])
+        beside = any(split_suffix(file)[1] in FORMATS for file in files)
+        # Tables and pictures beside volumes need not be opened to know that they are not DICOM.
+        may_be = [file for file in files if not beside or not file.suffix[1:].isalpha() or file.suffix.lower() in DICOM]
+        known = {file for file in may_be if file.is_file() and _is_dicom_file(file)}
+        dicom = [file for file in may_be if file in known and not is_dicomdir(file)]
+        volumes = search.volumes([file for file in files if file not in known])
         yield from map(_case, volumes)
         if dicom:
             if volumes:
                 search.beside.append(parent)
+            elif not _may_hold_volume(dicom):
+                search.objects += len(dicom)
             else:
                 yield Case(parent.resolve().name, parent, series=True)  # the name is replaced by `_unique`
+
+
+def _is_dicom_file(path: Path) -> bool:
+    """True for a DICOM file or DICOMDIR by its content, unless its ending is that of another format."""
+    return split_suffix(path)[1] not in FORMATS.keys() - {".img"} and (is_dicomdir(path) or is_dicom(path))
+
+
+def _of_dicom_file(path: Path, search: _Search) -> list[Case]:
+    """The volume that a named DICOM file belongs to, under the first of its files, so that all of them are one case."""
+    from ..volumes.dicom import may_hold_volume, scan
+
+    if is_dicomdir(path):
+        return [Case(path.resolve().parent.name, path, series=True)]
+    if path not in search.slices:
+        if not may_hold_volume([path]):
+            search.objects += 1
+            return []
+        study = scan(path)
+        files = {frame.file for group in study.own for frame in group.frames} if study.named else {}
+        search.slices |= dict.fromkeys(files, min(files, default=path))
+    first = search.slices.get(path, path)
+    return [Case(first.stem, first, series=True)]
+
+
+def _by_folder(cases: Iterable[Case], search: _Search) -> Iterator[Case]:
+    """The cases, with one for a folder whose named slices are of several volumes, as if the folder had been named."""
+    first = set(search.slices.values())
+    folders = Counter(case.image.parent for case in cases if case.image in first)
+    said = set()
+    for case in cases:
+        folder = case.image.parent
+        if case.image not in first or folders[folder] == 1:
+            yield case
+        elif folder not in said:
+            said.add(folder)
+            yield Case(folder.resolve().name, folder, series=True)
+
+
+def _may_hold_volume(files: Iterable[Path]) -> bool:
+    """False for DICOM files that are no images; True where that cannot be told, so that reading says why."""
+    from ..volumes.dicom import may_hold_volume
+
+    try:
+        return may_hold_volume(files)
+    except DependencyError:
+        return True
 
 
 def _case(path: Path) -> Case:
@@ -198,18 +260,19 @@ def _told_apart(id: str, folder: str, keep_identifiers: bool) -> str:
     return f"{id[: LONGEST_ID - DIGITS - 1]}{pseudonym(folder, '')}"
 
 
-def _series_id(folder: Path) -> str:
+def _series_id(image: Path) -> str:
     """A digest of the SeriesInstanceUID, or of the first file where there is none to read."""
-    file = next((file for file in sorted(folder.iterdir()) if file.is_file() and is_dicom(file)), None)
+    from ..volumes.dicom import series_uid
+
+    try:
+        return pseudonym(series_uid(image), "dicom")
+    except (DependencyError, InputError):
+        files = [image] if image.is_file() else sorted(image.iterdir())
+        file = next((file for file in files if file.is_file() and (file == image or is_dicom(file))), None)
     if file is None:
         raise InputError("the files of a DICOM folder went away while folders were searched; run again")
-    try:
-        from ..volumes.itk import series_uid
-
-        return pseudonym(series_uid(file), "dicom")
-    except (DependencyError, InputError):
-        with open(file, "rb") as stream:
-            return pseudonym(stream.read(1 << 20), "dicom")
+    with open(file, "rb") as stream:
+        return pseudonym(stream.read(1 << 20), "dicom")
 
 
 def _number(count: int, what: str) -> str:

@@ -19,14 +19,40 @@ def split_suffix(path: Path) -> tuple[str, str]:
 
 
 def is_dicom(path: Path) -> bool:
-    """True for a DICOM file by its suffix or by the mark after its preamble (PS3.10, 7.1)."""
-    if path.suffix.lower() == ".dcm":
-        return True
+    """True for a DICOM file by its suffix, by the mark after its preamble (PS3.10, 7.1), or by its first element.
+
+    The last is for files without preamble; a DICOMDIR is none, as it holds no image.
+    """
+    if is_dicomdir(path):
+        return False
+    return path.suffix.lower() == ".dcm" or has_preamble(path) or _starts_as_dicom(_start(path))
+
+
+def is_dicomdir(path: Path) -> bool:
+    """True for the table of contents of a DICOM medium, which has this name by PS3.10, 8."""
+    return path.name.upper() == "DICOMDIR"
+
+
+def has_preamble(path: Path) -> bool:
+    """True for a file with the mark of DICOM after its preamble."""
+    return _start(path)[128:] == b"DICM"
+
+
+def _start(path: Path) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(132)[128:] == b"DICM"
+            return file.read(132)
     except OSError:
+        return b""
+
+
+def _starts_as_dicom(start: bytes) -> bool:
+    """True where the first bytes are an element of group 2 or 8, little endian: a type of two letters, or a short length."""
+    group, element = int.from_bytes(start[:2], "little"), int.from_bytes(start[2:4], "little")
+    if len(start) < 12 or group not in (2, 8) or element > 0x60:
         return False
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    return explicit or 0 < int.from_bytes(start[4:8], "little") <= 64
 
 
 LONGEST_ID = 100

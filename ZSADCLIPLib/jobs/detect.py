@@ -56,6 +56,7 @@ class Detect(Execution):
     channel        which sequence of a BraTS case folder is scored; its segmentation is the truth.
     placement      "sform" or "qform" for NIfTI files in which the two disagree.
     resample_mask  take truth and brain masks on other grids than the image.
+    series         which volume of a DICOM folder: its number in `zsadclip dicom list`, a UID or a description.
     allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
     fast           compute only the brain's bounding box; not exact (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
@@ -103,6 +104,7 @@ class Detect(Execution):
     allow: tuple[Annotated[str, OneOf(DOUBTS)], ...] = flag(
         default=(), metavar="CODE", help=f"score images in spite of a doubt: {', '.join(DOUBTS)}"
     )
+    series: str | None = flag(default=None, metavar="N|UID|DESCRIPTION", help="which volume of a DICOM folder")
     skip_existing: bool = flag(default=False, help="keep finished results of the same settings")
     dry_run: bool = flag(default=False, help="show what would be done")
     seed: int = flag(default=0)
@@ -134,7 +136,8 @@ class Detect(Execution):
         check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
         if self.dry_run:
             for case in mine:
-                image = case.id if case.image.is_dir() and not self.keep_identifiers else case.image.name
+                hidden = (case.series or case.image.is_dir()) and not self.keep_identifiers
+                image = case.id if hidden else case.image.name
                 report({"event": "case", "id": case.id, "status": "planned", "image": image})
             return {"cases": len(mine), "failed": 0, "skipped": 0, "output": self.output, "dry_run": True}
         ids = {case.id for case in mine}
@@ -193,6 +196,7 @@ class Detect(Execution):
             allow=self.allow,
             placement=self.placement,
             resample_mask=self.resample_mask,
+            series=self.series,
             shard=self.shard,
             patience=self.patience,
         )

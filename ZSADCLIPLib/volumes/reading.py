@@ -15,10 +15,10 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..files.atomic import atomic_path
 from ..files.digests import content_hash
-from ..files.names import split_suffix
+from ..files.names import is_dicom, is_dicomdir, split_suffix
 from ..notes import Note, settled
 from ..volume import Volume
-from . import headers, itk, nifti
+from . import dicom, headers, itk, nifti
 from .grids import on_grid
 
 
@@ -45,11 +45,16 @@ FORMATS = {
     ".mha": Format(itk.read, itk.write, headers.header_and_data),
     ".mhd": Format(itk.read, files_of=headers.header_and_data),
 }
-"""The formats by the ending of a name (`split_suffix`). A folder with a DICOM series stands beside them."""
+"""The formats by the ending of a name (`split_suffix`). A DICOM folder, file or DICOMDIR stands beside them."""
 
 
-def read_volume(path: str | os.PathLike, placement: str | None = None) -> Volume:
-    """Read a scalar volume of one of FORMATS, or a folder with one DICOM series; NRRD, MetaImage and DICOM need SimpleITK.
+def read_volume(
+    path: str | os.PathLike, placement: str | None = None, series: str | None = None, keep_identifiers: bool = False
+) -> Volume:
+    """Read a scalar volume of one of FORMATS, or of a DICOM folder, file or DICOMDIR.
+
+    NRRD, MetaImage and DICOM need SimpleITK. `series` chooses one of several DICOM volumes (see `dicom.read`), which an error
+    names only with `keep_identifiers`.
 
     The array (I, J, K) keeps integers where the file stores unscaled ones and is float32 otherwise. A two-dimensional
     image becomes one slice; trailing axes of length 1 are dropped. Voxels that are NaN become 0, or the lowest finite value
@@ -59,7 +64,7 @@ def read_volume(path: str | os.PathLike, placement: str | None = None) -> Volume
     unreadable, truncated, with several values a voxel or without a usable affine, and DependencyError where SimpleITK is
     missing.
     """
-    volume = _read(Path(path), placement)
+    volume = _read(Path(path), placement, series, keep_identifiers)
     array, notes = _finite(volume.array)
     if array.min() == array.max():
         value = f"{array.flat[0]:g}" if np.isfinite(volume.array).any() else "NaN or infinite"
@@ -106,7 +111,13 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
 def files_of(path: Path) -> list[Path]:
     """The files a volume is stored in, its own first; a folder or a file of no known format stands for itself."""
     file_format = FORMATS.get(split_suffix(path)[1])
-    return [path] if file_format is None or path.is_dir() else file_format.files_of(path)
+    if path.is_dir() or file_format is None:
+        return dicom.files_of(path) if path.is_file() and _is_dicom_file(path) else [path]
+    return file_format.files_of(path)
+
+
+def _is_dicom_file(path: Path) -> bool:
+    return is_dicom(path) or is_dicomdir(path)
 
 
 def volume_hash(path: Path) -> str:
@@ -114,24 +125,26 @@ def volume_hash(path: Path) -> str:
     return ":".join(map(content_hash, files_of(path)))
 
 
-def _read(path: Path, placement: str | None) -> Volume:
+def _read(
+    path: Path, placement: str | None = None, series: str | None = None, keep_identifiers: bool = False
+) -> Volume:
     """Any supported file or folder, as stored: not cleaned."""
     with _heard() as said:
-        volume = _as_stored(path.expanduser())
+        volume = _as_stored(path.expanduser(), series, keep_identifiers)
         volume = nifti.placed_by(volume, placement) if placement else volume
     return replace(volume, notes=(*volume.notes, *said)) if said else volume
 
 
-def _as_stored(path: Path) -> Volume:
+def _as_stored(path: Path, series: str | None, keep_identifiers: bool) -> Volume:
     if not path.exists():
         raise InputError(f"there is no file or folder {path}; check the name")
-    if path.is_dir():
-        return itk.read_series(path)
     file_format = FORMATS.get(split_suffix(path)[1])
+    if path.is_dir() or (file_format is None and _is_dicom_file(path)):
+        return dicom.read(path, series, keep_identifiers)
     if file_format is None:
         raise InputError(
             f"cannot tell what {path} is: expected a name that ends with one of {', '.join(FORMATS)}, "
-            "or the folder of a DICOM series"
+            "a DICOM file, or the folder of a DICOM series"
         )
     return file_format.read(path)
 
