@@ -8,7 +8,9 @@ from ..errors import UsageError
 from .slicing import View, extent
 
 HEAD, NONE = "head", "none"
-FILL = 0.88  # of the square's side that the longer side of a head fills; of 0.65 to 0.97 the best (docs/methods/README.md)
+FILL = (
+    0.88  # of the square's side that the longer side of a head fills; of 0.65 to 0.97 the best (docs/methods/README.md)
+)
 LEAST = 100.0  # mm: what is smaller is not enlarged further
 LEFT_OUT = 0.01  # of a head outside the square: more is worth a word
 
