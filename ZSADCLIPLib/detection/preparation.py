@@ -17,7 +17,7 @@ from ..volumes.intensity import MODES, brain_mask, check_mode, to_uint8
 from ..volumes.planes import AUTO, slice_in
 from ..volumes.slicing import Fit, SliceStack
 
-FEW_LEVELS = 24  # of 255 between the darkest and the brightest percent of a head
+FEW_LEVELS = 24  # of 255 between the 5th and the 95th percentile of a head
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Look:
     def _contrast(self, volume: Volume) -> tuple[str, tuple[float, float] | None, tuple[Note, ...]]:
         """Mode and window for a volume, and what to say about them."""
         background, notes = find_background(volume.array), ()
-        if background is not None and background.value != 0 and not volume.is_constant:
+        if background is not None and not background.is_zero and not volume.is_constant:
             notes = (Note("background", f"the constant value {background} fills the border: it counts as background"),)
         if self.window is not None:
             return "window", self.window, notes
@@ -126,12 +126,12 @@ def _doubts(prepared: Prepared):
     if counts.any() and np.ptp(low_high := _percentiles(counts)) < FEW_LEVELS:
         yield Note(
             "contrast",
-            f"the head has only the grey levels {low_high[0]} to {low_high[1]} of 0 to 255; "
+            f"nine tenths of the head have only the grey levels {low_high[0]} to {low_high[1]} of 0 to 255; "
             "choose another --intensity, or a --window",
         )
 
 
 def _percentiles(counts: np.ndarray) -> tuple[int, int]:
-    """The grey levels at the first and the last percent of a histogram."""
+    """The grey levels at the 5th and the 95th percentile of a histogram."""
     shares = np.cumsum(counts) / counts.sum()
-    return int(np.searchsorted(shares, 0.01)), int(np.searchsorted(shares, 0.99))
+    return int(np.searchsorted(shares, 0.05)), int(np.searchsorted(shares, 0.95))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -18,19 +18,24 @@ ZERO_SHARE = 0.05  # where negative values occur, 0 is the background only if it
 
 @dataclass(frozen=True)
 class Background:
-    """A value that is no measurement; voxels within `tolerance` of it belong to the background, too."""
+    """A value that is no measurement, and sometimes a second one; voxels within `tolerance` of it belong to the background."""
 
     value: float
     tolerance: float = 0.0
+    padding: float | None = None
 
     def of(self, array: np.ndarray) -> np.ndarray:
         """Where an array holds the background, bool of the same shape."""
-        if not self.tolerance:
-            return array == self.value
-        return np.abs(array - array.dtype.type(self.value)) <= self.tolerance
+        near = np.abs(array - array.dtype.type(self.value)) <= self.tolerance if self.tolerance else array == self.value
+        return near if self.padding is None else near | (array == self.padding)
+
+    @property
+    def is_zero(self) -> bool:
+        """True for the usual background."""
+        return self.value == 0 and self.padding is None
 
     def __str__(self) -> str:
-        return f"{self.value:g}"
+        return f"{self.value:g}" if self.padding is None else f"{self.value:g} or {self.padding:g}"
 
 
 def find_background(array: np.ndarray) -> Background | None:
@@ -38,8 +43,8 @@ def find_background(array: np.ndarray) -> Background | None:
 
     The most frequent value of the outer faces, if it fills a tenth of them and 2 % of the volume without a gap: in noise a
     value may be as frequent, but its neighbours are others. 0 needs no such neighbours where it is the lowest value. Floating
-    numbers that an interpolation left nearly constant are taken within a thousandth of the range of values. Axes of one or
-    two voxels have no faces.
+    numbers that an interpolation left nearly constant are taken within a thousandth of the range of values. A second constant
+    is padding around such a volume, if it is the lowest value and negative. Axes of one or two voxels have no faces.
     """
     faces = [
         face
@@ -61,7 +66,11 @@ def find_background(array: np.ndarray) -> Background | None:
             and _fills(near, array, faces)
         ):
             return near
-    return found if share >= BORDER_SHARE and _fills(found, array, faces) else None
+    if share < BORDER_SHARE or not _fills(found, array, faces):
+        return None
+    lowest = Background(float(values[0]))
+    padded = most > 0 and values[0] < 0 and values[0] == array.min() and _fills(lowest, array, faces)
+    return replace(found, padding=lowest.value) if padded else found
 
 
 def has_zero_background(array: np.ndarray) -> bool:
@@ -73,7 +82,8 @@ def has_zero_background(array: np.ndarray) -> bool:
 def _nearly(array: np.ndarray, border: np.ndarray) -> Background | None:
     """The value that most of the border is close to."""
     low, high = np.percentile(array, (0.5, 99.5))
-    near = Background(float(np.median(border)), NEARLY * float(high - low))
+    tolerance, middle = NEARLY * float(high - low), float(np.median(border))
+    near = Background(0.0 if abs(middle) <= tolerance else middle, tolerance)
     return near if near.tolerance and np.count_nonzero(near.of(border)) >= NEARLY_SHARE * border.size else None
 
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..errors import UsageError
 from .background import find_background
-from .intensity import check_mode
 
 WINDOWS = {"brain": (0.0, 80.0), "subdural": (-20.0, 180.0), "bone": (-500.0, 1500.0)}
 """Windows of head CT by name, (low, high) in Hounsfield units, from radiology's usual width and level: brain W 80 L 40,
@@ -20,7 +19,10 @@ BELOW_AIR = 0.01
 
 
 def parse_window(words: str | Sequence[str | float]) -> tuple[float, float]:
-    """(low, high) from the name of a window or from two numbers or their texts; raises UsageError for anything else."""
+    """(low, high) from the name of a window, or from two numbers or their texts, whose order `check_mode` judges.
+
+    Raises UsageError for anything else.
+    """
     words = (words,) if isinstance(words, str) else tuple(words)
     if len(words) == 1 and words[0] in WINDOWS:
         return WINDOWS[words[0]]
@@ -30,7 +32,6 @@ def parse_window(words: str | Sequence[str | float]) -> tuple[float, float]:
         said = " ".join(map(str, words))
         expected = f"{', '.join(WINDOWS)}, or LOW HIGH, two numbers in the image's units"
         raise UsageError(f"window {said!r:.60}: expected {expected}") from None
-    check_mode("window", (low, high))
     return low, high
 
 

@@ -9,11 +9,13 @@ from ..errors import UsageError
 from ..volume import Volume
 from .background import Background, find_background, has_zero_background
 from .components import largest_part
+from .hounsfield import is_hounsfield
 
 MODES = ("per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window")
 PERCENTILES = (0.5, 99.5)
 Z_LIMIT = 3.0  # standard deviations on both sides of the mean
 BRIDGED = 3  # voxels
+NEGATIVE_SHARE = 0.1  # of what is measured: more than an interpolation makes of air
 STRIPPED_SHARE, STRIPPED_FACES = 0.2, 0.95  # background in the whole volume and on its outer faces
 
 
@@ -46,7 +48,7 @@ def to_uint8(
     background = find_background(array)
     if mode == "window":
         out = _rescaled(array, *window, 0)
-        if background is not None and background.value != 0:
+        if background is not None and not background.is_zero:
             out[background.of(array)] = 0
         return out
     limits = _spread if mode == "per-volume-zscore" else _limits
@@ -96,21 +98,23 @@ def _is_stripped(array: np.ndarray, background: Background | None) -> bool:
 def brain_mask(volume: Volume) -> np.ndarray:
     """Where the patient is, bool (I, J, K).
 
-    All of a skull-stripped volume that is not background; else the largest part above Otsu's threshold (IEEE Trans. SMC 9,
-    1979), closed and with its holes filled, which for a whole head is the head; there a background
-    counts as 0, or as the lowest value that was measured where that is negative. All True for a constant volume.
+    What is not background of a skull-stripped volume, also where it is cut off: a tenth of what is left is negative, and no
+    Hounsfield units. Else the largest part above Otsu's threshold (IEEE Trans. SMC 9, 1979), closed and with its holes filled,
+    which for a whole head is the head; there a background counts as 0, or as the lowest measured value if that is negative.
+    All True for a constant volume.
     """
     array = volume.array
     background = find_background(array)
     outside = None if background is None else background.of(array)
-    if outside is not None and not outside.all():
-        if _is_stripped(array, background):
-            return ~outside
-        array = np.where(outside, min(array[~outside].min(), array.dtype.type(0)), array)
-    low, high = float(array.min()), float(array.max())
-    if low == high:
+    if array.min() == array.max() or (outside is not None and outside.all()):
         return np.ones(array.shape, bool)
-    mask = largest_part(array > _otsu(array, low, high))
+    if outside is not None:
+        measured = array[~outside]
+        are_scores = np.count_nonzero(measured < 0) >= NEGATIVE_SHARE * measured.size and not is_hounsfield(array)
+        if are_scores or _is_stripped(array, background):
+            return ~outside
+        array = np.where(outside, min(measured.min(), array.dtype.type(0)), array)
+    mask = largest_part(array > _otsu(array))
     # Closing bridges bone and air passages, so that the cavities they open to the outside count as inside.
     mask = ndimage.binary_dilation(mask, iterations=BRIDGED)
     mask = ndimage.binary_erosion(mask, iterations=BRIDGED, border_value=1)
@@ -134,8 +138,8 @@ def _spread(values: np.ndarray) -> tuple[float, float]:
     return mean - Z_LIMIT * deviation, mean + Z_LIMIT * deviation
 
 
-def _otsu(array: np.ndarray, low: float, high: float, bins: int = 256) -> float:
-    counts, edges = np.histogram(array, bins, (low, high))
+def _otsu(array: np.ndarray, bins: int = 256) -> float:
+    counts, edges = np.histogram(array, bins, (float(array.min()), float(array.max())))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1].astype(float)
     above = array.size - below

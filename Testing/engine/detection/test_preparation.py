@@ -144,7 +144,7 @@ def test_tomography_is_seen_through_the_brain_window_unless_something_else_is_as
 
 def test_a_contrast_that_shows_nothing_is_said():
     (note,) = Look(window=(0, 90000)).prepare(brain(), 64).notes
-    assert (note.code, note.severity) == ("contrast", "warning") and "1 to 3 of 0 to 255" in note.text
+    assert (note.code, note.severity) == ("contrast", "warning") and "1 to 2 of 0 to 255" in note.text
 
 
 def test_the_plane_is_chosen_by_the_detector_too():

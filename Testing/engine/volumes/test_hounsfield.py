@@ -7,6 +7,7 @@ import pytest
 
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.volumes.hounsfield import WINDOWS, is_hounsfield, parse_window
+from ZSADCLIPLib.volumes.intensity import check_mode
 
 
 def tomography(rng, air: float = 10, tissue: float = 6, pad: int | None = None) -> np.ndarray:
@@ -71,4 +72,4 @@ def test_other_windows_are_refused_with_what_is_expected(words):
 @pytest.mark.parametrize("words", [["80", "0"], ["5", "5"], ["0", "nan"], ["-inf", "inf"]])
 def test_a_window_is_low_and_high(words):
     with pytest.raises(UsageError, match="low < high"):
-        parse_window(words)
+        check_mode("window", parse_window(words))

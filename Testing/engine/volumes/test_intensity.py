@@ -99,6 +99,24 @@ def test_the_background_of_a_slab_that_cuts_through_the_brain_is_found(rng):
     assert np.array_equal(brain_mask(Volume(padded, affine())), brain_mask(Volume(brain, affine())))
 
 
+@pytest.mark.parametrize("fill", [0, None])
+def test_the_mask_of_a_slab_of_scores_is_the_brain(rng, fill):
+    brain, ball = (array[:, :, 8:26] for array in head(rng, 0, stripped=True))
+    scores = rng.normal(size=brain.shape) + 4 * (brain == 5)
+    array = np.where(ball, scores, scores[ball].min() - 0.1 if fill is None else fill).astype(np.float32)
+    assert np.array_equal(brain_mask(Volume(array, affine())), ball)
+    assert np.array_equal(to_uint8(array) == 0, ~ball)
+
+
+def test_padding_around_a_volume_with_a_zero_background_is_background_too(rng):
+    brain, ball = head(rng, 0, stripped=True)
+    brain[ball] += rng.uniform(0, 200, ball.sum()).astype(np.float32)
+    padded = np.pad(brain, [(6, 0), (0, 3), (0, 0)], constant_values=-1024)
+    assert find_background(padded) == Background(0.0, padding=-1024.0)
+    assert np.array_equal(to_uint8(padded)[6:, :-3], to_uint8(brain)) and not to_uint8(padded)[:6].any()
+    assert np.array_equal(brain_mask(Volume(padded, affine()))[6:, :-3], ball)
+
+
 def test_remains_of_an_interpolation_belong_to_the_background(rng):
     brain, ball = head(rng, 0, stripped=True)
     noisy = brain + np.where(ball, 0, rng.normal(0, 1e-2, brain.shape)).astype(np.float32)
