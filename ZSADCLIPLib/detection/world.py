@@ -9,7 +9,7 @@ import numpy as np
 from ..fields import from_dict
 from ..notes import Note
 from ..volume import Volume
-from ..volumes.intensity import is_skull_stripped
+from ..volumes.intensity import is_skull_stripped, is_slab
 from ..volumes.sequences import SEQUENCES, sequence_of
 from ..volumes.slicing import SliceStack
 
@@ -46,7 +46,7 @@ def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack) 
     stripped = is_skull_stripped(volume)
     if not world.medical:
         wrong.append("a medical volume")
-    if world.skull_stripped is not None and stripped != world.skull_stripped:
+    if world.skull_stripped is not None and stripped != world.skull_stripped and (stripped or not is_slab(volume)):
         wrong.append("a skull-stripped brain" if stripped else "a whole head")
     if world.sequences and stripped and brain.sum() * np.prod(volume.spacing) >= LEAST_BRAIN:
         looks = sequence_of(volume.array, brain)

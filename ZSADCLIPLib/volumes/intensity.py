@@ -88,6 +88,19 @@ def is_skull_stripped(volume: Volume) -> bool:
     return _is_stripped(volume.array, find_background(volume.array))
 
 
+def is_slab(volume: Volume) -> bool:
+    """True when the patient is cut off at both ends of one axis and nowhere else: then a skull is not told by the faces."""
+    array, background = volume.array, find_background(volume.array)
+    if background is None:
+        return False
+    ends = [[float(np.mean(background.of(face))) < STRIPPED_FACES for face in _faces(array, axis)] for axis in range(3)]
+    return sorted(map(sum, ends)) == [0, 0, 2]
+
+
+def _faces(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    return np.take(array, 0, axis), np.take(array, -1, axis)
+
+
 def _is_stripped(array: np.ndarray, background: Background | None) -> bool:
     if background is None or np.count_nonzero(~background.of(array)) > (1 - STRIPPED_SHARE) * array.size:
         return False

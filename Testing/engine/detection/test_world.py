@@ -53,6 +53,12 @@ def test_a_whole_head_is_outside_of_brains_and_a_brain_outside_of_heads(case):
     assert "a skull-stripped brain" in told(case.volumes["t2w"], heads) and told(head, heads) == ""
 
 
+def test_whether_a_slab_has_a_skull_is_not_guessed(case):
+    volume = case.volumes["t2w"]
+    assert told(Volume(volume.array[:, :, 60:90], volume.affine)) == ""
+    assert "a whole head" in told(Volume(volume.array[:, :, 60:], volume.affine))
+
+
 def test_planes_and_coarse_pixels_are_outside(case):
     volume = case.volumes["t2w"]
     assert "sagittal slices" in told(volume, plane="sagittal")
