@@ -66,7 +66,9 @@ class Look:
         """Mode and window for a volume, and what to say about them."""
         background, notes = find_background(volume.array), ()
         if background is not None and not background.is_zero and not volume.is_constant:
-            notes = (Note("background", f"the constant value {background} fills the border: it counts as background"),)
+            fills = f"value {background} fills" if background.padding is None else f"values {background} fill"
+            counts = "it counts" if background.padding is None else "they count"
+            notes = (Note("background", f"the constant {fills} the border: {counts} as background"),)
         if self.window is not None:
             return "window", self.window, notes
         if self.intensity != AUTO:

@@ -35,7 +35,7 @@ class Background:
         return self.value == 0 and self.padding is None
 
     def __str__(self) -> str:
-        return f"{self.value:g}" if self.padding is None else f"{self.value:g} or {self.padding:g}"
+        return f"{self.value:g}" if self.padding is None else f"{self.value:g} and {self.padding:g}"
 
 
 def find_background(array: np.ndarray) -> Background | None:
