@@ -71,19 +71,27 @@ class Note:
         return asdict(self)
 
 
+class DoubtError(InputError):
+    """An image is doubtful; `codes` are those that may be allowed."""
+
+    def __init__(self, message: str, codes: tuple[str, ...] = ()):
+        super().__init__(message)
+        self.codes = codes
+
+
 def settled(notes: Iterable[Note], allow: Collection[str] = ()) -> tuple[Note, ...]:
     """The notes, each once, with those of severity error that `allow` names turned into warnings.
 
-    Raises InputError with the sentences of the other errors and the switch that lets them pass.
+    Raises DoubtError with the sentences of the other errors and the switch that lets them pass.
     """
     notes = tuple(dict.fromkeys(notes))
     stopped = [note for note in notes if note.severity == "error" and note.code not in allow]
     if stopped:
-        codes = " ".join(dict.fromkeys(note.code for note in stopped if note.code not in REMEDIES))
+        codes = tuple(dict.fromkeys(note.code for note in stopped if note.code not in REMEDIES))
         parts = [note.text for note in stopped]
         parts += [REMEDIES[note.code] for note in stopped if note.code in REMEDIES]
-        parts += [f"to go on all the same: --allow {codes}"] if codes else []
-        raise InputError("; ".join(parts))
+        parts += [f"to go on all the same: --allow {' '.join(codes)}"] if codes else []
+        raise DoubtError("; ".join(parts), codes)
     return tuple(replace(note, severity="warning") if note.severity == "error" else note for note in notes)
 
 

@@ -53,6 +53,20 @@ def test_short_memory_offers_the_cpu(panel, use):
     assert panel.run.detection.settings.device == "cpu" and panel.results.result is not None
 
 
+def test_a_doubt_stops_a_run_and_the_user_may_go_on(panel, use):
+    head()
+    panel.initializeParameterNode()
+    use("doubtful")
+    panel.ui.applyButton.click()
+    spin(lambda: not panel.run.running)
+    assert "2 m long" in panel.ui.statusLabel.text and panel.results.result is None
+    assert not panel.ui.allowButton.isHidden() and panel.ui.cpuButton.isHidden()
+    panel.ui.allowButton.click()
+    spin(lambda: not panel.run.running)
+    assert panel.run.detection.settings.allow == ("extent",) and panel.results.result is not None
+    assert panel.ui.allowButton.isHidden()
+
+
 def test_a_run_that_lacks_a_package_says_where_to_look(panel, monkeypatch):
     head()
     panel.initializeParameterNode()

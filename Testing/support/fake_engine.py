@@ -2,7 +2,7 @@
 
 Run as `fake_engine.py JOB.json BEHAVIOUR`: "quick", "slow" (a slice every 30 ms, cancellable), "deaf" (never answers a
 cancel and has a child of its own), "memory" (out of memory unless the batch is 1), "memory-always", "crash",
-"missing" (a package), "broken".
+"missing" (a package), "doubtful" (unless the extent is allowed), "broken".
 """
 
 import json
@@ -32,6 +32,10 @@ def main(job_path, behaviour):
     if behaviour.startswith("memory") and (job["batch_size"] != 1 or behaviour == "memory-always"):
         say(event="error", kind="OutOfMemoryError", message="CUDA out of memory. Tried to allocate 2 GiB")
         return 1
+    if behaviour == "doubtful" and "extent" not in job["allow"]:
+        say(event="case", id="input", status="failed", error="InputError: 2 m long", doubts=["extent"])
+        say(event="result", cases=1, failed=1)
+        return 0
     if behaviour == "missing":
         say(event="error", kind="ModuleNotFoundError", message="No module named 'wonder'")
         return 1

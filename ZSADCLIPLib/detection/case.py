@@ -22,7 +22,7 @@ from ..files.locks import holder, is_held
 from ..files.names import split_suffix
 from ..files.privacy import printable, redact, redact_all, renamed
 from ..files.text import parse_json
-from ..notes import Note, settled
+from ..notes import DoubtError, Note, settled
 from ..progress import Cancelled, Progress, sub_progress
 from ..volume import Volume
 from ..volumes.checks import is_label_map, size_notes
@@ -71,8 +71,9 @@ class CaseRun:
 def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Progress) -> dict:
     """The row of a case, its files written; a failed case gives a failed row.
 
-    A share that is gone is waited for, `run.patience` seconds. Rows say in "kept" that nothing had to be done, and in
-    "unwritable" that other cases would fail in the same way. Raises what `state` and `progress` raise.
+    A share that is gone is waited for, `run.patience` seconds. Rows say in "kept" that nothing had to be done, in "unwritable"
+    that other cases would fail in the same way, and in "doubts" which codes would let the case pass. Raises what `state` and
+    `progress` raise.
     """
     run = replace(run, token=item.get("run", ""))
     case = Case(
@@ -104,6 +105,8 @@ def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Pr
             if kind == "Unexpected":
                 detail = f"{type(error).__name__}: {detail}"
             row = failed(item, f"{kind}: {_discreet(run, case, detail)}")
+            if isinstance(error, DoubtError):
+                row |= {"doubts": list(error.codes)}
             return {**row, "unwritable": True} if isinstance(error, OutputError) else row
 
 

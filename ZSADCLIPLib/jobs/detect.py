@@ -25,6 +25,7 @@ from ..files.digests import code_version
 from ..files.locks import folder_lock, is_held
 from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
+from ..volumes.components import SMALLEST_MM3
 from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
@@ -91,7 +92,7 @@ class Detect(Execution):
     fast: bool = flag(default=False, help="compute only the brain's bounding box; quicker, not exact")
     batch_size: int | str = flag(default="auto")
     threshold: str = flag(default="checkpoint", help="checkpoint, NUMBER, fixed:NUMBER or quantile:Q")
-    min_size_mm3: float = flag("--min-size", default=0.0, metavar="MM3")
+    min_size_mm3: float = flag("--min-size", default=SMALLEST_MM3, metavar="MM3", help="smallest finding (default 20)")
     background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
     brain_mask: str | None = flag(default=None, metavar="FILE")
     channel: Annotated[str, OneOf(CHANNELS)] | None = flag(
@@ -208,7 +209,7 @@ class Detect(Execution):
             nonlocal unwritable
             table.kept += bool(row.pop("kept", False))
             unwritable = unwritable + 1 if row.pop("unwritable", False) else 0
-            table.put(n, row)
+            table.put(n, {key: value for key, value in row.items() if key != "doubts"})
             report({"event": "case", **row})
             if unwritable == UNWRITABLE:
                 raise OutputError(f"nothing can be written any more ({row['error']}); finished cases are kept")

@@ -19,6 +19,7 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
+from ZSADCLIPLib.volumes.components import SMALLEST_MM3
 
 from ..scene import findingstable, nodes, results, segmentation
 from ..scene.brainmask import maskArray
@@ -46,7 +47,8 @@ class RunSettings:
     precision: str = "auto"
     batch_size: int | str = "auto"
     threshold: str = "checkpoint"
-    min_size_mm3: float = 0.0
+    min_size_mm3: float = SMALLEST_MM3
+    allow: tuple[str, ...] = ()
     seed: int = 0
 
     def job(self, image: Path, brain: Path | None, output: Path) -> dict:
@@ -56,11 +58,12 @@ class RunSettings:
 
 
 class EngineError(ZSADCLIPError):
-    """The engine reported an error; `log` holds what it printed, `cpuMayHelp` is True when a graphics card lacked memory."""
+    """The engine reported an error; `log` holds what it printed, `cpuMayHelp` is True when a graphics card lacked memory;
+    `doubts` are the codes of notes that would let the volume pass."""
 
-    def __init__(self, message: str, log: list[str]):
+    def __init__(self, message: str, log: list[str], doubts: tuple[str, ...] = ()):
         super().__init__(message)
-        self.log = log
+        self.log, self.doubts = log, doubts
         self.cpuMayHelp = isOutOfMemory(message) and re.search("CUDA|CUBLAS|HIP|MPS|GPU", message) is not None
 
 
@@ -156,12 +159,12 @@ class EngineRun:
                 self._failed(event["message"] + hint(event.get("kind")), event.get("kind") == "MemoryError")
             elif kind == "result":
                 if self._case.get("status") == "failed":
-                    self._failed(self._case["error"])
+                    self._failed(self._case["error"], doubts=tuple(self._case.get("doubts", ())))
                 else:
                     self._import()
         return progress
 
-    def _failed(self, message: str, memory: bool = False) -> None:
+    def _failed(self, message: str, memory: bool = False, doubts: tuple[str, ...] = ()) -> None:
         """Try once more with single slices when memory was short; else report."""
         if (memory or isOutOfMemory(message)) and self.settings.batch_size != 1:
             self.notes.append(_("Memory was short: trying again with one slice at a time."))
@@ -172,7 +175,7 @@ class EngineRun:
             except (ZSADCLIPError, OSError) as error:
                 self._end(error=EngineError(str(error), list(self.log)))
         else:
-            self._end(error=EngineError(message, list(self.log)))
+            self._end(error=EngineError(message, list(self.log), doubts))
 
     def _import(self) -> None:
         scene = slicer.mrmlScene

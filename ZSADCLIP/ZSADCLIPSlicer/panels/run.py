@@ -29,8 +29,9 @@ class RunPanel:
         self._timer.connect("timeout()", self.poll)
         ui.applyButton.connect("clicked()", self.onApply)
         ui.cpuButton.connect("clicked()", self.onCpu)
+        ui.allowButton.connect("clicked()", self.onAllow)
         ui.logButton.connect("toggled(bool)", self._showLog)
-        for widget in (ui.progressBar, ui.cpuButton, ui.logButton, ui.logText):
+        for widget in (ui.progressBar, ui.cpuButton, ui.allowButton, ui.logButton, ui.logText):
             widget.visible = False
 
     @property
@@ -53,7 +54,7 @@ class RunPanel:
     def start(self, settings=None) -> None:
         """Start a run; what goes wrong is said in the panel."""
         self.ui.logButton.checked = False
-        self.ui.logButton.visible = self.ui.cpuButton.visible = False
+        self._hideButtons()
         self.ui.progressBar.value = 0
         try:
             self.detection = self._begin(settings)
@@ -73,6 +74,14 @@ class RunPanel:
         """Run the failed detection again without the graphics card."""
         self.start(replace(self.detection.settings, device="cpu", batch_size="auto"))
 
+    def onAllow(self) -> None:
+        """Score the volume in spite of the doubts that stopped the run; they stay in what is said of the result."""
+        settings = self.detection.settings
+        self.start(replace(settings, allow=tuple({*settings.allow, *self.detection.error.doubts})))
+
+    def _hideButtons(self) -> None:
+        self.ui.logButton.visible = self.ui.cpuButton.visible = self.ui.allowButton.visible = False
+
     def poll(self) -> None:
         """Follow the run; called by the timer."""
         if self.detection is None:
@@ -91,6 +100,7 @@ class RunPanel:
         if run.error is not None:
             self.say(str(run.error), bad=True)
             self.ui.cpuButton.visible = getattr(run.error, "cpuMayHelp", False)
+            self.ui.allowButton.visible = bool(getattr(run.error, "doubts", ()))
         elif run.cancelled:
             self.say(_("Cancelled. Nothing was changed."))
         elif run.dropped:
@@ -129,7 +139,7 @@ class RunPanel:
         """Let go of the last run, whose result holds arrays and nodes of the scene that closes."""
         self.detection = None
         self.ui.logButton.checked = False
-        self.ui.logButton.visible = self.ui.cpuButton.visible = False
+        self._hideButtons()
 
 
 def progressText(event: dict) -> str:
