@@ -508,11 +508,11 @@ def test_a_stopped_run_leaves_no_old_summary(data, tmp_path):
 
 def test_temporary_files_of_other_shards_stay(data, tmp_path):
     folder, out = tmp_path / "in", tmp_path / "out"
-    for name in ("x", "x_mask"):
+    for name in ("x", "x_anomaly"):
         write_volume(folder / f"{name}.nii", Volume(np.ones((8, 8, 2), np.int16), np.eye(4)))
     out.mkdir()
-    ours = [".x_mask.0123456789ab.tmp.nii.gz", ".x.0123456789ab.tmp.json"]
-    others = [".x_mask.0123456789ab.tmp.json", ".x_mask_mask.0123456789ab.tmp.nii.gz", ".summary.0123456789ab.tmp.csv"]
+    ours = [".x_anomaly.0123456789ab.tmp.nii.gz", ".x.0123456789ab.tmp.json"]
+    others = [".x_anomaly.0123456789ab.tmp.json", ".x_anomaly_mask.0123456789ab.tmp.nii.gz", ".summary.0123456789ab.tmp.csv"]
     for name in ours + others:
         (out / name).write_text("x")
     shard = detect(data, out, folder, shard="1/2")
