@@ -284,13 +284,13 @@ def test_an_input_that_is_replaced_while_it_is_read_is_made_again(data, tmp_path
     source, other, read = tmp_path / "c0.nii", (data / "in" / "c1.nii").read_bytes(), reading.read_volume
     source.write_bytes((data / "in" / "c0.nii").read_bytes())
 
-    def replaced(path):
-        volume = read(path)
+    def replaced(path, *choices):
+        volume = read(path, *choices)
         Path(path).write_bytes(other)
         return volume
 
     monkeypatch.setattr(reading, "read_volume", replaced)
-    detect(data, tmp_path / "out", source).run()
+    assert detect(data, tmp_path / "out", source).run()["failed"] == 0
     monkeypatch.undo()
     assert detect(data, tmp_path / "out", source, skip_existing=True).run()["skipped"] == 0
 

@@ -10,7 +10,7 @@ import ZSADCLIPLib.volumes.reading as io
 _read_volume = io.read_volume
 
 
-def read_volume(path):
+def read_volume(path, *choices):
     """`io.read_volume`, but "poison" kills the process, "hang" never ends, and every case can be made slower."""
     name = Path(path).name
     if name.startswith("poison"):
@@ -18,7 +18,7 @@ def read_volume(path):
     if name.startswith("hang"):
         time.sleep(3600)
     time.sleep(float(os.environ.get("ZSADCLIP_TEST_SLOW", 0)))
-    return _read_volume(path)
+    return _read_volume(path, *choices)
 
 
 io.read_volume = read_volume
