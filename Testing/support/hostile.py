@@ -97,7 +97,7 @@ def mutate_json(data: bytes, rng: random.Random) -> bytes:
 
 def mutation(name: str) -> Callable[[bytes, random.Random], bytes]:
     """The mutation that suits a file of that name."""
-    if name.endswith(".nii.gz"):
+    if name.endswith((".nii.gz", ".mgz")):
         return mutate_packed
     return mutate_json if name.endswith(".json") else mutate
 
@@ -125,6 +125,16 @@ def seeds(folder: Path) -> dict[str, Path]:
     for name in ("a.nii", "b.nii.gz", "c.nrrd", "d.mha"):
         write_volume(folder / name, volume)
     write_volume(folder / "e.nii", volume, "float32")
+    import nibabel
+
+    nibabel.MGHImage(array, volume.affine).to_filename(folder / "j.mgz")
+    for stem in ("k", "m-k"):  # the second goes with damaged headers
+        nibabel.Nifti1Pair(array, volume.affine).to_filename(folder / f"{stem}.img")
+    (folder / "m-k.hdr").unlink()
+    from dicom_files import write_enhanced, write_slice
+
+    write_slice(folder / "l.dcm", array[:, :, 0].astype(np.uint16), (0, 0, 0))
+    write_enhanced(folder / "n.dcm", array.astype(np.uint16).transpose(2, 1, 0), range(5))
     import SimpleITK as itk
 
     image = itk.GetImageFromArray(array.T.copy())
@@ -148,7 +158,9 @@ def seeds(folder: Path) -> dict[str, Path]:
     torch.save({"trainable_linearlayer": adapter.state_dict()}, folder / "authors.pth")
     torch.save({"trainable_linearlayer": adapter.state_dict()}, folder / "old.pt", _use_new_zipfile_serialization=False)
     return {
-        path.name: path for path in sorted(folder.iterdir()) if path.suffix not in (".raw", ".gz") or "nii" in path.name
+        path.name: path
+        for path in sorted(folder.iterdir())
+        if path.suffix not in (".raw", ".gz", ".img") or "nii" in path.name
     }
 
 
@@ -158,7 +170,7 @@ def reader(path: Path) -> Callable[[], object]:
     from ZSADCLIPLib.volumes.reading import FORMATS, read_volume
 
     suffix = split_suffix(path)[1]
-    if suffix in FORMATS:
+    if suffix in FORMATS or suffix == ".dcm":
         return lambda: read_volume(path)
     if suffix == ".csv":
         from ZSADCLIPLib.datasets.records import find_records

@@ -512,7 +512,11 @@ def test_temporary_files_of_other_shards_stay(data, tmp_path):
         write_volume(folder / f"{name}.nii", Volume(np.ones((8, 8, 2), np.int16), np.eye(4)))
     out.mkdir()
     ours = [".x_anomaly.0123456789ab.tmp.nii.gz", ".x.0123456789ab.tmp.json"]
-    others = [".x_anomaly.0123456789ab.tmp.json", ".x_anomaly_mask.0123456789ab.tmp.nii.gz", ".summary.0123456789ab.tmp.csv"]
+    others = [
+        ".x_anomaly.0123456789ab.tmp.json",
+        ".x_anomaly_mask.0123456789ab.tmp.nii.gz",
+        ".summary.0123456789ab.tmp.csv",
+    ]
     for name in ours + others:
         (out / name).write_text("x")
     shard = detect(data, out, folder, shard="1/2")
