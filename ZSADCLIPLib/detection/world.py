@@ -9,8 +9,8 @@ import numpy as np
 from ..fields import from_dict
 from ..notes import Note
 from ..volume import Volume
-from ..volumes.intensity import is_skull_stripped, is_slab
 from ..volumes.sequences import SEQUENCES, sequence_of
+from ..volumes.skull import has_skull
 from ..volumes.slicing import SliceStack
 
 LEAST_BRAIN = 100_000  # mm3; less is no brain whose grey levels tell a sequence
@@ -40,15 +40,15 @@ def world_of(provenance: dict) -> World | None:
 def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack) -> tuple[Note, ...]:
     """A note that says in what a volume differs from the images of a world, none where it does not.
 
-    `brain` is the mask (I, J, K) that findings are limited to, `stack` the slices that are scored.
+    `brain` is the mask (I, J, K) of the head or brain, `stack` the slices that are scored.
     """
     wrong = []
-    stripped = is_skull_stripped(volume)
+    skull = has_skull(volume)
     if not world.medical:
         wrong.append("a medical volume")
-    if world.skull_stripped is not None and stripped != world.skull_stripped and (stripped or not is_slab(volume)):
-        wrong.append("a skull-stripped brain" if stripped else "a whole head")
-    if world.sequences and stripped and brain.sum() * np.prod(volume.spacing) >= LEAST_BRAIN:
+    if world.skull_stripped is not None and skull is world.skull_stripped:
+        wrong.append("a whole head" if skull else "a skull-stripped brain")
+    if world.sequences and not skull and brain.sum() * np.prod(volume.spacing) >= LEAST_BRAIN:
         looks = sequence_of(volume.array, brain)
         if looks not in (None, *world.sequences):
             wrong.append(f"grey levels as on {SEQUENCES[looks]} images")

@@ -88,19 +88,6 @@ def is_skull_stripped(volume: Volume) -> bool:
     return _is_stripped(volume.array, find_background(volume.array))
 
 
-def is_slab(volume: Volume) -> bool:
-    """True when the patient is cut off at both ends of one axis and nowhere else: then a skull is not told by the faces."""
-    array, background = volume.array, find_background(volume.array)
-    if background is None:
-        return False
-    ends = [[float(np.mean(background.of(face))) < STRIPPED_FACES for face in _faces(array, axis)] for axis in range(3)]
-    return sorted(map(sum, ends)) == [0, 0, 2]
-
-
-def _faces(array: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
-    return np.take(array, 0, axis), np.take(array, -1, axis)
-
-
 def _is_stripped(array: np.ndarray, background: Background | None) -> bool:
     if background is None or np.count_nonzero(~background.of(array)) > (1 - STRIPPED_SHARE) * array.size:
         return False
@@ -127,7 +114,7 @@ def brain_mask(volume: Volume) -> np.ndarray:
         if are_scores or _is_stripped(array, background):
             return ~outside
         array = np.where(outside, min(measured.min(), array.dtype.type(0)), array)
-    mask = largest_part(array > _otsu(array))
+    mask = largest_part(array > otsu(array))
     # Closing bridges bone and air passages, so that the cavities they open to the outside count as inside.
     mask = ndimage.binary_dilation(mask, iterations=BRIDGED)
     mask = ndimage.binary_erosion(mask, iterations=BRIDGED, border_value=1)
@@ -151,7 +138,8 @@ def _spread(values: np.ndarray) -> tuple[float, float]:
     return mean - Z_LIMIT * deviation, mean + Z_LIMIT * deviation
 
 
-def _otsu(array: np.ndarray, bins: int = 256) -> float:
+def otsu(array: np.ndarray, bins: int = 256) -> float:
+    """The threshold that sets dark from bright values apart best, in a histogram of `bins` (IEEE Trans. SMC 9, 1979)."""
     counts, edges = np.histogram(array, bins, (float(array.min()), float(array.max())))
     centres = (edges[:-1] + edges[1:]) / 2
     below = np.cumsum(counts)[:-1].astype(float)

@@ -58,7 +58,7 @@ def read(path: Path) -> Volume:
         return placed(path, array, affine, split_suffix(path)[0], notes)
     notes += _placement_notes(_as_written(image))
     volume = placed(path, array, affine, split_suffix(path)[0], notes, _placement(header))
-    return _in_mm(volume, header.get_xyzt_units()[0])
+    return _in_mm(volume, _unit(header))
 
 
 def placed_by(volume: Volume, form: str) -> Volume:
@@ -71,7 +71,7 @@ def placed_by(volume: Volume, form: str) -> Volume:
     notes = [note for note in volume.notes if note.code != "placement"]
     notes.append(Note("placed", f"placed by the {form}, which the other placement of the file contradicts"))
     chosen = replace(volume, affine=header.get_best_affine(), geometry=header, notes=tuple(notes))
-    return _in_mm(chosen, header.get_xyzt_units()[0])
+    return _in_mm(chosen, _unit(header))
 
 
 def _as_written(image):
@@ -123,6 +123,13 @@ def _where(affine: np.ndarray, shape: tuple[int, ...]) -> str:
     centre = affine @ [*((n - 1) / 2 for n in (*shape, 1, 1)[:3]), 1]
     names = "".join(name or "?" for name in aff2axcodes(affine))
     return f"{names} with its centre at ({', '.join(f'{x:.4g}' for x in centre[:3])})"
+
+
+def _unit(header) -> str:
+    try:
+        return header.get_xyzt_units()[0]
+    except KeyError:  # a code that the format does not define
+        return "unknown"
 
 
 def _in_mm(volume: Volume, unit: str) -> Volume:

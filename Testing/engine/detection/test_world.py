@@ -56,7 +56,7 @@ def test_a_whole_head_is_outside_of_brains_and_a_brain_outside_of_heads(case):
 def test_whether_a_slab_has_a_skull_is_not_guessed(case):
     volume = case.volumes["t2w"]
     assert told(Volume(volume.array[:, :, 60:90], volume.affine)) == ""
-    assert "a whole head" in told(Volume(volume.array[:, :, 60:], volume.affine))
+    assert told(Volume(volume.array[:, :, 60:], volume.affine)) == ""
 
 
 def test_planes_and_coarse_pixels_are_outside(case):

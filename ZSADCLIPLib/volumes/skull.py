@@ -1,0 +1,79 @@
+"""Whether a volume shows a whole head or a skull-stripped brain, told by its border and by the dark ring that bone makes."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from ..volume import Volume
+from .background import find_background
+from .intensity import is_skull_stripped, otsu
+from .slicing import slice_volume
+
+RING = 0.22  # of the range of grey levels: bone is darker by this than what lies outside and inside of it
+LEVELS = (0.45, 0.85)  # of the height of the head: above its base, below its top
+SLICES, STEP_MM, DEEPEST_MM, INNER_MM, BRIDGED_MM = 9, 1.5, 16.5, 22.0, 8.0
+LEAST_MM2, LEAST_PIXELS = 3000.0, 20
+
+
+def has_skull(volume: Volume) -> bool | None:
+    """True for a whole head, False for a stripped brain, None where neither border nor ring tells.
+
+    Measured on 60 cases of the synthetic mri world (seeds 3000 to 3059): of 21 heads 20 were told and 1 left open, of 39 brains
+    29 were told, 9 left open and 1, loosely stripped, taken for a head; all six stripped real scans (ring up to 0.03) and one
+    real head (0.30) were told.
+    """
+    if bone_ring(volume) >= RING:
+        return True
+    if is_skull_stripped(volume):
+        return False
+    # Air is measured around heads alone.
+    return True if find_background(volume.array) is None else None
+
+
+def bone_ring(volume: Volume) -> float:
+    """How much darker, of the head's 1st to 99th percentile, a layer below the surface is than the brightest layer outside of it
+    and than the inside; the median of axial slices, 0 where none is large enough."""
+    background = find_background(volume.array)
+    measured = volume.array if background is None else volume.array[~background.of(volume.array)]
+    if not measured.size or measured.min() == measured.max():
+        return 0.0
+    bright = volume.array > otsu(measured)
+    if background is not None:
+        bright &= ~background.of(volume.array)
+    stack = slice_volume(volume)
+    mask = stack.arrange(bright)
+    shown = np.flatnonzero(mask.any(axis=(1, 2)))
+    if not shown.size:
+        return 0.0
+    height = shown[-1] - shown[0]
+    rows = np.unique(np.rint(shown[0] + height * np.linspace(*LEVELS, SLICES)).astype(int))
+    pixel = float(np.prod(stack.spacing[:2]))
+    outlines = ((n, _outline(mask[n], stack.spacing[:2])) for n in rows)
+    rings = [_ring(stack.array[n], head, stack.spacing[:2]) for n, head in outlines if head.sum() * pixel >= LEAST_MM2]
+    return float(np.median(rings)) if rings else 0.0
+
+
+def _outline(bright: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
+    """What the bright parts of a slice enclose, bone and air passages bridged."""
+    wide = np.pad(bright, [(int(np.ceil(BRIDGED_MM / step)) + 1,) * 2 for step in spacing])
+    closed = ndimage.distance_transform_edt(~wide, spacing) <= BRIDGED_MM
+    closed = ndimage.distance_transform_edt(ndimage.binary_fill_holes(closed), spacing) > BRIDGED_MM
+    return closed[tuple(slice(int(np.ceil(BRIDGED_MM / s)) + 1, -int(np.ceil(BRIDGED_MM / s)) - 1) for s in spacing)]
+
+
+def _ring(image: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]) -> float:
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), spacing)[1:-1, 1:-1][mask]  # mm below the surface
+    values = image[mask].astype(np.float64)
+    low, high = np.percentile(values, (1, 99))
+    inner = values[depth > INNER_MM]
+    if not low < high or inner.size < LEAST_PIXELS:
+        return 0.0
+    layers = np.ceil(depth / STEP_MM).astype(int)  # 1 is the outermost
+    medians = [
+        float(np.median(values[layers == n])) if np.count_nonzero(layers == n) >= LEAST_PIXELS else np.nan
+        for n in range(1, round(DEEPEST_MM / STEP_MM) + 1)
+    ]
+    outer = np.fmax.accumulate(medians)[:-1]  # the brightest layer so far
+    dark = np.fmin(outer, np.median(inner)) - medians[1:]
+    return float(np.nanmax(dark, initial=0.0) / (high - low)) if np.isfinite(dark).any() else 0.0
