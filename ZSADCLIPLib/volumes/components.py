@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from ..errors import UsageError
 
-SMALLEST_MM3 = 20.0  # of a finding, by default; what it costs and saves is measured in docs/embedded-models.md
+SMALLEST_MM3 = 20.0  # of a finding, by default; what it costs and saves is measured in docs/inputs.md
 CONNECTED = np.ones((3, 3, 3), bool)  # 26 neighbours
 
 
