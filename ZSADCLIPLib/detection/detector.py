@@ -187,7 +187,7 @@ class Detector:
     def _outside(self, volume: Volume, prepared: Prepared) -> tuple[Note, ...]:
         """Whether the adapter was made for such an image."""
         world = world_of(self.adapter.provenance)
-        return outside(world, volume, prepared.brain, prepared.stack) if world else ()
+        return outside(world, volume, prepared.brain, prepared.stack, prepared.square_mm) if world else ()
 
     def _boxes(self, stack: SliceStack, fit: Fit, brain: np.ndarray) -> list[Box]:
         """For each run of slices the patches that hold any voxel of the brain; they do not depend on the batch size."""

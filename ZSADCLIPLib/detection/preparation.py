@@ -15,7 +15,7 @@ from ..volumes.crop import LEFT_OUT, NONE, parse_crop, view_of
 from ..volumes.hounsfield import WINDOWS, is_hounsfield
 from ..volumes.intensity import MODES, brain_mask, check_mode, to_uint8
 from ..volumes.planes import AUTO, slice_in
-from ..volumes.slicing import Fit, SliceStack
+from ..volumes.slicing import Fit, SliceStack, extent
 
 FEW_LEVELS = 24  # of 255 between the 5th and the 95th percentile of a head
 
@@ -103,6 +103,12 @@ class Prepared:
     def scored(self) -> np.ndarray:
         """The part of the brain that is in the field of view, bool (I, J, K)."""
         return self.brain & self.stack.restore(np.broadcast_to(self.fit.seen, self.stack.shape))
+
+    @property
+    def square_mm(self) -> float:
+        """The side in mm of what the model's square shows."""
+        view = self.fit.view
+        return extent(self.fit.shape, self.fit.spacing) if view is None else view.side
 
     def record(self) -> dict:
         """The choices for the provenance; `box` is rows and columns of a slice from first to end, `side_mm` the square's side."""

@@ -21,7 +21,8 @@ class World:
     """The images that an adapter was made for, as its provenance holds it under "world".
 
     `pictures` says it in words. `sequences` are names of `volumes.sequences.SEQUENCES`, empty for all; `skull_stripped` True,
-    False or None for both; `plane` of the slices, None for all; `pixel_mm` the largest pixel, 0 for any.
+    False or None for both; `plane` of the slices, None for all; `pixel_mm` the largest pixel, 0 for any; `square_mm` the least
+    and the largest side of what the model's square shows, (0, 0) for any.
     """
 
     pictures: str
@@ -29,6 +30,7 @@ class World:
     skull_stripped: bool | None = None
     plane: str | None = None
     pixel_mm: float = 0.0
+    square_mm: tuple[float, float] = (0.0, 0.0)
     medical: bool = True
 
 
@@ -37,10 +39,11 @@ def world_of(provenance: dict) -> World | None:
     return from_dict(World, provenance["world"], "world") if "world" in provenance else None
 
 
-def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack) -> tuple[Note, ...]:
+def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack, square_mm: float) -> tuple[Note, ...]:
     """A note that says in what a volume differs from the images of a world, none where it does not.
 
-    `brain` is the mask (I, J, K) of the head or brain, `stack` the slices that are scored.
+    `brain` is the mask (I, J, K) of the head or brain, `stack` the slices that are scored, `square_mm` the side of what the model
+    sees of them.
     """
     wrong = []
     skull = has_skull(volume)
@@ -57,6 +60,9 @@ def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack) 
     pixel = max(stack.spacing[:2])
     if world.pixel_mm and pixel > world.pixel_mm:
         wrong.append(f"pixels of {pixel:.3g} mm")
+    least, most = world.square_mm
+    if most and not least <= square_mm <= most:
+        wrong.append(f"a field of view of {square_mm:.3g} mm")
     if not wrong:
         return ()
     return (Note("world", f"outside the model's world: {', '.join(wrong)}; it was made for {world.pictures}"),)

@@ -17,7 +17,7 @@ from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 from ZSADCLIPLib.volumes.slicing import slice_volume
 
-MADE_FOR = World("stripped T2w brains", ("t2w",), True, "axial", 2.0)
+MADE_FOR = World("stripped T2w brains", ("t2w",), True, "axial", 2.0, (140.0, 280.0))
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +25,8 @@ def case():
     return make_case(7200, channels=("t2w", "t2f", "t1n"))
 
 
-def told(volume, world=MADE_FOR, plane="axial"):
-    notes = outside(world, volume, volume.array != volume.array[0, 0, 0], slice_volume(volume, plane))
+def told(volume, world=MADE_FOR, plane="axial", square_mm=240.0):
+    notes = outside(world, volume, volume.array != volume.array[0, 0, 0], slice_volume(volume, plane), square_mm)
     assert all(note.code == "world" and note.severity == "warning" for note in notes) and len(notes) <= 1
     return notes[0].text if notes else ""
 
@@ -64,6 +64,11 @@ def test_planes_and_coarse_pixels_are_outside(case):
     assert "sagittal slices" in told(volume, plane="sagittal")
     coarse = Volume(volume.array[::3, ::3], volume.affine @ np.diag([3, 3, 1, 1]))
     assert "pixels of 3 mm" in told(coarse)
+
+
+@pytest.mark.parametrize(("side", "inside"), [(120.0, False), (182.0, True), (240.0, True), (440.0, False)])
+def test_a_field_of_view_may_be_outside(case, side, inside):
+    assert (told(case.volumes["t2w"], square_mm=side) == "") == inside
 
 
 def test_a_world_of_pictures_holds_no_volume_and_an_open_one_all(case):
