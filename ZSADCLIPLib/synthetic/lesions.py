@@ -147,7 +147,7 @@ def vessels(rng: np.random.Generator, code: np.ndarray, mask: np.ndarray) -> np.
     tubes = np.zeros(code.shape, np.float32)
     fluid = (code < 0.55) & mask
     half = code.shape[2] // 2
-    low = np.flatnonzero(fluid[:, :, : half])
+    low = np.flatnonzero(fluid[:, :, :half])
     if not low.size:
         return tubes
     for index in rng.choice(low, size=int(rng.integers(6, 16))):

@@ -14,12 +14,13 @@ from .settings import AIR, BONE, EYE, FAT, FLUID, GREY, MUSCLE, MriWorld
 
 CANVAS = (197, 233, 193)  # mm: room for a whole head, axes left, posterior, superior
 LIFT = 6.0  # mm from the centre of the canvas down to the centre of the brain
+MARGIN = 10  # voxels around the half-resolution maps of a template
 _KINDS = np.array([0, FLUID, BONE, FAT, MUSCLE, EYE, AIR], np.uint8)  # classes of the packed head as tissue values
 
 
 @dataclass(frozen=True)
 class _Template:
-    """A packed brain with what follows from it; `small` arrays have half its resolution.
+    """A packed brain with what follows from it; `depth`, `ventricle` and `outwards` have half its resolution and a margin.
 
     `sulci` (0 to 1) is where atrophy opens the cortex; `depth` is mm below the surface of the brain mask (negative
     outside); `ventricle` is mm from the ventricles (negative inside); `outwards` (3, ...) points away from them and
@@ -38,10 +39,10 @@ class _Template:
 @lru_cache(maxsize=2)
 def _template(anatomy: str) -> _Template:
     code, mask, step = load_anatomy(anatomy)
-    padded = np.pad(mask[::2, ::2, ::2] > 0, 4)
+    padded = np.pad(mask[::2, ::2, ::2] > 0, MARGIN)
     edge = 2 * step
-    depth = (ndi.distance_transform_edt(padded) - ndi.distance_transform_edt(~padded))[4:-4, 4:-4, 4:-4] * edge
-    small = code[::2, ::2, ::2]
+    depth = (ndi.distance_transform_edt(padded) - ndi.distance_transform_edt(~padded)) * edge
+    small = np.pad(code[::2, ::2, ::2], MARGIN, constant_values=0.3)
     fluid = (small < 0.55) & (depth > 3)
     labels, n = ndi.label(fluid & (depth > 25))
     sizes = np.bincount(labels.ravel(), minlength=n + 1) * edge**3
@@ -96,7 +97,9 @@ class Head:
         strength = rng.uniform(*world.elastic)
         for knots, amplitude in ((4, 4.5), (7, 2.6), (13, 1.3)):
             for component in self.field:
-                component += smooth_noise(rng, component.shape, (knots,) * 3) * amplitude * rng.uniform(0.5, 1) * strength
+                component += (
+                    smooth_noise(rng, component.shape, (knots,) * 3) * amplitude * rng.uniform(0.5, 1) * strength
+                )
         turn = np.clip(rng.standard_normal(3), -2, 2) * np.deg2rad([4, 3, 3.5])
         scale = rng.uniform(*world.size) * (1 + rng.uniform(-0.06, 0.06, 3))
         self.matrix = ((rotation(0, turn[0]) @ rotation(1, turn[1]) @ rotation(2, turn[2])) / scale).astype(np.float32)
@@ -115,7 +118,7 @@ class Head:
             points[0] = -points[0]
         side = 1 + self.skew * np.tanh(points[0] * self.template.step / 10)
         points += (np.array(self.template.code.shape, np.float32).reshape(3, 1, 1, 1) - 1) / 2
-        out = np.stack([ndi.map_coordinates(a, points / 2, order=1, mode="nearest") for a in self.template.outwards])
+        out = np.stack([_half(a, points) for a in self.template.outwards])
         return points - out * (side * self.ventricles / self.template.step)
 
     def sample_coarse(self) -> tuple[np.ndarray, np.ndarray]:
@@ -133,8 +136,7 @@ class Head:
         else:
             ends = [(int(i.min() * COARSE_MM), int(i.max() * COARSE_MM) + 1) for i in np.where(near)]
             window = tuple(slice(max(0, a), min(n, b)) for (a, b), n in zip(ends, CANVAS, strict=True))
-        small = [ndi.map_coordinates(a, points / 2, order=1, mode="nearest") for a in (t.depth, t.ventricle)]
-        depth, ventricle = (refine(a, window) for a in small)
+        depth, ventricle = (refine(_half(a, points), window) for a in (t.depth, t.ventricle))
         fine = [refine(p, window) for p in points]
         at = refine(near.astype(np.float32), window) > 0.02
         inside = np.stack([f[at] for f in fine])
@@ -164,6 +166,11 @@ class Head:
         detail = np.zeros(mask.shape, np.uint8)
         tissue[~mask], detail[~mask] = _KINDS[found >> 3], found & 7
         return detail
+
+
+def _half(array: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """A half-resolution map of a template at template voxels (3, ...)."""
+    return ndi.map_coordinates(array, points / 2 + MARGIN, order=1, mode="nearest")
 
 
 def _one_part(mask: np.ndarray) -> np.ndarray:
