@@ -48,17 +48,33 @@ class PhantomCase:
     record: dict = field(default_factory=dict)
 
 
-def make_case(
-    seed: int, healthy: bool = False, channels: tuple[str, ...] = ("t2w",), anatomy: str = "colin27", name: str = ""
-) -> PhantomCase:
-    """Make one case of 240 x 240 x 155 voxels of 1 mm; the same arguments give the same bytes.
+WORLDS = ("met-t2", "mri")
 
-    The shape and the lesions do not depend on `channels`. Raises UsageError for a negative seed, an unknown channel or
-    an unknown anatomy.
+
+def make_case(
+    seed: int,
+    healthy: bool = False,
+    channels: tuple[str, ...] | None = ("t2w",),
+    anatomy: str | None = "colin27",
+    name: str = "",
+    world: str = "met-t2",
+) -> PhantomCase:
+    """Make one case; the same arguments give the same bytes.
+
+    In the world met-t2 it has 240 x 240 x 155 voxels of 1 mm and metastases. In the world mri all of it is drawn, about
+    a fifth of the cases without lesions, and None draws the channel or the anatomy (`mri.scans.make_scan` fixes more). The shape
+    and the lesions do not depend on `channels`. Raises UsageError for a negative seed, an unknown world, an unknown
+    channel or an unknown anatomy.
     """
+    if world not in WORLDS:
+        raise UsageError(f"world {world!r} is not one of {', '.join(WORLDS)}")
+    if world == "mri":
+        from .mri.scans import make_scan
+
+        return make_scan(seed, channels, "none" if healthy else None, anatomy=anatomy, name=name)
     if seed < 0:
         raise UsageError(f"seed {seed} is negative; use 0 or more")
-    wrong = [c for c in channels if c not in CHANNELS]
+    wrong = [c for c in channels or () if c not in CHANNELS]
     if wrong or not channels:
         raise UsageError(f"channels {wrong or 'none'}: expected some of {', '.join(CHANNELS)}")
     rng = np.random.default_rng([seed, 0])
@@ -156,15 +172,17 @@ def write_dataset(
     cases: int = 1,
     seed: int = 0,
     healthy: bool = False,
-    channels: tuple[str, ...] = ("t2w",),
+    channels: tuple[str, ...] | None = ("t2w",),
     domain: str = "brain",
     progress=silent,
+    world: str = "met-t2",
 ) -> list[Path]:
     """Write `cases` synthetic cases, seeds `seed` upwards, and return their folders.
 
     Brains lie in BraTS-MET layout, BraTS-MET-NNNNN-000/BraTS-MET-NNNNN-000-{channel,seg}.nii.gz with NNNNN = seed. The
-    industrial domain writes each image as a volume of one slice, industrial-NNNNN/industrial-NNNNN-{image,seg}.nii.gz.
-    The same arguments give the same bytes. Raises UsageError for a count below 1 or an unknown domain.
+    world mri names them mri-NNNNN and draws the anatomy too. The industrial domain writes each image as a volume of one
+    slice, industrial-NNNNN/industrial-NNNNN-{image,seg}.nii.gz. The same arguments give the same bytes. Raises UsageError
+    for a count below 1, an unknown domain or an unknown world.
     """
     from ..volumes.reading import write_volume
 
@@ -175,8 +193,8 @@ def write_dataset(
         done = number - seed
         progress(done / cases, f"case {done} of {cases}", done, cases)
         if domain == "brain":
-            name = f"BraTS-MET-{number:05d}-000"
-            case = make_case(number, healthy, channels, name=name)
+            name = f"BraTS-MET-{number:05d}-000" if world == "met-t2" else f"{world}-{number:05d}"
+            case = make_case(number, healthy, channels, "colin27" if world == "met-t2" else None, name, world)
             volumes = {**case.volumes, "seg": case.seg}
         else:
             name = f"industrial-{number:05d}"

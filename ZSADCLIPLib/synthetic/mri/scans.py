@@ -68,7 +68,7 @@ def make_scan(
     }  # fmt: skip
     volume_mm3 = float(np.prod(grid.spacing))
     counts = np.bincount(seg.ravel(), minlength=len(s.LABELS) + 1)
-    record["labels"] = {text: counts[k] * volume_mm3 for k, text in s.LABELS.items() if counts[k]}
+    record["labels"] = {text: float(counts[k] * volume_mm3) for k, text in s.LABELS.items() if counts[k]}
     name = name or f"mri-{seed}"
     scene = (site, layers, tubes, grid, visible, tissue, plane)
     volumes = {}
