@@ -62,9 +62,9 @@ def make_case(
     """Make one case; the same arguments give the same bytes.
 
     In the world met-t2 it has 240 x 240 x 155 voxels of 1 mm and metastases. In the world mri all of it is drawn, about
-    a fifth of the cases without lesions, and None draws the channel or the anatomy (`mri.scans.make_scan` fixes more). The shape
-    and the lesions do not depend on `channels`. Raises UsageError for a negative seed, an unknown world, an unknown
-    channel or an unknown anatomy.
+    a fifth of the cases without lesions, and None draws the channel or the anatomy (`mri.scans.make_scan` fixes more).
+    The shape and the lesions do not depend on `channels`. Raises UsageError for a negative seed, an unknown world, an
+    unknown channel or an unknown anatomy.
     """
     if world not in WORLDS:
         raise UsageError(f"world {world!r} is not one of {', '.join(WORLDS)}")

@@ -13,7 +13,7 @@ Range = tuple[float, float]
 
 # fluid and grey matter, then fat, muscle, bone; white matter is 1
 _TISSUE: dict[str, tuple[Range, Range, Range, Range, Range]] = {
-    "t2w": ((1.7, 3.6), (1.1, 1.75), (0.4, 2.2), (0.3, 0.8), (0.06, 0.35)),
+    "t2w": ((1.7, 3.6), (1.1, 1.6), (0.5, 2.4), (0.3, 0.8), (0.06, 0.35)),
     "t2f": ((0.1, 0.5), (1.02, 1.4), (0.3, 1.7), (0.3, 0.75), (0.05, 0.35)),
     "t1n": ((0.12, 0.42), (0.58, 0.93), (1.1, 2.1), (0.45, 0.9), (0.08, 0.4)),
     "t1c": ((0.12, 0.42), (0.62, 0.96), (1.1, 2.1), (0.5, 1.0), (0.08, 0.4)),
@@ -95,7 +95,8 @@ def render(
     `tubes` (float32, 0 to 1) are vessels. The same head in another channel differs in levels and texture alone.
     """
     t, shape = levels.tissue, site.mask.shape
-    image = contrast(site.code, t[s.FLUID], t[s.GREY], t[s.WHITE])
+    # How bright a thin sulcus gets depends on the resolution of the scan, which the template has but once.
+    image = contrast(site.code + np.float32(rng.uniform(-0.02, 0.08)), t[s.FLUID], t[s.GREY], t[s.WHITE])
     coarse = noise_like(rng, shape, 16)
     texture = np.float32(rng.uniform(0.01, 0.05)) * coarse
     texture += np.float32(rng.uniform(0.005, 0.05)) * noise_like(rng, shape, 4.5)

@@ -105,7 +105,7 @@ class Head:
         self.matrix = ((rotation(0, turn[0]) @ rotation(1, turn[1]) @ rotation(2, turn[2])) / scale).astype(np.float32)
         self.mirrored = bool(rng.random() < 0.5)
         self.age = float(rng.beta(1.2, 1.6))
-        self.sulci = float(np.clip(0.55 * self.age - 0.08 + rng.normal(0, 0.08), -0.12, 0.6))
+        self.sulci = float(np.clip(0.6 * self.age - 0.16 + rng.normal(0, 0.08), -0.25, 0.6))
         self.ventricles = float(np.clip(7 * self.age**1.5 - 0.8 + rng.normal(0, 1.2), -1.5, 9))
         self.skew = float(np.clip(rng.normal(0, 0.2), -0.5, 0.5))
 

@@ -57,7 +57,7 @@ class MriWorld:
     diseases: tuple[float, ...] = (0.16, 0.18, 0.22, 0.16, 0.09, 0.08, 0.06, 0.05)
     thickness: tuple[float, float] = (2.0, 6.0)
     in_plane: tuple[float, float] = (0.4, 1.2)
-    noise: tuple[float, float] = (0.008, 0.09)
+    noise: tuple[float, float] = (0.006, 0.06)
     bias: tuple[float, float] = (0.01, 0.3)
     size: tuple[float, float] = (0.84, 1.03)
     elastic: tuple[float, float] = (0.6, 1.6)
