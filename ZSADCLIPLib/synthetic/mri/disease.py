@@ -19,12 +19,14 @@ def plan(rng: np.random.Generator, head: Head, disease: str) -> list[Lesion]:
         planned = place(rng, head)
     elif disease in ("glioma", "bleed", "cavity"):
         code, mask = head.sample_coarse()
-        deep = np.flatnonzero((code > 0.8) & (mask > 0.9))
+        white, depth = (code > 0.8) & (mask > 0.9), head.coarse_depth()
         low, high = {"glioma": (8, 26), "bleed": (5, 22), "cavity": (9, 26)}[disease]
         planned = []
-        for at in rng.choice(deep, 1 if disease != "bleed" else int(rng.integers(1, 3))):
-            centre = np.array(np.unravel_index(at, code.shape)) * COARSE_MM + rng.uniform(-2, 2, 3)
+        for _ in range(1 if disease != "bleed" else int(rng.integers(1, 3))):
             radius = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+            # Far enough below the surface that its mass does not make the skull bulge.
+            at = rng.choice(np.flatnonzero(white & (depth > 4 + 0.5 * radius * (disease != "cavity"))))
+            centre = np.array(np.unravel_index(at, code.shape)) * COARSE_MM + rng.uniform(-2, 2, 3)
             oedema = float(rng.uniform(2, 16) if disease == "glioma" else rng.uniform(0, 6))
             planned.append(Lesion(centre, radius, oedema, float(rng.uniform(1.5, 5))))
     else:

@@ -126,6 +126,10 @@ class Head:
         points, t = self._source(), self.template
         return tuple(ndi.map_coordinates(a, points, order=1, mode="constant") for a in (t.code, t.mask))
 
+    def coarse_depth(self) -> np.ndarray:
+        """Millimetres below the surface of the brain on the coarse grid."""
+        return _half(self.template.depth, self._source())
+
     def sample(self, whole: bool) -> Anatomy:
         """The head (`whole`) or the brain alone with a margin of a few mm."""
         points, t = self._source(), self.template

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..anatomy import resize, smooth_noise
+from ..anatomy import smooth_noise
 from .head import CANVAS
 from .settings import MriWorld
 
@@ -154,9 +154,16 @@ def noisy(rng: np.random.Generator, image: np.ndarray, sigma: float, where: np.n
     """Rician noise at the voxels of `where`; `smooth` as after interpolation in the plane. Elsewhere 0."""
     out = np.zeros_like(image)
     if smooth:
-        half = [max(3, n * 2 // 3) if axis < 2 else n for axis, n in enumerate(image.shape)]
-        parts = [resize(rng.standard_normal(half, dtype=np.float32), image.shape)[where] * 1.35 for _ in range(2)]
+        share = np.float32(rng.uniform(0.2, 0.6))  # of each neighbour in the plane
+        parts = [_blurred(rng.standard_normal(image.shape, dtype=np.float32), share)[where] for _ in range(2)]
     else:
         parts = [rng.standard_normal(int(where.sum()), dtype=np.float32) for _ in range(2)]
     out[where] = np.hypot(image[where] + np.float32(sigma) * parts[0], np.float32(sigma) * parts[1])
     return out
+
+
+def _blurred(noise: np.ndarray, share: np.float32) -> np.ndarray:
+    """Noise of unit variance with neighbours in the plane that resemble each other."""
+    for axis in (0, 1):
+        noise = noise + share * (np.roll(noise, 1, axis) + np.roll(noise, -1, axis))
+    return noise / (1 + 2 * share**2)

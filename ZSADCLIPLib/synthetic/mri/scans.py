@@ -10,7 +10,7 @@ from .. import lesions as marks
 from ..brains import PhantomCase
 from . import scanner
 from . import settings as s
-from .blobs import Layer, draw_voxels, ellipsoid, fall
+from .blobs import Layer, draw_voxels, ellipsoid, fall, noise_like
 from .contrast import Levels, render
 from .disease import make_layers, plan
 from .head import CANVAS, Anatomy, Head, is_brain
@@ -45,6 +45,7 @@ def make_scan(
     shape = Head(rng, drawn["anatomy"], world)
     planned = plan(rng, shape, drawn["disease"]) if drawn["disease"] != "none" else []
     site = shape.sample(whole=drawn["head"] or drawn["stripping"] == "loose")
+    _dura(rng, site)
     _perivascular(rng, site)
     layers = make_layers(rng, site, drawn["disease"], planned) if drawn["disease"] != "none" else []
     tubes = marks.vessels(rng, site.code, site.mask)
@@ -111,6 +112,14 @@ def _ends(shown: np.ndarray, corner: np.ndarray) -> tuple[np.ndarray, np.ndarray
     """First and last mm on the canvas at which something is shown, along each axis."""
     spans = [np.flatnonzero(shown.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     return np.array([i[0] for i in spans]) + corner, np.array([i[-1] for i in spans]) + corner
+
+
+def _dura(rng: np.random.Generator, site: Anatomy) -> None:
+    """Take the outer 0 to 3 mm of fluid away, unevenly: the templates have a rim of it all around."""
+    wide = rng.uniform(-0.5, 2.5) + 0.8 * noise_like(rng, site.mask.shape, 30)
+    rim = site.mask & (site.code < 0.6) & (site.depth < wide)
+    site.mask &= ~rim
+    site.tissue[rim] = s.BONE if site.detail is not None else 0
 
 
 def _perivascular(rng: np.random.Generator, site: Anatomy) -> None:
