@@ -100,7 +100,9 @@ def test_the_background_of_a_stripped_brain_is_constant(by_disease):
         values = np.unique(volume.array[outside])
         assert values.tolist() == [np.float32(case.record["channels"]["t2f"]["background"])]
         assert outside.mean() > 0.3
-        assert case.record["grid"] == "reference" or volume.spacing == pytest.approx(case.record["spacing_mm"])
+        assert case.record["grid"] == "reference" or sorted(volume.spacing) == pytest.approx(
+            sorted(case.record["spacing_mm"])
+        )
 
 
 def test_flair_shows_plaques_brighter_than_the_white_matter_around_them(by_disease):

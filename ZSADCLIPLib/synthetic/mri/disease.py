@@ -197,7 +197,7 @@ def _small_vessel(rng, site) -> list[Layer]:
     white = np.clip((site.code - 0.78) / 0.12, 0, 1) * site.mask
     shape = site.mask.shape
     broad, fine = noise_like(rng, shape, 28), noise_like(rng, shape, 7)
-    width = rng.uniform((0.5, 2, 4)[grade - 1], (2.5, 5, 11)[grade - 1])
+    width = rng.uniform((0.5, 2, 4)[grade - 1], (2.5, 5, 9)[grade - 1])
     run = site.ventricle - width * (1 + 0.7 * broad) - 0.25 * width * fine
     caps = fall(run, rng.uniform(0.5, 1.2)) * white * (site.depth > 6)
     whole = tuple(slice(0, n) for n in shape)

@@ -57,8 +57,8 @@ def make_scan(
     low, high = _ends(shown, site.corner)
     grid = scanner.draw_grid(rng, world, low, high, drawn["head"])
     visible = scanner.nearest(shown, site.corner, grid)
-    seg = scanner.label_slabs(label, site.corner, grid) * visible
     tissue = scanner.nearest(site.tissue * shown, site.corner, grid)
+    seg = scanner.label_slabs(label, site.corner, grid) * is_brain(tissue)
     owner = scanner.nearest(number, site.corner, grid) * (seg > 0)
     storage = _Storage(rng, grid)
     record = {
@@ -74,7 +74,7 @@ def make_scan(
     scene = (site, layers, tubes, grid, visible, tissue, plane)
     volumes = {}
     for channel in drawn["channels"]:
-        array, record["channels"][channel] = _scan(seed, channel, world, *scene)
+        array, record["channels"][channel] = _scan(seed, channel, world, drawn["head"], *scene)
         volumes[channel] = Volume(storage.stored(array), storage.affine, name)
     lesions = _describe(drawn["disease"], seg, owner, storage, volume_mm3)
     maps = (Volume(storage.stored(m), storage.affine, name) for m in (seg, tissue))
@@ -171,7 +171,7 @@ class _Storage:
         return np.ascontiguousarray(turned.transpose(self.order))
 
 
-def _scan(seed, channel, world, site, layers, tubes, grid, visible, tissue, plane) -> tuple[np.ndarray, dict]:
+def _scan(seed, channel, world, head, site, layers, tubes, grid, visible, tissue, plane) -> tuple[np.ndarray, dict]:
     """One channel on the grid, in its units, and what was drawn for it."""
     rng = np.random.default_rng([seed, _STREAM, 1 + CHANNELS.index(channel)])
     levels = Levels(rng, channel)
@@ -185,7 +185,6 @@ def _scan(seed, channel, world, site, layers, tubes, grid, visible, tissue, plan
         scanner.ghosts(rng, scan, ghost)
     noise = max(levels.tissue[s.WHITE], 0.4) * float(np.exp(rng.uniform(*np.log(world.noise))))
     where = visible
-    head = site.detail is not None and bool((tissue > s.WHITE).any())
     if rng.random() < 0.6 and head:  # the air around a head has noise too
         where = np.ones(grid.shape, bool)
         if plane:
