@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from ..errors import UsageError
 from ..progress import silent
 from ..volume import Volume
 from .anatomy import BOX, Shape, contrast, smooth_noise, tissue_labels
+from .case import PhantomCase
 from .lesions import Growth, grow, place, push, vessels, white_matter_spots
 
 SHAPE = (240, 240, 155)
@@ -28,24 +28,6 @@ _RANGES = {
     "t1c": dict(fluid=(0.12, 0.2), grey=(0.45, 0.55), white=(0.6, 0.72), oedema=(0.4, 0.5), tumour=(0.9, 1.1),
                 necrosis=(0.2, 0.35), spot=(0.48, 0.56), vessel=(0.8, 1.1)),
 }  # fmt: skip
-
-
-@dataclass(frozen=True)
-class PhantomCase:
-    """One synthetic head.
-
-    `volumes` maps a channel to an int16 Volume (background exactly 0); `seg` is uint8 with 1 NETC (necrosis), 2 SNFH
-    (oedema), 3 ET (enhancing tumour); `tissue` is uint8 with 1 fluid, 2 grey, 3 white matter as they were before the
-    lesions; `lesions` has one dict a metastasis: volume_mm3 (all labels), core_mm3, radius_mm, oedema_mm, has_necrosis,
-    centre_ras. The mri world has other labels and says in `record` what it drew (mri.scans.make_scan).
-    """
-
-    name: str
-    volumes: dict[str, Volume]
-    seg: Volume
-    tissue: Volume
-    lesions: list[dict] = field(default_factory=list)
-    record: dict = field(default_factory=dict)
 
 
 WORLDS = ("met-t2", "mri")

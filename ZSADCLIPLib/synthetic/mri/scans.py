@@ -7,7 +7,7 @@ import numpy as np
 from ...errors import UsageError
 from ...volume import Volume
 from .. import lesions as marks
-from ..brains import PhantomCase
+from ..case import PhantomCase
 from . import scanner
 from . import settings as s
 from .blobs import Layer, draw_voxels, ellipsoid, fall, noise_like
