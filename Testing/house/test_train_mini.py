@@ -12,6 +12,7 @@ from ZSADCLIPLib.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "make"))
 from mini import train  # noqa: E402
+from mini.data import LESION, scan_slices  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -61,3 +62,11 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(data, tokenizer, 
     assert curves[0] == curves[1] and curves[0].count("\n") == 3
     with pytest.raises(UsageError, match="was made with .*'steps': 4.*now asked for is .*'steps': 6"):
         train.run(model(), tokenizer, data, 6, tmp_path / "cut", resume=True)
+
+
+def test_slices_of_the_mri_world_fit_the_model_and_keep_tissue_and_lesions_apart():
+    image, label, record = scan_slices(44, lesion=3, clear=2, disease="ms", head=True)
+    assert image.shape == label.shape and image.shape[1:] == (240, 240) and 1 <= len(image) <= 5
+    assert image.dtype == label.dtype == np.uint8 and record["disease"] == "ms"
+    values = set(np.unique(label).tolist())
+    assert values <= {*range(9), LESION + 5} and {2, 3, LESION + 5} <= values

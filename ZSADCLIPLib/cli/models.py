@@ -41,7 +41,13 @@ def add_phantom(p: argparse.ArgumentParser) -> None:
     p.add_argument("--seed", type=int, default=0)
     p.add_argument("--out", required=True)
     p.add_argument("--healthy", action="store_true", help="without lesions")
-    p.add_argument("--channels", nargs="+", default=["t2w"], metavar="CHANNEL", help="t2w t1n t1c t2f")
+    p.add_argument(
+        "--channels",
+        nargs="+",
+        metavar="CHANNEL",
+        help="t2w (default) t1n t1c t2f; mri also pd free, drawn if not given",
+    )
+    p.add_argument("--world", choices=["met-t2", "mri"], default="met-t2", help="which synthetic brains")
     p.add_argument("--domain", choices=["brain", "industrial"], default="brain")
 
 
@@ -55,7 +61,8 @@ def run_phantom(chosen: argparse.Namespace) -> int:
             cases=chosen.cases,
             seed=chosen.seed,
             healthy=chosen.healthy,
-            channels=tuple(chosen.channels),
+            channels=tuple(chosen.channels) if chosen.channels else ("t2w",) if chosen.world == "met-t2" else None,
+            world=chosen.world,
             domain=chosen.domain,
             progress=bar,
         )

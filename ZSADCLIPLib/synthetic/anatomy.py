@@ -64,8 +64,8 @@ class Shape:
                 component += smooth_noise(rng, tuple(counts), (knots,) * 3) * amplitude * rng.uniform(0.6, 1.1)
         tilt, roll, yaw = rng.uniform(-1, 1, 3) * np.deg2rad([4, 4, 6])
         scale = 1 + rng.uniform(-0.06, 0.06, 3) + rng.uniform(-0.02, 0.04)
-        rotation = _rotation(0, tilt) @ _rotation(1, roll) @ _rotation(2, yaw)
-        self.matrix = (rotation / scale).astype(np.float32)
+        turned = rotation(0, tilt) @ rotation(1, roll) @ rotation(2, yaw)
+        self.matrix = (turned / scale).astype(np.float32)
         self.flip = bool(rng.random() < 0.5)
 
     def _source(self) -> np.ndarray:
@@ -94,7 +94,8 @@ class Shape:
         return code, mask
 
 
-def _rotation(axis: int, angle: float) -> np.ndarray:
+def rotation(axis: int, angle: float) -> np.ndarray:
+    """The 3 x 3 matrix that turns by `angle` (radian) about one axis."""
     c, s = np.cos(angle), np.sin(angle)
     i, j = [a for a in range(3) if a != axis]
     matrix = np.eye(3)

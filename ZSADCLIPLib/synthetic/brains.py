@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from ..errors import UsageError
 from ..progress import silent
 from ..volume import Volume
 from .anatomy import BOX, Shape, contrast, smooth_noise, tissue_labels
+from .case import PhantomCase
 from .lesions import Growth, grow, place, push, vessels, white_matter_spots
 
 SHAPE = (240, 240, 155)
@@ -30,34 +30,33 @@ _RANGES = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class PhantomCase:
-    """One synthetic head.
-
-    `volumes` maps a channel to an int16 Volume (background exactly 0); `seg` is uint8 with 1 NETC (necrosis), 2 SNFH
-    (oedema), 3 ET (enhancing tumour); `tissue` is uint8 with 1 fluid, 2 grey, 3 white matter as they were before the
-    lesions; `lesions` has one dict a metastasis: volume_mm3 (all labels), core_mm3, radius_mm, oedema_mm, has_necrosis,
-    centre_ras.
-    """
-
-    name: str
-    volumes: dict[str, Volume]
-    seg: Volume
-    tissue: Volume
-    lesions: list[dict] = field(default_factory=list)
+WORLDS = ("met-t2", "mri")
 
 
 def make_case(
-    seed: int, healthy: bool = False, channels: tuple[str, ...] = ("t2w",), anatomy: str = "colin27", name: str = ""
+    seed: int,
+    healthy: bool = False,
+    channels: tuple[str, ...] | None = ("t2w",),
+    anatomy: str | None = "colin27",
+    name: str = "",
+    world: str = "met-t2",
 ) -> PhantomCase:
-    """Make one case of 240 x 240 x 155 voxels of 1 mm; the same arguments give the same bytes.
+    """Make one case; the same arguments give the same bytes.
 
-    The shape and the lesions do not depend on `channels`. Raises UsageError for a negative seed, an unknown channel or
-    an unknown anatomy.
+    In the world met-t2 it has 240 x 240 x 155 voxels of 1 mm and metastases. In the world mri all of it is drawn, about
+    a fifth of the cases without lesions, and None draws the channel or the anatomy (`mri.scans.make_scan` fixes more).
+    The shape and the lesions do not depend on `channels`. Raises UsageError for a negative seed, an unknown world, an
+    unknown channel or an unknown anatomy.
     """
+    if world not in WORLDS:
+        raise UsageError(f"world {world!r} is not one of {', '.join(WORLDS)}")
+    if world == "mri":
+        from .mri.scans import make_scan
+
+        return make_scan(seed, channels, "none" if healthy else None, anatomy=anatomy, name=name)
     if seed < 0:
         raise UsageError(f"seed {seed} is negative; use 0 or more")
-    wrong = [c for c in channels if c not in CHANNELS]
+    wrong = [c for c in channels or () if c not in CHANNELS]
     if wrong or not channels:
         raise UsageError(f"channels {wrong or 'none'}: expected some of {', '.join(CHANNELS)}")
     rng = np.random.default_rng([seed, 0])
@@ -155,15 +154,17 @@ def write_dataset(
     cases: int = 1,
     seed: int = 0,
     healthy: bool = False,
-    channels: tuple[str, ...] = ("t2w",),
+    channels: tuple[str, ...] | None = ("t2w",),
     domain: str = "brain",
     progress=silent,
+    world: str = "met-t2",
 ) -> list[Path]:
     """Write `cases` synthetic cases, seeds `seed` upwards, and return their folders.
 
     Brains lie in BraTS-MET layout, BraTS-MET-NNNNN-000/BraTS-MET-NNNNN-000-{channel,seg}.nii.gz with NNNNN = seed. The
-    industrial domain writes each image as a volume of one slice, industrial-NNNNN/industrial-NNNNN-{image,seg}.nii.gz.
-    The same arguments give the same bytes. Raises UsageError for a count below 1 or an unknown domain.
+    world mri names them mri-NNNNN and draws the anatomy too. The industrial domain writes each image as a volume of one
+    slice, industrial-NNNNN/industrial-NNNNN-{image,seg}.nii.gz. The same arguments give the same bytes. Raises UsageError
+    for a count below 1, an unknown domain or an unknown world.
     """
     from ..volumes.reading import write_volume
 
@@ -174,8 +175,8 @@ def write_dataset(
         done = number - seed
         progress(done / cases, f"case {done} of {cases}", done, cases)
         if domain == "brain":
-            name = f"BraTS-MET-{number:05d}-000"
-            case = make_case(number, healthy, channels, name=name)
+            name = f"BraTS-MET-{number:05d}-000" if world == "met-t2" else f"{world}-{number:05d}"
+            case = make_case(number, healthy, channels, "colin27" if world == "met-t2" else None, name, world)
             volumes = {**case.volumes, "seg": case.seg}
         else:
             name = f"industrial-{number:05d}"

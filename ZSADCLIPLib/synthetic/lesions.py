@@ -70,12 +70,12 @@ def grow(rng: np.random.Generator, lesions: list[Lesion], code: np.ndarray, mask
     The distance that the oedema has to run counts 2.5 times in grey matter, so that it spares the cortex and ends in
     fingers; neither oedema nor core fills fluid. What is not connected to its core is dropped.
     """
-    soft = [np.zeros(BOX, np.float32) for _ in range(3)]
-    out = Growth(*soft, np.zeros(BOX, np.uint8), np.zeros(BOX, np.uint8))
+    soft = [np.zeros(code.shape, np.float32) for _ in range(3)]
+    out = Growth(*soft, np.zeros(code.shape, np.uint8), np.zeros(code.shape, np.uint8))
     for number, lesion in enumerate(lesions, 1):
         reach = int(lesion.radius_mm + 1.6 * lesion.oedema_mm + 6)
         centre = np.round(lesion.centre).astype(int)
-        box = tuple(slice(max(0, c - reach), min(n, c + reach + 1)) for c, n in zip(centre, BOX, strict=True))
+        box = tuple(slice(max(0, c - reach), min(n, c + reach + 1)) for c, n in zip(centre, code.shape, strict=True))
         if min(s.stop - s.start for s in box) < 3:
             continue
         necrosis, oedema, tumour = _grow_one(rng, lesion, box, reach, code[box], mask[box])
@@ -144,20 +144,21 @@ def white_matter_spots(rng: np.random.Generator, code: np.ndarray, mask: np.ndar
 
 def vessels(rng: np.random.Generator, code: np.ndarray, mask: np.ndarray) -> np.ndarray:
     """Unlabelled vessels in the fluid spaces (0 to 1, float32, box): random walks of 8-40 mm, radius 0.5-1.1 mm."""
-    tubes = np.zeros(BOX, np.float32)
+    tubes = np.zeros(code.shape, np.float32)
     fluid = (code < 0.55) & mask
-    low = np.flatnonzero(fluid[:, :, : BOX[2] // 2])
+    half = code.shape[2] // 2
+    low = np.flatnonzero(fluid[:, :, :half])
     if not low.size:
         return tubes
     for index in rng.choice(low, size=int(rng.integers(6, 16))):
-        at = np.array(np.unravel_index(index, (BOX[0], BOX[1], BOX[2] // 2)), float)
+        at = np.array(np.unravel_index(index, (*code.shape[:2], half)), float)
         heading = rng.standard_normal(3)
         radius = rng.uniform(0.5, 1.1)
         for _ in range(int(rng.integers(8, 40))):
             heading += 0.5 * rng.standard_normal(3)
             heading /= np.linalg.norm(heading)
             step = np.round(at + heading).astype(int)
-            if not all(2 <= s < n - 2 for s, n in zip(step, BOX, strict=True)) or not fluid[tuple(step)]:
+            if not all(2 <= s < n - 2 for s, n in zip(step, code.shape, strict=True)) or not fluid[tuple(step)]:
                 heading = -heading + rng.standard_normal(3)  # stay in the fluid: turn round
                 continue
             at = at + heading

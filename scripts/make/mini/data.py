@@ -9,11 +9,13 @@ import numpy as np
 
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.synthetic.industrial import KINDS, make_image
+from ZSADCLIPLib.synthetic.mri.scans import make_scan
 from ZSADCLIPLib.volumes.intensity import to_uint8
-from ZSADCLIPLib.volumes.slicing import slice_volume
+from ZSADCLIPLib.volumes.slicing import Fit, slice_volume
 
 # Seeds: backbone 1000 to 1999, adapters 2000 to 2999, validation 3000 to 3999, tests 5000 to 5999.
 BACKBONE_SEED = 1000
+LESION = 16  # added to the lesion labels of the mri world
 LABELS = ("background", "fluid", "grey", "white", "oedema", "core")
 
 
@@ -33,6 +35,33 @@ def labelled_slices(seed: int, lesion: int = 14, clear: int = 7) -> tuple[np.nda
     ]
     rows = np.sort(np.concatenate(chosen))
     return image[rows], label[rows]
+
+
+def scan_slices(
+    seed: int, lesion: int = 8, clear: int = 6, size: int = 240, **wanted
+) -> tuple[np.ndarray, np.ndarray, dict]:
+    """Slices of the mri world as `labelled_slices` gives them, fitted to `size` pixels, and the record of the case.
+
+    Labels are 0 to 8 as in TISSUES, and LESION + the value of LABELS in lesions. A whole head gives clear slices below
+    the brain too. `wanted` goes to make_scan.
+    """
+    rng = np.random.default_rng(seed)
+    case = make_scan(seed, **wanted)
+    volume = next(iter(case.volumes.values()))
+    stack = slice_volume(volume)
+    image, seg = to_uint8(stack.array), stack.arrange(case.seg.array)
+    label = np.where(seg > 0, seg + np.uint8(LESION), stack.arrange(case.tissue.array))
+    pixel_mm2 = float(np.prod(stack.spacing[:2]))
+    shown = np.flatnonzero((label > 0).sum((1, 2)) * pixel_mm2 > 400)
+    sick = (label[shown] >= LESION).any((1, 2))
+    chosen = [
+        rng.choice(group, min(count, len(group)), replace=False)
+        for group, count in ((shown[sick], lesion), (shown[~sick], clear))
+    ]
+    rows = np.sort(np.concatenate(chosen))
+    shape, spacing = stack.shape[1:], stack.spacing[:2]
+    fitted = Fit(shape, spacing, size).apply(np.ascontiguousarray(image[rows]))
+    return fitted, Fit(shape, spacing, size, "nearest").apply(np.ascontiguousarray(label[rows])), case.record
 
 
 def textured(index: int) -> tuple[np.ndarray, np.ndarray, int]:
