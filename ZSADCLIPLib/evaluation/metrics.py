@@ -107,6 +107,22 @@ def _mcc(c: Confusion) -> float:
     return _ratio(c.tp * c.tn - c.fp * c.fn, denominator)
 
 
+def _found(lesions: dict) -> tuple[int, int, int]:
+    """Lesions found, false parts of the prediction and lesions missed."""
+    found = int(sum(lesions["detected"]))
+    return found, lesions["false_positives"], len(lesions["detected"]) - found
+
+
+def _lesion_precision(lesions: dict) -> float:
+    found, false, _ = _found(lesions)
+    return _ratio(found, found + false)
+
+
+def _lesion_f1(lesions: dict) -> float:
+    found, false, missed = _found(lesions)
+    return _ratio(2 * found, 2 * found + false + missed)
+
+
 def _overlap_decided(c: Confusion, policy: str) -> float | None:
     if c.tp + c.fn:
         return None
@@ -140,6 +156,8 @@ _ALL = (
     Metric("f1_max", "F1-max", SCORES, itemgetter("f1_max"), ("paper", "details", "pooled"), oracle=True),
     Metric("lesion_sensitivity", "Lesion sensitivity", LESIONS, itemgetter("sensitivity"), ("lesions",)),
     Metric("lesion_false_positives", "False lesions / volume", LESIONS, itemgetter("false_positives"), ("lesions",)),
+    Metric("lesion_precision", "Lesion precision", LESIONS, _lesion_precision),
+    Metric("lesion_f1", "Lesion F1", LESIONS, _lesion_f1),
     Metric("lesion_dice", "Lesion-wise Dice", LESIONS, itemgetter("dice"), ("lesions",)),
     Metric("slice_dice", "2D Dice", SLICES, np.mean, ("lesions",)),
     Metric("average_precision", "AP", SCORES, itemgetter("average_precision"), ("pooled", "lesions")),
