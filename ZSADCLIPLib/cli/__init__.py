@@ -1,4 +1,4 @@
-"""The command line: `zsadclip detect`, `train`, `benchmark`, `report`, `data`, `models`, `phantom`, `run`."""
+"""The command line: `zsadclip detect`, `evaluate`, `train`, `benchmark`, `report`, `data`, `models`, `phantom`, `run`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .benchmark import add_benchmark, add_report, run_benchmark, run_report
 from .data import add_data, run_data
 from .detect import add_detect, run_detect
 from .dicom import add_dicom, run_dicom
+from .evaluate import add_evaluate, run_evaluate
 from .models import add_models, add_phantom, run_models, run_phantom
 from .train import add_train, run_train
 
@@ -32,6 +33,11 @@ def _run_run(chosen: argparse.Namespace) -> int:
 
 COMMANDS = {
     "detect": (add_detect, run_detect, "anomaly map, mask, findings and picture of each volume"),
+    "evaluate": (
+        add_evaluate,
+        run_evaluate,
+        "detect on labelled volumes, and what it is worth: tables, pictures, page",
+    ),
     "train": (add_train, run_train, "train one adapter on labelled volumes"),
     "benchmark": (add_benchmark, run_benchmark, "the paper's experiment: rows, tables, figures, report"),
     "data": (add_data, run_data, "audit a data set"),

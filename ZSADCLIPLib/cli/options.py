@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import typing
+from collections.abc import Collection
 from dataclasses import MISSING, Field, fields
 
 from ..errors import UsageError
@@ -12,11 +13,14 @@ from ..execution.base import EXECUTION_FIELDS, Execution
 from ..fields import alternatives, choices_of, field_types, from_dict, unwrap
 
 
-def add_flags(p: argparse.ArgumentParser, kind: type) -> None:
-    """A flag for each field of a job that was made with `fields.flag`; those of `Execution` form a group of their own."""
+def add_flags(p: argparse.ArgumentParser, kind: type, without: Collection[str] = ()) -> None:
+    """A flag for each field of a job that was made with `fields.flag`; those of `Execution` form a group of their own.
+
+    The fields `without` get none.
+    """
     many = p.add_argument_group("many cases") if issubclass(kind, Execution) else p
     for each in sorted(fields(kind), key=lambda each: each.name in EXECUTION_FIELDS):
-        if each.metadata:
+        if each.metadata and each.name not in without:
             names = each.metadata["names"] or (f"--{each.name.replace('_', '-')}",)
             arguments = _arguments(each, field_types(kind)[each.name], names[0].startswith("-"))
             (many if each.name in EXECUTION_FIELDS else p).add_argument(*names, **arguments)
@@ -24,7 +28,13 @@ def add_flags(p: argparse.ArgumentParser, kind: type) -> None:
 
 def job_of(kind: type, chosen: argparse.Namespace):
     """The job that the flags describe; one that was not given leaves the field its default. Raises UsageError."""
-    return from_dict(kind, {each.name: vars(chosen)[each.name] for each in fields(kind) if each.name in chosen})
+    return from_dict(kind, given(kind, chosen))
+
+
+def given(kind: type, chosen: argparse.Namespace, without: Collection[str] = ()) -> dict:
+    """The values of the fields of a job whose flags were given, but for those `without`."""
+    names = [each.name for each in fields(kind) if each.name in chosen and each.name not in without]
+    return {name: vars(chosen)[name] for name in names}
 
 
 def _arguments(each: Field, hint: object, is_option: bool) -> dict:

@@ -123,12 +123,11 @@ class Detect(Execution):
         another run holds the output folder, and whatever `progress` raises.
         """
         from ..detection.inputs import expand_inputs
-        from ..detection.preparation import Look
         from ..detection.summary import SummaryRows, forget_parts, write_summary
 
         self.check_execution()
         self._batch()
-        Look(**self._look)
+        self.look()
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report, self.channel)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
@@ -220,6 +219,12 @@ class Detect(Execution):
         mask = str(case.mask) if case.mask else None
         item = {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key, "run": token}
         return {**item, "beside": case.beside}
+
+    def look(self):
+        """How volumes are looked at, a `detection.preparation.Look`; raises UsageError for values that are not allowed."""
+        from ..detection.preparation import Look
+
+        return Look(**self._look)
 
     @property
     def _look(self) -> dict:

@@ -10,10 +10,18 @@ from ..fields import from_dict
 from ..files.text import parse_json
 from .benchmark import Benchmark
 from .detect import Detect
+from .evaluate import Evaluate
 from .train import Train
 from .weights import GetWeights
 
-JOBS = {"detect": Detect, "train": Train, "benchmark": Benchmark, "steps": Steps, "weights": GetWeights}
+JOBS = {
+    "detect": Detect,
+    "evaluate": Evaluate,
+    "train": Train,
+    "benchmark": Benchmark,
+    "steps": Steps,
+    "weights": GetWeights,
+}
 
 
 def job_from_dict(data: dict):

@@ -47,6 +47,20 @@ class MedianIqr:
 
 
 @dataclass(frozen=True)
+class MeanInterval:
+    """A mean with the bounds of its interval."""
+
+    mean: float
+    low: float
+    high: float
+    parts = ("mean", "low", "high")
+
+    def text(self, digits: int) -> str:
+        """Such as "0.31 [0.20, 0.44]"; the mean alone where one subject gives no interval."""
+        return _range(self.mean, self.low, self.high, digits) if isfinite(self.low) else _number(self.mean, digits)
+
+
+@dataclass(frozen=True)
 class Interval:
     """Two bounds."""
 
@@ -60,7 +74,7 @@ class Interval:
         return low if low == high else f"{low} to {high}"
 
 
-Cell = str | int | float | MeanSd | MedianIqr | Interval | None
+Cell = str | int | float | MeanSd | MedianIqr | MeanInterval | Interval | None
 
 
 @dataclass(frozen=True)
