@@ -165,6 +165,6 @@ def _made_for(provenance: dict, rule: str) -> dict[str, str]:
         "backbone": provenance["backbone"]["name"],
         "pictures": adapter.get("world", {}).get("pictures", "not said"),
         "trained_on": adapter.get("trained_on", "not said"),
-        "threshold": adapter.get("threshold_rule", "not said") if rule == "checkpoint" else "chosen by the user",
+        "threshold": adapter.get("threshold_rule", "not said") if rule == "checkpoint" else "not the adapter's own",
         "use": adapter.get("use", "not said"),
     }

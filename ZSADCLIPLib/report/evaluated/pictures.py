@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from ...detection.pictures import SIDES, montage, top_slices
+from ...notes import Note
 from .cases import LESIONS, STORED, Measured, Output, Scan
 from .numbers import Evaluation, label
 
@@ -66,6 +67,7 @@ def draw(path: Path, scan: Scan, output: Output, title: str) -> None:
         display_range=(display["lo"], display["hi"]),
         sides=SIDES[stack.plane],
         title=title,
+        notes=[Note(**note) for note in output.facts["notes"]],
     )
 
 
