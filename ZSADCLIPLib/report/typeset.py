@@ -121,7 +121,9 @@ def markdown(table: Table) -> str:
     """A pipe table with its title above and its notes below."""
     lines = [f"**{_markdown(table.title)}**", ""]
     lines.append("| " + " | ".join(_markdown(head) for head in table.heads) + " |")
-    lines.append("| " + " | ".join("---" if i < table.labels else "---:" for i in range(len(table.heads))) + " |")
+    lines.append(
+        "| " + " | ".join("---" if i < table.labels or table.prose else "---:" for i in range(len(table.heads))) + " |"
+    )
     lines += ["| " + " | ".join(_markdown(text) for text in row) + " |" for row in table.texts()]
     for note in table.notes:
         lines += ["", _markdown(note)]

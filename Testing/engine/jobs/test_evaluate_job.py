@@ -8,6 +8,7 @@ from dataclasses import replace
 import nibabel
 import numpy as np
 import pytest
+from benchmark_cases import write_brains
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, precision_recall_curve, roc_auc_score
 from small_models import VIT
@@ -231,6 +232,20 @@ def test_only_cases_without_lesions(data, tmp_path):
     Evaluate(str(data / "healthy.csv"), str(tmp_path), detect=settings(data)).run()
     assert {path.stem for path in (tmp_path / "tables").glob("*.csv")} == {"models", "millilitres", "cases"}
     assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["vand-most-marked.png"]
+
+
+def test_a_folder_in_brats_layout_brings_its_truth(data, tmp_path):
+    folder = write_brains(tmp_path / "brats", subjects=2)
+    result = Evaluate(str(folder), str(tmp_path / "out"), detect=settings(data)).run()
+    rows = [row for row in table(tmp_path / "out", "cases") if row["Method"] == "VAND"]
+    assert result["failed"] == 0 and [row["Group"] for row in rows] == ["with lesions"] * 2
+
+
+def test_without_any_result_the_page_says_why(data, tmp_path):
+    (data / "broken.csv").write_text("id,image\nx,broken.nii.gz\n")
+    assert Evaluate(str(data / "broken.csv"), str(tmp_path), detect=settings(data)).run()["failed"] == 1
+    assert [path.name for path in (tmp_path / "tables").glob("*.csv")] == ["left-out.csv"]
+    assert "No case has a result." in (tmp_path / "evaluation.html").read_text("utf-8")
 
 
 def test_on_the_command_line(data, tmp_path, capsys):

@@ -85,7 +85,7 @@ class Measured:
     @property
     def warnings(self) -> list[str]:
         """The notes that make the result doubtful."""
-        return [str(note) for note in self.notes if note.severity != "info"]
+        return [f"{note.text} ({note.code})" for note in self.notes if note.severity != "info"]
 
 
 def read_scan(case: Case, subject: str, run: CaseRun, look: Look) -> Scan:

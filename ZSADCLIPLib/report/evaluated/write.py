@@ -29,17 +29,19 @@ def write_evaluation(
     evaluation left there under these names and is no longer true is removed. Raises OutputError where nothing can be written.
     """
     out = Path(out)
+    again = (out / PAGE).is_file()
     sections = evaluation_tables(evaluation, min_mm3) if evaluation.methods else {}
     if left_out:
         sections["Cases without a result"] = [left_out_table(left_out)]
     tables = [table for of in sections.values() for table in of]
     for table in tables:
         typeset.write_table(out / "tables", table)
-    _forget(out / "tables", {table.name for table in tables})
+    if again:
+        _forget(out / "tables", {table.name for table in tables})
     pictures = _pictures(out / "pictures", evaluation, draw)
     said, notes = warnings(evaluation), _introduction(evaluation)
     shown = [typeset.markdown(table) for table in tables if not table.folded]
-    write_text(out / TEXT, "\n".join([f"{USE}\n", *(f"{line}\n" for line in (*said, *notes)), *shown]))
+    write_text(out / TEXT, "\n".join([f"{USE}\n", *(f"{line}\n" for line in notes), *shown]))
     title = "ZSADCLIP evaluation"
     html = page("evaluation", title=title, warnings=said, notes=notes, sections=sections, pictures=pictures)
     write_text(out / PAGE, html)
