@@ -21,7 +21,7 @@ CODE = sorted(
 )
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "Testing").rglob("*.md")])
 METHOD_PAGES = ROOT / "docs" / "methods"
-WRITTEN = {"audit.md", "NAME.md"}
+WRITTEN = {"audit.md", "evaluation.md", "NAME.md"}
 """Files that the engine writes for its users."""
 
 

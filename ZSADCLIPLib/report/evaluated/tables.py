@@ -87,6 +87,7 @@ def object_table(evaluation: Evaluation, min_mm3: float) -> Table:
         (
             "A lesion is a 26-connected part of the truth and found when one voxel overlaps; a false lesion is a part of the "
             "prediction that overlaps none. Precision: found / (found + false); F1: 2 found / (2 found + false + missed). "
+            "One part that covers the brain finds every lesion and is not false: read these with the millilitres. "
             f"Lesion-wise Dice by the rules of BraTS 2023. Parts below {min_mm3:g} mm3 are dropped first. 2D Dice: mean over "
             "slices with lesion, then over volumes.",
             *_common(evaluation),
