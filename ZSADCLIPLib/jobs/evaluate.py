@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -40,7 +40,7 @@ class Evaluate:
     methods: tuple[Annotated[str, OneOf(tuple(METHODS))], ...] = flag(
         default=(DEFAULT_METHOD,), metavar="METHOD", help=f"one or more of {', '.join(METHODS)}"
     )
-    detect: dict = flag(default_factory=dict)
+    detect: dict = field(default_factory=dict)
 
     kind: ClassVar[str] = "evaluate"
 

@@ -257,7 +257,10 @@ def test_on_the_command_line(data, tmp_path, capsys):
     )
     assert not (out / "evaluation.html").exists()
     assert main(["evaluate", str(data / "manifest.csv"), "--out", str(out), "--methods", "vand", *common]) == 1
+    with pytest.raises(SystemExit):
+        main(["evaluate", "--help"])
     printed = capsys.readouterr().out
+    assert "--skip-existing" in printed and not re.search(r"--(detect|method|shard|output)\b", printed)
     assert "6 results, 1 failed" in printed and "vand broken: failed" in printed and "evaluation.html" in printed
 
 

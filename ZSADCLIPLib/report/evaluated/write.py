@@ -23,7 +23,7 @@ Draw = Callable[[Measured, Path, str], None]
 def write_evaluation(
     out: str | Path, evaluation: Evaluation, left_out: list[dict], min_mm3: float, draw: Draw
 ) -> dict[str, Path]:
-    """Write OUT/tables, OUT/pictures, OUT/evaluation.md and OUT/evaluation.html; the paths by short name.
+    """Write OUT/tables, OUT/pictures, the page and the text; the paths by short name.
 
     `left_out` holds method, id, status and error of the cases without a result; `draw` makes the pictures. What an earlier
     evaluation left there under these names and is no longer true is removed. Raises OutputError where nothing can be written.
