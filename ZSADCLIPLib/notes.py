@@ -34,6 +34,7 @@ CODES = {
     "mask": "warning",
     "resampled": "info",
     "oblique": "warning",
+    "adapter": "info",
     "world": "warning",
     "background": "info",
     "window": "info",

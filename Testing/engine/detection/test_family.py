@@ -1,0 +1,51 @@
+"""The adapter that fits a volume's sequence is used, and the result says so."""
+
+import numpy as np
+import pytest
+from small_models import backbone
+
+from ZSADCLIPLib.adapters.checkpoint import load_adapter
+from ZSADCLIPLib.detection.detector import Detector
+from ZSADCLIPLib.detection.family import DetectorFamily, looks_like
+from ZSADCLIPLib.synthetic.brains import make_case
+from ZSADCLIPLib.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def case():
+    return make_case(7300, channels=("t2w", "t2f"))
+
+
+@pytest.fixture(scope="module")
+def family():
+    model = backbone()
+    usual, flair = (Detector(model, load_adapter(f"vand:random:{n}", model), image_size=64) for n in (1, 2))
+    return DetectorFamily(usual, {"t2f": flair})
+
+
+def thin(volume):
+    """Every 30th slice, so that a test takes seconds."""
+    return Volume(volume.array[:, :, ::30], volume.affine @ np.diag([1, 1, 30, 1]), "x")
+
+
+def test_sequences_are_told_without_a_mask(case):
+    assert looks_like(case.volumes["t2w"]) == "t2w" and looks_like(case.volumes["t2f"]) == "t2f"
+    noise = np.random.default_rng(0).normal(50, 9, (20, 20, 20))
+    assert looks_like(Volume(noise, np.eye(4))) is None
+    assert looks_like(Volume(np.zeros((20, 20, 20)), np.eye(4))) is None
+
+
+@pytest.mark.parametrize(("channel", "chosen"), [("t2w", "usual"), ("t2f", "t2f")])
+def test_the_one_for_the_sequence_scores(case, family, channel, chosen):
+    volume = thin(case.volumes[channel])
+    found = family.detect(volume)
+    expected = {"usual": family.usual, **family.others}[chosen].detect(volume)
+    assert np.array_equal(found.map.array, expected.map.array)
+    codes = [note.code for note in found.notes]
+    assert ("adapter" in codes) == (chosen != "usual")
+
+
+def test_all_remember_normal_volumes(case, family):
+    family.remember(thin(case.volumes["t2w"]))
+    for detector in (family.usual, *family.others.values()):
+        assert detector.adapter.memory
