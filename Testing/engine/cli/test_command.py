@@ -64,7 +64,7 @@ def test_a_window_alone_is_used(window, scans, tiny, tmp_path):
 @pytest.mark.parametrize("window", ["brain", [0, 80], [0.0, 80.0], ["0", "80"]])
 def test_a_job_file_may_hold_a_window_in_any_form(window):
     job = from_dict(Detect, {"inputs": ["a.nii"], "output": "out", "window": window, "crop": 180})
-    assert job._look == {"plane": "auto", "intensity": "auto", "window": (0, 80), "crop": 180}
+    assert job.look == {"plane": "auto", "intensity": "auto", "window": (0, 80), "crop": 180}
 
 
 def test_what_was_chosen_is_said_on_the_terminal_and_in_the_table(tiny, tmp_path, capsys):
