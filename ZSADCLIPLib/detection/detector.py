@@ -14,7 +14,7 @@ from ..evaluation.thresholds import reaches
 from ..notes import Note
 from ..progress import Progress, silent, sub_progress
 from ..volume import Volume
-from ..volumes.components import remove_small, slices_deep
+from ..volumes.components import check_depth, remove_small, slices_deep
 from ..volumes.fusion import Fusion
 from ..volumes.intensity import blank_slices, is_skull_stripped
 from ..volumes.planes import slice_in, usable_planes
@@ -111,7 +111,7 @@ class Detector:
             raise UsageError(f"batch size {batch_size}: expected a whole number from 1, or auto")
         if not min_size_mm3 >= 0:
             raise UsageError(f"min size {min_size_mm3} mm3: expected 0 or more")
-        slices_deep(min_depth_mm, 1.0, 1)
+        check_depth(min_depth_mm)
         patch = backbone.vision.patch
         if patch is not None and image_size < patch:
             raise UsageError(f"image size {image_size} is smaller than one patch ({patch} pixels)")

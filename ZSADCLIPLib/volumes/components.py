@@ -60,6 +60,12 @@ def check_size(min_mm3: float) -> None:
         raise UsageError(f"the smallest size of a finding, {min_mm3} mm3, is not 0 or more")
 
 
+def check_depth(min_depth_mm: float) -> None:
+    """Raise UsageError for a least depth in mm that is not 0 or more."""
+    if not 0 <= min_depth_mm < float("inf"):
+        raise UsageError(f"the least depth of a finding is {min_depth_mm} mm; expected 0 or more")
+
+
 def large_parts(labels: np.ndarray, voxel_mm3: float, min_mm3: float, min_slices: int = 1, axis: int = 0) -> np.ndarray:
     """Which labels, bool by label, are parts of at least `min_mm3` and `min_slices` along `axis`; never the background."""
     # A part of exactly the smallest size must not be lost to rounding in the spacing.
@@ -76,7 +82,6 @@ def slices_deep(min_depth_mm: float, slice_mm: float, slices: int) -> int:
 
     `slice_mm` is the distance of the slices. Raises UsageError for a depth below 0 mm.
     """
-    if not 0 <= min_depth_mm < float("inf"):
-        raise UsageError(f"the least depth of a finding is {min_depth_mm} mm; expected 0 or more")
+    check_depth(min_depth_mm)
     # Stored affines round the spacing: 3 mm are three slices of 0.99999 mm.
     return max(1, min(ceil(round(min_depth_mm / slice_mm, 3)), slices))
