@@ -256,6 +256,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
             device=parameters.device,
             batch_size=batch if batch == "auto" else int(batch),
             min_size_mm3=parameters.minimumSize,
+            min_depth_mm=parameters.minimumDepth,
         )
 
     def start(self, inputVolume, settings, **options):

@@ -41,6 +41,8 @@ CODES = {
     "contrast": "warning",
     "plane": "info",
     "thick-slices": "warning",
+    "planes": "warning",
+    "threshold": "warning",
     "crop": "warning",
 }
 """Every code and its severity."""

@@ -29,6 +29,7 @@ def tiny(tmp_path):
         "image_size": 64,
         "threshold": "quantile:0.99",
         "min_size_mm3": 0.0,
+        "min_depth_mm": 0.0,
         "device": "cpu",
     }
 

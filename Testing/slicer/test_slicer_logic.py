@@ -99,6 +99,15 @@ def test_threshold_and_minimum_size_move_everything(result):
     assert result.map.GetDisplayNode().GetLowerThreshold() == pytest.approx(0.6)
     result.setThreshold(0.6, minimumSize=0.0)
     assert len(findingstable.rowsOf(result.findings)) == 2
+    deepest = max(row["Last slice"] - row["First slice"] + 1 for row in findingstable.rowsOf(result.findings))
+    spacing = result.stack.spacing[2]
+    result.setThreshold(0.6, minimumDepth=(deepest + 0.5) * spacing)
+    assert not findingstable.rowsOf(result.findings) and not segmentation.read(result.segmentation, result.input).any()
+    result.setThreshold(0.6, minimumDepth=deepest * spacing)
+    kept = findingstable.rowsOf(result.findings)
+    assert kept and all(row["Last slice"] - row["First slice"] + 1 == deepest for row in kept)
+    result.setThreshold(0.6, minimumDepth=0.0)
+    assert len(findingstable.rowsOf(result.findings)) == 2
     assert not segmentation.edited(result.segmentation, result.input)
 
 

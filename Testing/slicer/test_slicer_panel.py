@@ -48,6 +48,7 @@ def test_choosing_in_menus_changes_the_parameters_and_back(panel):
     ("surfaceCheckBox", "checked", "surface", True),
     ("opacitySlider", "value", "opacity", 0.25),
     ("minimumSizeSpinBox", "value", "minimumSize", 120.0),
+    ("minimumDepthSpinBox", "value", "minimumDepth", 5.0),
 ])  # fmt: skip
 def test_controls_follow_parameters_both_ways(panel, widget, attribute, name, value):
     control, p = getattr(panel.ui, widget), panel._parameters

@@ -57,7 +57,7 @@ def main(job_path, behaviour):
 def write(job, behaviour):
     from ZSADCLIPLib.detection.findings import find
     from ZSADCLIPLib.evaluation.thresholds import reaches
-    from ZSADCLIPLib.volumes.components import remove_small
+    from ZSADCLIPLib.volumes.components import remove_small, slices_deep
     from ZSADCLIPLib.volumes.intensity import brain_mask
     from ZSADCLIPLib.volumes.planes import slice_in
     from ZSADCLIPLib.volumes.reading import read_mask, read_volume, write_volume
@@ -66,8 +66,9 @@ def write(job, behaviour):
     brain = read_mask(job["brain_mask"], volume).array > 0 if job["brain_mask"] else brain_mask(volume)
     score = volume.with_array((volume.array / max(float(volume.array.max()), 1.0)).astype(np.float32))
     cut = 0.6 if job["threshold"] == "checkpoint" else float(job["threshold"])
-    mask = remove_small(reaches(score.array, cut) & brain, volume.spacing, job["min_size_mm3"])
     stack, _ = slice_in(score, job["plane"])
+    deep, across = slices_deep(job["min_depth_mm"], stack.spacing[2], len(stack.array)), stack.permutation[0]
+    mask = remove_small(reaches(score.array, cut) & brain, volume.spacing, job["min_size_mm3"], deep, across)
     output = Path(job["output"])
     output.mkdir(parents=True, exist_ok=True)
     if behaviour == "broken":
@@ -80,7 +81,8 @@ def write(job, behaviour):
     outcome = {
         "volume_score": max(slices), "slice_scores": slices, "threshold": cut, "threshold_rule": "checkpoint",
         "display": {"lo": 0.0, "hi": 1.0}, "findings": len(find(score, mask, stack, brain=brain)),
-        "notes": [], "provenance": {"preprocessing": {"plane": stack.plane}, "min_size_mm3": job["min_size_mm3"]},
+        "notes": [], "provenance": {"preprocessing": {"plane": stack.plane}, "min_size_mm3": job["min_size_mm3"],
+                                    "min_depth_mm": job["min_depth_mm"]},
     }  # fmt: skip
     (output / "input.json").write_text(json.dumps(outcome), encoding="utf-8")
     say(event="case", id="input", status="done")

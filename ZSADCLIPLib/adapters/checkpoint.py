@@ -82,8 +82,12 @@ def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
     return adapters
 
 
+SETUP_OF = {"t2w": "brain", "t2f": "flair"}
+"""The setup of the embedded adapters that were made for a sequence."""
+
+
 def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | None:
-    """The embedded adapter of a method for a backbone, trained on "brain" or "industrial" data; None if there is none."""
+    """The embedded adapter of a method for a backbone, made for "brain", "flair" or "industrial" images; None without one."""
     path = ADAPTERS / f"{method}-{backbone}-{setup}.safetensors"
     return path if path.is_file() else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,13 @@ from ..detection.devices import choose_device, choose_dtype, default_batch_size
 from ..detection.slice_maps import check_finite, fill_memory, slice_maps, zeroed_background
 from ..errors import ZSADCLIPError
 from ..evaluation.scales import scale_range, scaled
-from ..progress import Progress, silent
+from ..progress import Progress, silent, sub_progress
+from ..volumes.fusion import Fusion
+from ..volumes.planes import usable_planes
+from ..volumes.slicing import SliceStack
+from ..volumes.smoothing import smoothed
 from .settings import Score
-from .slices import CaseSlices, open_slices
+from .slices import CaseSlices, open_slices, plane_slices
 from .specs import AdapterSpec, BackboneSpec, RowSpec, from_json, to_json
 
 
@@ -81,23 +85,57 @@ def row_maps(
         except ZSADCLIPError as error:
             results[spec.row] = error
     if adapters:
-        size, some = specs[0].slices.image_size, next(iter(adapters.values()))
-        fit = case.fit(size, some.resample)
-        batch_size = default_batch_size(backbone, size)
-        raw, _, _ = slice_maps(backbone, list(adapters.values()), fit.apply(case.image), batch_size, progress)
-        for (row, adapter), maps in zip(adapters.items(), raw, strict=True):
-            try:
-                check_finite(row, backbone, maps)
-            except ZSADCLIPError as error:
-                results[row] = error
-            else:
-                results[row] = _evaluated(fit.back(maps), adapter, case, specs[0].score)
+        raw, seen = _raw_maps(specs[0], backbone, adapters, case, progress)
+        for row, result in raw.items():
+            failed = isinstance(result, Exception)
+            results[row] = result if failed else _evaluated(result, adapters[row], case, seen, specs[0].score)
     return [results[spec.row] for spec in specs]
 
 
-def _evaluated(maps: np.ndarray, adapter, case: CaseSlices, score: Score) -> np.ndarray:
-    """Raw maps (N, R, C) with the blur, scale and background of the profile section `score`."""
-    if score.gaussian_sigma is not None and score.gaussian_sigma > 0:
-        maps = ndimage.gaussian_filter(maps, (0, score.gaussian_sigma, score.gaussian_sigma))
+def _raw_maps(
+    spec: RowSpec, backbone, adapters: dict, case: CaseSlices, progress: Progress
+) -> tuple[dict[str, np.ndarray | ZSADCLIPError], np.ndarray]:
+    """The maps float32 (N, R, C) of each row's adapter, of all planes that `spec` scores in; and where all of these see."""
+    size, score = spec.slices.image_size, spec.score
+    resample = next(iter(adapters.values())).resample
+    planes, _ = usable_planes(case.volume, score.planes or ("axial",))
+    fusions = {row: Fusion(score.fuse, *adapter.score_range(backbone)) for row, adapter in adapters.items()}
+    seen = np.ones(case.image.shape, bool)
+    failed, batch_size = {}, default_batch_size(backbone, size)
+    for n, plane in enumerate(planes):
+        part = sub_progress(progress, n / len(planes), (n + 1) / len(planes)) if len(planes) > 1 else progress
+        if n == 0:
+            image, fit, on_case = case.image, case.fit(size, resample), np.asarray
+        else:
+            stack, image, fit = plane_slices(case, plane, spec.slices, resample)
+            on_case = partial(_on_case, case, stack)
+        seen &= on_case(np.broadcast_to(fit.seen, image.shape))
+        raw, _, batch_size = slice_maps(backbone, list(adapters.values()), fit.apply(image), batch_size, part)
+        for row, maps in zip(adapters, raw, strict=True):
+            try:
+                check_finite(row, backbone, maps)
+            except ZSADCLIPError as error:
+                failed[row] = error
+                continue
+            fusions[row].add(on_case(_blurred(fit.back(maps), score)))
+    return {row: failed.get(row) or fusion.result() for row, fusion in fusions.items()}, seen
+
+
+def _on_case(case: CaseSlices, stack: SliceStack, slices: np.ndarray) -> np.ndarray:
+    """Slices of another plane as those (N, R, C) of the case."""
+    return case.stack.arrange(stack.restore(slices))[case.taken]
+
+
+def _blurred(maps: np.ndarray, score: Score) -> np.ndarray:
+    """Maps (N, R, C) with the blur in the plane of the profile section `score`."""
+    if score.gaussian_sigma is None or score.gaussian_sigma == 0:
+        return maps
+    return ndimage.gaussian_filter(maps, (0, score.gaussian_sigma, score.gaussian_sigma))
+
+
+def _evaluated(maps: np.ndarray, adapter, case: CaseSlices, seen: np.ndarray, score: Score) -> np.ndarray:
+    """Raw maps (N, R, C) with the smoothing, scale and background of the profile section `score`."""
+    if score.smooth_mm:
+        maps = smoothed(maps, case.brain & seen, case.spacing, score.smooth_mm, score.smooth)
     maps = scaled(maps, case.brain, score.scale, adapter.summed_layers)
     return np.ascontiguousarray(zeroed_background(maps, case.brain) if score.background == "zero" else maps)

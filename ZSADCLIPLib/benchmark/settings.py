@@ -16,7 +16,10 @@ from ..evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
 from ..fields import AtLeast, Between, Count, OneOf, Positive, Share, check
 from ..notes import DOUBTS
 from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
+from ..volumes.fusion import FUSIONS
 from ..volumes.intensity import MODES
+from ..volumes.slicing import PLANES
+from ..volumes.smoothing import SMOOTHING
 from .rows import ALL_ROWS
 
 MASKS = {"half": "bilinear", "nearest": "nearest"}
@@ -140,12 +143,22 @@ class Industrial:
 @dataclass(frozen=True)
 class Score:
     """From a raw map to the evaluated one: scale (see `evaluation.scales`), in-plane blur in pixels (None = the method's own),
-    upsampling, and what lies outside the brain (keep or zero)."""
+    upsampling, and what lies outside the brain (keep or zero).
+
+    `planes`, `fuse`, `smooth_mm` and `smooth` are those of `detection.scoring.Scoring`, and act on raw maps; the first of
+    several planes is axial, empty is axial alone. Parts of a prediction that reach over less than `min_depth_mm` of the
+    evaluated slices are dropped before anything of it is counted.
+    """
 
     scale: Annotated[str, OneOf(SCALES)] = "layers"
     gaussian_sigma: Annotated[float, AtLeast(0)] | None = None
     upsample: Literal["faithful", "half-pixel", "corners", "centres"] = "faithful"
     background: Literal["keep", "zero"] = "keep"
+    planes: tuple[Annotated[str, OneOf(tuple(PLANES))], ...] = ()
+    fuse: Annotated[str, OneOf(FUSIONS)] = FUSIONS[0]
+    smooth_mm: Annotated[float, AtLeast(0)] = 0.0
+    smooth: Annotated[str, OneOf(tuple(SMOOTHING))] = "through"
+    min_depth_mm: Annotated[float, AtLeast(0)] = 0.0
 
 
 @dataclass(frozen=True)
@@ -212,6 +225,7 @@ class Profile:
         _check_window(self.slices, where)
         _check_split(self.split, where)
         _check_memory_bank(self.methods, where)
+        _check_planes(self.score.planes, where)
         if self.threshold.rule not in self.threshold.rules:
             raise UsageError(
                 f"{where} threshold.rule {self.threshold.rule!r} is not among threshold.rules; add it there"
@@ -262,6 +276,13 @@ def _check_memory_bank(methods: dict[str, MethodSettings], where: str) -> None:
         if chosen.kshot and not METHODS[method].memory_bank:
             able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
             raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; only {able} has a memory bank")
+
+
+def _check_planes(planes: tuple[str, ...], where: str) -> None:
+    if planes and (planes[0] != "axial" or len(set(planes)) < len(planes)):
+        raise UsageError(
+            f"{where} score.planes is {list(planes)}; expected axial, in which lesions are counted, and then others, each once"
+        )
 
 
 def slice_rule(text: str) -> tuple[str, int]:

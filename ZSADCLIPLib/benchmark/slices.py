@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..files.atomic import atomic_path
 from ..files.text import write_json
 from ..progress import Progress, silent
+from ..volume import Volume
 from ..volumes.components import largest_part
 from ..volumes.crop import view_of
 from ..volumes.intensity import to_uint8
@@ -26,8 +27,9 @@ from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, Sli
 class CaseSlices:
     """One case as axial slices from inferior to superior: 8-bit image and masks (N, R, C), and their grid.
 
-    `spacing` is (row, column, slice) in mm, the slice distance multiplied by `every`; `stack` is the whole volume's, and
-    `view` the field of view that all its slices share (None: whole slices).
+    `spacing` is (row, column, slice) in mm, the slice distance multiplied by `every`; `stack` is the whole volume's, `taken`
+    the slices of it that are here, and `view` the field of view that all its slices share (None: whole slices). `volume` and
+    `head` (I, J, K) are what other planes are cut from (`plane_slices`).
     """
 
     record: Record
@@ -38,6 +40,9 @@ class CaseSlices:
     intensities: np.ndarray
     spacing: tuple[float, float, float]
     stack: SliceStack
+    taken: slice
+    volume: Volume
+    head: np.ndarray
     view: View | None = None
 
     def fit(self, size: int, resample: str = "bicubic") -> Fit:
@@ -59,8 +64,18 @@ def read_slices(record: Record, data: DataSpec, slices: Slices) -> CaseSlices:
     image = to_uint8(stack.array, slices.intensity, slices.window)
     masks = [np.ascontiguousarray(stack.arrange(mask)[taken]) for mask in (case.truth, case.ignore, case.brain)]
     spacing = (*stack.spacing[:2], stack.spacing[2] * every)
-    view = None if slices.crop == "none" else view_of(stack.arrange(largest_part(case.brain)), spacing[:2], slices.crop)
-    return CaseSlices(record, np.ascontiguousarray(image[taken]), *masks, stack.array[taken], spacing, stack, view)
+    head = case.brain if slices.crop == "none" else largest_part(case.brain)
+    view = view_of(stack.arrange(head), spacing[:2], slices.crop)
+    image = np.ascontiguousarray(image[taken])
+    return CaseSlices(record, image, *masks, stack.array[taken], spacing, stack, taken, case.image, head, view)
+
+
+def plane_slices(case: CaseSlices, plane: str, slices: Slices, resample: str) -> tuple[SliceStack, np.ndarray, Fit]:
+    """All slices of a case in another plane: their stack, 8-bit version (N, R, C), and fit to the models' square."""
+    stack = slice_volume(case.volume, plane)
+    view = view_of(stack.arrange(case.head), stack.spacing[:2], slices.crop)
+    image = to_uint8(stack.array, slices.intensity, slices.window)
+    return stack, image, Fit(stack.shape[1:], stack.spacing[:2], slices.image_size, resample, view)
 
 
 def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:

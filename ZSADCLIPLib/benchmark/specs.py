@@ -195,6 +195,7 @@ def row_settings(spec: RowSpec) -> dict:
             "region": spec.metrics.region,
             "slice_ranking": spec.metrics.aggregate == "slices",
             "min_component_mm3": spec.metrics.min_component_mm3,
+            "min_depth_mm": spec.score.min_depth_mm,
             "froc_levels": spec.metrics.froc_levels,
             "keep": spec.keep,
             "backbone": spec.adapter and _backbone_settings(spec.backbone),

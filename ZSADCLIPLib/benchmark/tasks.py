@@ -23,6 +23,7 @@ from ..files.digests import code_version
 from ..files.privacy import redact_all
 from ..files.text import write_csv, write_json
 from ..progress import Cancelled, Progress, silent, sub_progress
+from ..volumes.components import slices_deep
 from ..volumes.reading import read_volume, write_volume
 from .clocks import Clock, logged_seconds, runtime_of
 from .rowfolder import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
@@ -206,6 +207,7 @@ def _evaluate(spec: RowSpec, case: CaseSlices, scores: np.ndarray) -> float | No
         metrics.min_component_mm3,
         metrics.region,
         metrics.aggregate == "slices",
+        slices_deep(spec.score.min_depth_mm, case.spacing[2], len(case.image)),
     )
     sketches = None
     if spec.keep.sketches:

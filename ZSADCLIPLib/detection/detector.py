@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 import torch
@@ -12,15 +12,18 @@ from ..backbones.focus import Box, patch_box
 from ..errors import InputError, UsageError
 from ..evaluation.thresholds import reaches
 from ..notes import Note
-from ..progress import Progress, silent
+from ..progress import Progress, silent, sub_progress
 from ..volume import Volume
-from ..volumes.components import remove_small
+from ..volumes.components import check_depth, remove_small, slices_deep
+from ..volumes.fusion import Fusion
 from ..volumes.intensity import blank_slices, is_skull_stripped
-from ..volumes.planes import slice_in
+from ..volumes.planes import slice_in, usable_planes
 from ..volumes.slicing import Fit, SliceStack
 from .devices import default_batch_size
 from .findings import Finding, find
+from .planeview import PlaneView, notes_of
 from .preparation import Look, Prepared
+from .scoring import PLAIN, Scoring
 from .slice_maps import FAST_RUN, check_finite, fill_memory, slice_maps, zeroed_background
 from .threshold import Threshold
 from .world import outside, world_of
@@ -38,7 +41,7 @@ class Detection:
     slice_scores   image-level score of every slice (N,); volume_score is their largest.
     threshold      raw map value; threshold_rule says where it came from.
     display        {"lo", "hi"}: raw values drawn as the ends of the colour scale (linear between, clipped outside).
-    stack          the slices that were scored; image its 8-bit version (N, R, C).
+    stack          the slices that were scored, of the first plane; image its 8-bit version (N, R, C).
     provenance     every choice that the numbers depend on, JSON-able.
     notes          what was noticed about the image and done with it.
     """
@@ -76,7 +79,9 @@ class Detector:
 
     image_size    pixels of the square the model sees.
     plane, intensity, window, crop   how volumes are looked at, see `preparation.Look`.
+    scoring       several planes, fusion and smoothing, see `scoring.Scoring`; its planes replace `plane`.
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
+    min_size_mm3, min_depth_mm   of a finding: its volume, and over how many mm of slices of the first plane it must reach.
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
     fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:
                   attention no longer sees the background (docs/performance.md); recorded in the provenance.
@@ -97,6 +102,8 @@ class Detector:
         background: str = "keep",
         fast: bool = False,
         crop: str | float = "head",
+        scoring: Scoring = PLAIN,
+        min_depth_mm: float = 0.0,
     ):
         if background not in ("keep", "zero"):
             raise UsageError(f"background {background!r} is unknown; choose keep or zero")
@@ -104,6 +111,7 @@ class Detector:
             raise UsageError(f"batch size {batch_size}: expected a whole number from 1, or auto")
         if not min_size_mm3 >= 0:
             raise UsageError(f"min size {min_size_mm3} mm3: expected 0 or more")
+        check_depth(min_depth_mm)
         patch = backbone.vision.patch
         if patch is not None and image_size < patch:
             raise UsageError(f"image size {image_size} is smaller than one patch ({patch} pixels)")
@@ -112,77 +120,109 @@ class Detector:
         self.backbone, self.adapter, self.fast = backbone, adapter, fast
         self.image_size, self.look = image_size, Look(plane, intensity, window, crop)
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
-        self.min_size_mm3, self.background = min_size_mm3, background
+        self.min_size_mm3, self.min_depth_mm, self.background = min_size_mm3, min_depth_mm, background
+        self.scoring = scoring
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
     def prepare(self, volume: Volume, brain: np.ndarray | None = None) -> tuple[SliceStack, np.ndarray, Fit]:
-        """The volume's slices, their 8-bit version (N, R, C), and how they fit the model's square.
+        """The volume's slices in the first plane, their 8-bit version (N, R, C), and how they fit the model's square.
 
         `brain` (I, J, K) bool is the head that they are cropped to, found from the image unless given. Raises InputError for
         more than MOST_SLICES of them.
         """
-        prepared = self._prepare(volume, brain)
+        prepared = self._prepare(volume, self._planes(volume)[0][0], brain)
         return prepared.stack, prepared.image, prepared.fit
 
-    def _prepare(self, volume: Volume, brain: np.ndarray | None = None) -> Prepared:
-        stack, _ = slice_in(volume, self.look.plane)
+    def _planes(self, volume: Volume) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+        """The planes that a volume is scored in, "auto" not settled yet, and notes on those that are left out."""
+        return usable_planes(volume, self.scoring.planes or (self.look.plane,), self.scoring.force)
+
+    def _prepare(self, volume: Volume, plane: str, brain: np.ndarray | None = None) -> Prepared:
+        stack, _ = slice_in(volume, plane)
         if len(stack.array) > MOST_SLICES:  # each becomes a square of the model's size, whatever its own is
             raise InputError(
                 f"{volume.name or 'the volume'} has {len(stack.array)} {stack.plane} slices; expected at most {MOST_SLICES}: "
                 "choose another plane, or resample it"
             )
-        return self.look.prepare(volume, self.image_size, self.adapter.resample, brain)
+        return replace(self.look, plane=plane).prepare(volume, self.image_size, self.adapter.resample, brain)
 
     def remember(self, volume: Volume) -> None:
-        """Fill the adapter's memory bank from the slices of a normal volume that are not blank."""
-        _, image, fit = self.prepare(volume)
-        fill_memory(self.adapter, self.backbone, fit.apply(image[~blank_slices(image)]), self.batch_size)
+        """Fill the adapter's memory bank from the slices of a normal volume that are not blank, in every plane."""
+        for plane in self._planes(volume)[0]:
+            prepared = self._prepare(volume, plane)
+            slices = prepared.fit.apply(prepared.image[~blank_slices(prepared.image)])
+            fill_memory(self.adapter, self.backbone, slices, self.batch_size)
 
     def detect(self, volume: Volume, brain: np.ndarray | None = None, progress: Progress = silent) -> Detection:
         """Score a volume; `brain` (I, J, K) bool limits mask and findings (default: found from the image).
 
-        Raises InputError when `brain` has another shape or is empty, ZSADCLIPError when the map is not finite, and
-        whatever `progress` raises (`Cancelled`), leaving nothing behind.
+        What not every plane sees has no score. Raises InputError when `brain` has another shape or is empty, or no plane is
+        left, ZSADCLIPError when the map is not finite, and whatever `progress` raises (`Cancelled`), leaving nothing behind.
         """
         if brain is not None and (brain.shape != volume.shape or not brain.any()):
             raise InputError(
                 f"the brain mask of shape {brain.shape} with {int(brain.sum())} voxels does not fit the volume {volume.shape}"
             )
-        prepared = self._prepare(volume, brain)
-        stack, fit, brain, scored = prepared.stack, prepared.fit, prepared.brain, prepared.scored
+        array, seen, left_out = self._fused(volume, brain, progress)
+        first, scored = seen[0].prepared, np.logical_and.reduce([each.prepared.scored for each in seen])
         if not scored.any():
-            raise InputError(f"crop {self.look.crop}: that square shows nothing of the head; give more mm")
-        boxes = self._boxes(stack, fit, brain) if self.fast else None
+            raise InputError(f"crop {self.look.crop}: the planes have no part of the head in common; give more mm")
+        stack, inside = first.stack, first.brain
+        scoring = self.scoring.settled(tuple(each.plane for each in seen), self.adapter.provenance)
+        array = scoring.smoothed(array, stack, scored)
+        if self.background == "zero":
+            array = zeroed_background(array, inside)
+        result = volume.with_array(array)
+        threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance, scoring)
+        deep, across = slices_deep(self.min_depth_mm, stack.spacing[2], len(stack.array)), stack.permutation[0]
+        mask = remove_small(reaches(array, threshold) & scored, volume.spacing, self.min_size_mm3, deep, across)
+        low, high = self.adapter.display_range(self.backbone)
+        notes = (*volume.notes, *notes_of(seen), *left_out, *self._outside(volume, first))
+        notes += self.threshold.doubts(self.adapter.provenance, scoring)
+        return Detection(
+            map=result,
+            mask=volume.with_array(mask.astype(np.uint8)),
+            slice_scores=seen[0].scores,
+            volume_score=float(seen[0].scores.max()),
+            findings=find(result, mask, stack, brain=inside),
+            threshold=threshold,
+            threshold_rule=rule,
+            display={"lo": float(low), "hi": float(high)},
+            provenance=self._provenance(volume, seen, scoring, notes),
+            notes=notes,
+            stack=stack,
+            image=first.image,
+            brain=inside,
+        )
+
+    def _fused(
+        self, volume: Volume, brain: np.ndarray | None, progress: Progress
+    ) -> tuple[np.ndarray, list[PlaneView], tuple[Note, ...]]:
+        """The map float32 (I, J, K) of all planes, what came of each beside it, and notes on those that are left out."""
+        planes, notes = self._planes(volume)
+        fusion, seen = Fusion(self.scoring.fuse, *self.adapter.score_range(self.backbone)), []
+        for n, plane in enumerate(planes):
+            prepared, part = self._prepare(volume, plane, brain), progress
+            if not prepared.scored.any():
+                raise InputError(f"crop {self.look.crop}: that square shows nothing of the head; give more mm")
+            if len(planes) > 1:
+                part = sub_progress(progress, n / len(planes), (n + 1) / len(planes), f"{plane} ")
+            array, view = self._plane_map(volume, prepared, part)
+            fusion.add(array)
+            seen.append(view)
+        return fusion.result(), seen, notes
+
+    def _plane_map(self, volume: Volume, prepared: Prepared, progress: Progress) -> tuple[np.ndarray, PlaneView]:
+        """The map float32 (I, J, K) of one plane, and what came of it beside that."""
+        stack, fit = prepared.stack, prepared.fit
+        boxes = self._boxes(stack, fit, prepared.brain) if self.fast else None
         (maps,), (scores,), self.batch_size = slice_maps(
             self.backbone, [self.adapter], fit.apply(prepared.image), self.batch_size, progress, boxes
         )
         check_finite(volume.name or "the volume", self.backbone, maps, scores)
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
-        array = np.ascontiguousarray(stack.restore(fit.back(maps)))
-        if self.background == "zero":
-            array = zeroed_background(array, brain)
-        result = volume.with_array(array)
-        threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance)
-        mask = remove_small(reaches(array, threshold) & scored, volume.spacing, self.min_size_mm3)
-        findings = find(result, mask, stack, brain=brain)
-        low, high = self.adapter.display_range(self.backbone)
-        notes = (*volume.notes, *prepared.notes, *self._outside(volume, prepared))
-        return Detection(
-            map=result,
-            mask=volume.with_array(mask.astype(np.uint8)),
-            slice_scores=scores,
-            volume_score=float(scores.max()),
-            findings=findings,
-            threshold=threshold,
-            threshold_rule=rule,
-            display={"lo": float(low), "hi": float(high)},
-            provenance=self._provenance(volume, prepared, boxes, notes),
-            notes=notes,
-            stack=stack,
-            image=prepared.image,
-            brain=brain,
-        )
+        return np.ascontiguousarray(stack.restore(fit.back(maps))), PlaneView(prepared, scores, boxes)
 
     def _outside(self, volume: Volume, prepared: Prepared) -> tuple[Note, ...]:
         """Whether the adapter was made for such an image."""
@@ -196,9 +236,15 @@ class Detector:
         starts = range(0, len(seen), FAST_RUN)
         return [patch_box(seen[first : first + FAST_RUN].any(axis=0), patch, grid) for first in starts]
 
-    def _provenance(self, volume: Volume, prepared: Prepared, boxes: list[Box] | None, notes: tuple[Note, ...]) -> dict:
-        stack = prepared.stack
-        fast = None if boxes is None else {"run": FAST_RUN, "grid": self.backbone.vision.grid(self.image_size)}
+    def _provenance(self, volume: Volume, seen: list[PlaneView], scoring: Scoring, notes: tuple[Note, ...]) -> dict:
+        first = seen[0]
+        fast = None
+        if self.fast:
+            fast = {
+                "run": FAST_RUN,
+                "grid": self.backbone.vision.grid(self.image_size),
+                "boxes": first.record()["boxes"],
+            }
         return {
             "software": f"ZSADCLIP {__version__}, torch {torch.__version__.split('+')[0]}",
             "use": "research use only, not for diagnosis",
@@ -206,17 +252,24 @@ class Detector:
             "backbone": self.backbone.describe(),
             "adapted": self.adapter.adaptations(self.backbone),
             "preprocessing": {
-                **prepared.record(),
+                **first.prepared.record(),
                 "image_size": self.image_size,
-                "slices": list(stack.shape),
-                "slice_axes": [int(axis) for axis in stack.permutation],
-                "slice_flips": [bool(flip) for flip in stack.flips],
+                "slices": list(first.prepared.stack.shape),
+                "slice_axes": [int(axis) for axis in first.prepared.stack.permutation],
+                "slice_flips": [bool(flip) for flip in first.prepared.stack.flips],
                 "skull_stripped": is_skull_stripped(volume),
                 "notes": [note.text for note in notes],
             },
-            "exact": boxes is None and self.backbone.dtype == torch.float32,
-            "fast": fast and {**fast, "boxes": [list(box) for box in boxes]},
+            "scoring": scoring.way,
+            "planes": list(scoring.planes),
+            "fuse": scoring.fuse if len(seen) > 1 else None,
+            "further_planes": [each.record() for each in seen[1:]],
+            "smooth_mm": scoring.smooth_mm,
+            "smooth": scoring.smooth if scoring.smooth_mm else None,
+            "exact": not self.fast and self.backbone.dtype == torch.float32,
+            "fast": fast,
             "background": self.background,
             "min_size_mm3": self.min_size_mm3,
+            "min_depth_mm": self.min_depth_mm,
             "device": self.backbone.device.type,
         }

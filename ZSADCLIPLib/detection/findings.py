@@ -42,11 +42,13 @@ def find(
     stack: SliceStack,
     min_size_mm3: float = 0.0,
     brain: np.ndarray | None = None,
+    min_slices: int = 1,
 ) -> list[Finding]:
     """The findings in a mask (I, J, K) of the anomaly map `map`, most abnormal first.
 
     Ranked by the sum of the scores above the lowest score in the mask, times the voxel volume, so that size and height
-    both count whatever the scale of the map; then by volume. `stack` says in which plane slices are counted. `side`
+    both count whatever the scale of the map; then by volume. `stack` says in which plane slices are counted; parts below
+    `min_size_mm3`, or that reach over fewer than `min_slices` of them, are left out. `side`
     compares the centroid with the middle of `brain` (I, J, K), the mean of its extremes from left to right, or with RAS
     x = 0 when there is none; within 2.5 mm it is the midline. Raises InputError if a shape differs from the map's.
     """
@@ -61,7 +63,7 @@ def find(
     corner = np.array([[span.start] for span in box])
     labels = components(mask[box])
     voxel_mm3 = float(abs(np.linalg.det(map.affine[:3, :3])))
-    labels *= large_parts(labels, voxel_mm3, min_size_mm3)[labels]
+    labels *= large_parts(labels, voxel_mm3, min_size_mm3, min_slices, stack.permutation[0])[labels]
     at, owner, scores = _by_label(labels, map.array[box])
     if at.size == 0:
         return []

@@ -61,6 +61,7 @@ def evaluate_case(
     min_mm3: float = 0.0,
     region: str = "all",
     slice_ranking: bool = False,
+    min_slices: int = 1,
 ) -> dict:
     """Evaluate one map.
 
@@ -70,6 +71,7 @@ def evaluate_case(
     spacing     (row, column, slice) in mm.
     levels      descending scores at which FROC is sampled.
     min_mm3     smaller parts of a prediction are dropped before lesions are matched (voxel counts keep them).
+    min_slices  parts of a prediction in fewer slices are dropped before anything is counted, voxels, too.
     region      where per-volume thresholds are found and lesions matched; one of MORE_REGIONS is evaluated beside REGIONS.
     slice_ranking  also AUROC, AP and F1-max of every slice with lesion (None elsewhere).
 
@@ -85,7 +87,7 @@ def evaluate_case(
     labels = components(truth)
     distance = slice_distances(brain)
     chosen = regions[region]
-    froc = froc_case(scores, labels, levels, chosen, zyx, min_mm3)
+    froc = froc_case(scores, labels, levels, chosen, zyx, min_mm3, min_slices)
     ranked = {name: _each_slice(scores, truth, where) for name, where in regions.items()} if slice_ranking else {}
     return {
         "shape": list(scores.shape),
@@ -104,7 +106,7 @@ def evaluate_case(
             "min_mm3": min_mm3,
         },
         "rules": {
-            name: _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3)
+            name: _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3, min_slices)
             for name, value in thresholds.items()
         },
     }
@@ -171,7 +173,7 @@ def _lesions(scores: np.ndarray, labels: np.ndarray, distance: np.ndarray, voxel
     ]
 
 
-def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3) -> dict:
+def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3, min_slices) -> dict:
     rule = parse_rule(name)
     threshold = volume_threshold(rule, scores, truth, chosen) if value is None else value
     per_slice = np.ndim(threshold) == 1
@@ -180,15 +182,16 @@ def _at_rule(name, value, scores, truth, labels, regions, chosen, zyx, min_mm3) 
     if np.isnan(np.max(threshold)):
         return {"threshold": None, "undefined": "the rule needs a lesion and this case has none"}
     for region, where in regions.items():
-        cut = prediction & where
+        # Parts are those inside the region; choosing slices by their lesions, though, must not cut parts through.
+        whole = regions["all"] if region == "lesion-slices" else where
+        cut = remove_small(prediction & whole, zyx, 0.0, min_slices) & where
         tp, predicted = (cut & truth).sum(axis=(1, 2)), cut.sum(axis=(1, 2))
         positives = int((truth & where).sum())
         fp = int(predicted.sum() - tp.sum())
         tn = int(where.sum()) - positives - fp
         result[region] = asdict(Confusion(int(tp.sum()), fp, positives - int(tp.sum()), tn))
         result["slices"][region] = {"tp": tp.tolist(), "fp": (predicted - tp).tolist()}
-    filtered = prediction & chosen
-    filtered = remove_small(filtered, zyx, min_mm3) if min_mm3 else filtered
+    filtered = remove_small(prediction & chosen, zyx, min_mm3, min_slices)
     match = match_lesions(filtered, labels)
     result["lesions"] = {
         "sensitivity": match.sensitivity,

@@ -75,17 +75,19 @@ def froc_case(
     region: np.ndarray | None = None,
     spacing: tuple[float, float, float] = (1.0, 1.0, 1.0),
     min_mm3: float = 0.0,
+    min_slices: int = 1,
 ) -> FrocCase:
     """Lesion peaks and false positives of a map (N, R, C) at each level.
 
-    `lesions` are labels of `components`; `region` (boolean) is where the map counts; parts below `min_mm3` are dropped
-    before anything is matched, with `spacing` in mm along N, R, C. Raises UsageError unless the levels descend,
-    InputError when shapes differ.
+    `lesions` are labels of `components`; `region` (boolean) is where the map counts; parts below `min_mm3`, or in fewer than
+    `min_slices` slices, are dropped before anything is matched, with `spacing` in mm along N, R, C. Raises UsageError unless
+    the levels descend, InputError when shapes differ.
     """
     if any(low >= high for high, low in zip(levels, levels[1:], strict=False)):
         raise UsageError(f"the FROC levels must descend, got {levels}")
     peaks = np.full(int(lesions.max(initial=0)), -np.inf)  # -inf: wholly outside the region, never to be found
-    if not min_mm3:
+    filters = min_mm3 > 0 or min_slices > 1
+    if not filters:
         inside = lesions > 0 if region is None else (lesions > 0) & region
         np.maximum.at(peaks, lesions[inside] - 1, scores[inside])
     box = None if region is None else _box(region)
@@ -97,11 +99,11 @@ def froc_case(
         prediction = reaches(scores, level)
         if region is not None:
             prediction &= region
-        if min_mm3:
-            prediction = remove_small(prediction, spacing, min_mm3)
+        if filters:
+            prediction = remove_small(prediction, spacing, min_mm3, min_slices)
         match = match_lesions(prediction, lesions)
         false.append(match.false_positives)
-        if min_mm3:  # parts only grow as the level falls, so what is found once stays found
+        if filters:  # parts only grow as the level falls, so what is found once stays found
             lesion_peaks = peaks[: match.detected.size]
             lesion_peaks[match.detected & np.isneginf(lesion_peaks)] = level
     return FrocCase(tuple(map(float, levels)), tuple(peaks.tolist()), tuple(false))

@@ -16,19 +16,21 @@ from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
-from ..errors import OutputError, UsageError, WeightsError
+from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
-from ..fields import OneOf, Positive, flag
+from ..fields import AtLeast, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.digests import code_version
 from ..files.locks import folder_lock, is_held
 from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
-from ..volumes.components import SMALLEST_MM3
+from ..volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
+from ..volumes.fusion import FUSIONS
 from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
+from ..volumes.smoothing import SMOOTHING
 from .keys import by_content, unpinned
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
@@ -53,10 +55,13 @@ class Detect(Execution):
     checkpoint     a file, or None for the embedded adapter of the method; "METHOD:random" is untrained.
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
+    planes, fuse, smooth_mm, smooth, force_planes   as in `detection.scoring.Scoring`; planes replace `plane`.
+    min_size_mm3, min_depth_mm   what is a finding (see `Detector`).
     settings       further config fields of the method, such as {"upsample": "centres"}.
     channel        which sequence of a BraTS case folder is scored; its segmentation is the truth.
     placement      "sform" or "qform" for NIfTI files in which the two disagree.
     resample_mask  take truth and brain masks on other grids than the image.
+    sequence       "auto" takes the embedded adapter that was made for the sequence a volume looks like; a name takes that one.
     series         which volume of a DICOM folder: its number in `zsadclip dicom list`, a UID or a description.
     allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
     fast           compute only the brain's bounding box; not exact (see `Detector`).
@@ -75,6 +80,9 @@ class Detect(Execution):
     weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
     activation: Literal["gelu", "quick_gelu"] | None = flag(default=None, help="default: as the adapter was trained")
     checkpoint: str | None = flag(default=None, help="adapter file (ours or the authors'), or METHOD:random[:SEED]")
+    sequence: Literal["auto", "t2w", "t2f"] = flag(
+        default="auto", help="which of the embedded adapters: the one for the sequence that is told, or named"
+    )
     allow_mismatch: bool = flag(default=False, help="accept an adapter trained on other backbone weights")
     object_name: str | None = flag("--object", default=None, help="what the prompts speak of, such as brain")
     prompts: str | None = flag(default=None, help="embedded prompt set or JSON file")
@@ -83,6 +91,17 @@ class Detect(Execution):
     plane: Annotated[str, OneOf(("auto", *PLANES))] = flag(
         default="auto", help="auto: the acquired one of thick slices"
     )
+    planes: tuple[Annotated[str, OneOf(tuple(PLANES))], ...] = flag(
+        default=(),
+        metavar="PLANE",
+        help=f"score in each of {', '.join(PLANES)}; the first counts the slices of findings",
+    )
+    fuse: Annotated[str, OneOf(FUSIONS)] = flag(default=FUSIONS[0], help="how the maps of several planes become one")
+    force_planes: bool = flag(default=False, help="take planes of long and narrow pixels, too")
+    smooth_mm: Annotated[float, AtLeast(0)] | None = flag(
+        default=None, metavar="MM", help="Gaussian across slices (default 2 where the adapter has a threshold for it)"
+    )
+    smooth: Annotated[str, OneOf(tuple(SMOOTHING))] = flag(default="through", help="across the slices, or 3d")
     image_size: Positive | None = flag(default=None, help="pixels the model sees (default 240)")
     intensity: Annotated[str, OneOf(("auto", *MODES))] = flag(default="auto", help="auto: percentiles; a window for CT")
     window: tuple[str | float, ...] | str | None = flag(default=None, help=f"{', '.join(WINDOWS)}, or LOW HIGH")
@@ -93,6 +112,12 @@ class Detect(Execution):
     batch_size: int | str = flag(default="auto")
     threshold: str = flag(default="checkpoint", help="checkpoint, NUMBER, fixed:NUMBER or quantile:Q")
     min_size_mm3: float = flag("--min-size", default=SMALLEST_MM3, metavar="MM3", help="smallest finding (default 20)")
+    min_depth_mm: Annotated[float, AtLeast(0)] = flag(
+        "--min-depth",
+        default=LEAST_DEPTH_MM,
+        metavar="MM",
+        help="over how many mm of slices a finding reaches (default 3)",
+    )
     background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
     brain_mask: str | None = flag(default=None, metavar="FILE")
     channel: Annotated[str, OneOf(CHANNELS)] | None = flag(
@@ -123,11 +148,14 @@ class Detect(Execution):
         another run holds the output folder, and whatever `progress` raises.
         """
         from ..detection.inputs import expand_inputs
+        from ..detection.preparation import Look
+        from ..detection.scoring import Scoring
         from ..detection.summary import SummaryRows, forget_parts, write_summary
 
         self.check_execution()
-        self._batch()
-        self.look()
+        self.slices_at_once()
+        Look(**self.look)
+        Scoring(**self.scoring)
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report, self.channel)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
@@ -220,19 +248,20 @@ class Detect(Execution):
         item = {"id": case.id, "image": str(case.image), "mask": mask, "settings": self.key, "run": token}
         return {**item, "beside": case.beside}
 
-    def look(self):
-        """How volumes are looked at, a `detection.preparation.Look`; raises UsageError for values that are not allowed."""
-        from ..detection.preparation import Look
-
-        return Look(**self._look)
-
     @property
-    def _look(self) -> dict:
+    def look(self) -> dict:
         """How volumes are looked at, as `preparation.Look` has it."""
         window = None if self.window is None else parse_window(self.window)
         return {"plane": self.plane, "intensity": self.intensity, "window": window, "crop": self.crop}
 
-    def _batch(self) -> int | None:
+    @property
+    def scoring(self) -> dict:
+        """The way of scoring, as `scoring.Scoring` has it."""
+        names = ("planes", "fuse", "smooth_mm", "smooth")
+        return {name: getattr(self, name) for name in names} | {"force": self.force_planes}
+
+    def slices_at_once(self) -> int | None:
+        """The batch size, None for "auto"; raises UsageError for anything else that is no number from 1."""
         if self.batch_size == "auto":
             return None
         if not str(self.batch_size).isdigit() or int(self.batch_size) < 1:
@@ -241,58 +270,9 @@ class Detect(Execution):
 
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
-        from ..adapters.checkpoint import load_adapter, read_info
-        from ..backbones import load_backbone
-        from ..detection.detector import DEFAULT_SIZE, Detector
-        from ..detection.devices import choose_device, choose_dtype
+        from .detectors import make_detector
 
-        method = METHODS[self.method]
-        source = self.checkpoint or self.method
-        info = read_info(source) if source.partition(":")[0] not in METHODS else None
-        if info is not None and info.method != self.method:
-            raise WeightsError(f"{source} is a checkpoint of {info.method}, not of {self.method}; set the method")
-        activation = (
-            self.activation or (info and info.backbone.get("activation")) or method.activation.get(self.backbone)
-        )
-        device = choose_device(self.device, slot)
-        backbone = load_backbone(
-            self.backbone,
-            self.weights,
-            activation if activation in ("gelu", "quick_gelu") else None,
-            device,
-            choose_dtype(self.precision, device, self.method),
-            self.weights_dir,
-        )
-        prompt_settings = {"object_name": self.object_name, "prompts": self.prompts}
-        overrides = {**self.settings, **{k: v for k, v in prompt_settings.items() if v is not None}}
-        if self.seed and (name := method.load().seed_field):
-            overrides.setdefault(name, self.seed)
-        adapter = load_adapter(source, backbone, overrides, self.allow_mismatch)
-        native = BACKBONES[self.backbone].native_size if BACKBONES.get(self.backbone) else None
-        embedded = BACKBONES.get(self.backbone) is not None and BACKBONES[self.backbone].embedded
-        detector = Detector(
-            backbone,
-            adapter,
-            image_size=self.image_size or (native if embedded else DEFAULT_SIZE),
-            **self._look,
-            batch_size=self._batch(),
-            threshold=self.threshold,
-            min_size_mm3=self.min_size_mm3,
-            background=self.background,
-            fast=self.fast,
-        )
-        if self.reference:
-            self._remember(detector)
-        return detector
-
-    def _remember(self, detector) -> None:
-        """Fill the method's memory bank from the non-blank slices of the reference volumes."""
-        from ..volumes.reading import read_volume
-
-        if not METHODS[self.method].memory_bank:
-            raise UsageError(f"reference volumes feed a memory bank; {self.method} has none")
-        for path in self.reference:
-            detector.remember(read_volume(path))
+        return make_detector(self, slot)
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """Where the results of a case go: map, mask, json and, with pictures, png."""

@@ -156,9 +156,10 @@ def _measured(case: Case, subject: str, jobs: list[Detect]) -> Iterator[Measured
 
 
 def _scan(case: Case, subject: str, job: Detect) -> Scan:
+    from ..detection.preparation import Look
     from ..report.evaluated.cases import read_scan
 
-    return read_scan(case, subject, job.case_run, job.look())
+    return read_scan(case, subject, job.case_run, Look(**job.look))
 
 
 def _output(job: Detect, case_id: str) -> Output:

@@ -8,7 +8,8 @@ from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, trainable_methods
 from ..benchmark.profiles import PROFILES, load_profile
-from ..benchmark.settings import BackboneChoice
+from ..benchmark.settings import BackboneChoice, Score
+from ..detection.scoring import Scoring
 from ..errors import InputError, UsageError, ZSADCLIPError
 from ..fields import Count, OneOf, Positive, check, flag
 from ..files.atomic import clear_unfinished
@@ -118,11 +119,12 @@ class Train:
                     raise ZSADCLIPError(f"no threshold from {record.id}: {why}")
             threshold = tasks.settle_row(plan.row).get(profile.threshold.rule)  # a rule of the test data has none
         backbone, adapter = open_adapter(plan.scoring)
-        provenance = dict(adapter.provenance)
+        provenance, stored = dict(adapter.provenance), None
         if threshold is not None and profile.score.scale in ("raw", "layers"):
             factor = adapter.summed_layers if profile.score.scale == "layers" else 1
             cases = f"{len(plan.row.threshold.cases)} training cases"
-            provenance |= {"threshold": threshold * factor, "threshold_rule": f"{profile.threshold.rule} on {cases}"}
+            stored = threshold * factor
+            provenance |= _by_way(stored, profile.score) | {"threshold_rule": f"{profile.threshold.rule} on {cases}"}
         target = out / f"{self.method}.safetensors"
         save_adapter(target, adapter, backbone, provenance)
         write_json(
@@ -130,7 +132,7 @@ class Train:
         )
         progress(1.0, "done")
         result = {"adapter": str(target), "epochs": provenance["training"]["epochs"]}
-        result |= {"loss": provenance["training"]["loss"], "threshold": provenance.get("threshold")}
+        result |= {"loss": provenance["training"]["loss"], "threshold": stored}
         report({"event": "adapter", "id": self.method, "status": "kept" if trained.get("kept") else "done", **result})
         return {**result, "output": self.output}
 
@@ -152,6 +154,12 @@ class Train:
         if not Path(self.start).is_file():
             raise InputError(f"there is no adapter file {self.start}; give one, or random")
         return self.start
+
+
+def _by_way(threshold: float, score: Score) -> dict:
+    """A threshold as an adapter's provenance holds it: under the way of scoring that the profile section `score` found it in."""
+    scoring = Scoring(score.planes or ("axial",), score.fuse, score.smooth_mm, score.smooth)
+    return {"threshold": threshold} if scoring.is_plain else {"thresholds": {scoring.way: threshold}}
 
 
 def _differences(first: object, second: object, name: str = "") -> list[str]:

@@ -1,6 +1,8 @@
-"""Connected parts of a mask: 26 neighbours, measured in mm3."""
+"""Connected parts of a mask: 26 neighbours, measured in mm3 and by how many slices they reach over."""
 
 from __future__ import annotations
+
+from math import ceil
 
 import numpy as np
 from scipy import ndimage
@@ -8,6 +10,7 @@ from scipy import ndimage
 from ..errors import UsageError
 
 SMALLEST_MM3 = 20.0  # of a finding, by default; what it costs and saves is measured in docs/inputs.md
+LEAST_DEPTH_MM = 3.0  # of a finding across slices, by default; measured in docs/methods/README.md
 CONNECTED = np.ones((3, 3, 3), bool)  # 26 neighbours
 
 
@@ -26,17 +29,19 @@ def largest_part(mask: np.ndarray) -> np.ndarray:
     return labels == sizes.argmax()
 
 
-def remove_small(mask: np.ndarray, spacing: tuple[float, float, float], min_mm3: float) -> np.ndarray:
-    """The mask (I, J, K) without its 26-connected parts smaller than `min_mm3`; `spacing` is in mm along I, J, K.
+def remove_small(
+    mask: np.ndarray, spacing: tuple[float, float, float], min_mm3: float, min_slices: int = 1, axis: int = 0
+) -> np.ndarray:
+    """The mask (I, J, K) without its 26-connected parts smaller than `min_mm3`, or of fewer slices along `axis`.
 
-    Raises UsageError for a negative size.
+    `spacing` is in mm along I, J, K; a part must reach over `min_slices`. Raises UsageError for a negative size.
     """
     check_size(min_mm3)
-    if min_mm3 == 0 or not mask.any():
+    if (min_mm3 == 0 and min_slices <= 1) or not mask.any():
         return mask.astype(bool)
     box, cleaned = bounds(mask), np.zeros(mask.shape, bool)
     labels = components(mask[box])
-    cleaned[box] = large_parts(labels, float(np.prod(spacing)), min_mm3)[labels]
+    cleaned[box] = large_parts(labels, float(np.prod(spacing)), min_mm3, min_slices, axis)[labels]
     return cleaned
 
 
@@ -55,9 +60,28 @@ def check_size(min_mm3: float) -> None:
         raise UsageError(f"the smallest size of a finding, {min_mm3} mm3, is not 0 or more")
 
 
-def large_parts(labels: np.ndarray, voxel_mm3: float, min_mm3: float) -> np.ndarray:
-    """Which labels, bool by label, are parts of at least `min_mm3`; never the background."""
+def check_depth(min_depth_mm: float) -> None:
+    """Raise UsageError for a least depth in mm that is not 0 or more."""
+    if not 0 <= min_depth_mm < float("inf"):
+        raise UsageError(f"the least depth of a finding is {min_depth_mm} mm; expected 0 or more")
+
+
+def large_parts(labels: np.ndarray, voxel_mm3: float, min_mm3: float, min_slices: int = 1, axis: int = 0) -> np.ndarray:
+    """Which labels, bool by label, are parts of at least `min_mm3` and `min_slices` along `axis`; never the background."""
     # A part of exactly the smallest size must not be lost to rounding in the spacing.
     keep = np.bincount(labels.ravel()) * voxel_mm3 >= min_mm3 * (1 - 1e-6)
+    if min_slices > 1:
+        spans = ndimage.find_objects(labels, keep.size - 1)
+        keep[1:] &= [span is not None and span[axis].stop - span[axis].start >= min_slices for span in spans]
     keep[0] = False
     return keep
+
+
+def slices_deep(min_depth_mm: float, slice_mm: float, slices: int) -> int:
+    """Over how many slices a part of at least `min_depth_mm` reaches: max(1, ceil(depth / spacing)), at most all `slices`.
+
+    `slice_mm` is the distance of the slices. Raises UsageError for a depth below 0 mm.
+    """
+    check_depth(min_depth_mm)
+    # Stored affines round the spacing: 3 mm are three slices of 0.99999 mm.
+    return max(1, min(ceil(round(min_depth_mm / slice_mm, 3)), slices))

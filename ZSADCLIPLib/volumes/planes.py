@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ..errors import InputError
 from ..notes import Note
 from ..volume import Volume
 from .slicing import PLANES, SliceStack, slice_volume
 
 AUTO = "auto"
 FINER = 1.5  # times: less is no reason to leave a plane
+STRETCHED = 3.0  # sides of a pixel, longer to shorter: beyond it a model sees blocks where it knows tissue
 NARROW = 8  # a side of a picture this many times shorter than the volume's longest axis is a strip, no picture
 
 
@@ -32,6 +34,30 @@ def slice_in(volume: Volume, plane: str = AUTO) -> tuple[SliceStack, tuple[Note,
             ),
         )
     return stack, notes + ((Note("oblique", stack.warning),) if stack.warning else ())
+
+
+def usable_planes(
+    volume: Volume, planes: tuple[str, ...], force: bool = False
+) -> tuple[tuple[str, ...], tuple[Note, ...]]:
+    """Those of several planes whose pixels are at most 3 times longer than wide, and a note on each other one.
+
+    A single plane is taken as it is, and so are all with `force`. Raises InputError when none is left, UsageError for an
+    unknown plane.
+    """
+    if len(planes) < 2 or force:
+        return planes, ()
+    pixels = {plane: _pixel(slice_volume(volume, plane)) for plane in planes}
+    flat = {plane: (a, b) for plane, (a, b) in pixels.items() if b > STRETCHED * a}
+    if len(flat) == len(planes):
+        raise InputError(
+            f"all of the planes {', '.join(planes)} have pixels more than {STRETCHED:g} times longer than wide; choose another "
+            "plane, or --force-planes"
+        )
+    notes = (
+        Note("planes", f"{plane} slices are left out: pixels of {a:.3g} x {b:.3g} mm; --force-planes takes them")
+        for plane, (a, b) in flat.items()
+    )
+    return tuple(plane for plane in planes if plane not in flat), tuple(notes)
 
 
 def _better(volume: Volume, stack: SliceStack) -> SliceStack | None:

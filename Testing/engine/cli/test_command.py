@@ -64,7 +64,7 @@ def test_a_window_alone_is_used(window, scans, tiny, tmp_path):
 @pytest.mark.parametrize("window", ["brain", [0, 80], [0.0, 80.0], ["0", "80"]])
 def test_a_job_file_may_hold_a_window_in_any_form(window):
     job = from_dict(Detect, {"inputs": ["a.nii"], "output": "out", "window": window, "crop": 180})
-    assert job._look == {"plane": "auto", "intensity": "auto", "window": (0, 80), "crop": 180}
+    assert job.look == {"plane": "auto", "intensity": "auto", "window": (0, 80), "crop": 180}
 
 
 def test_what_was_chosen_is_said_on_the_terminal_and_in_the_table(tiny, tmp_path, capsys):
@@ -218,3 +218,20 @@ def test_phantom_command(tmp_path, capsys):
 def test_help_needs_no_torch():
     code = "import sys; import ZSADCLIPLib; from ZSADCLIPLib.cli import parser; parser(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+
+
+def test_the_way_of_scoring_is_chosen_on_the_command_line(scans, tiny, tmp_path, capsys):
+    way = ["--planes", "coronal", "axial", "--fuse", "min", "--smooth-mm", "1", "--smooth", "3d", "--force-planes"]
+    assert detect([scans / "a.nii.gz"], tmp_path / "out", tiny, *way, "--min-depth", "4.5") == 0
+    used = json.loads((tmp_path / "out" / "a.json").read_text("utf-8"))["provenance"]
+    assert used["scoring"] == "coronal+axial/min/smooth1-3d" and used["min_depth_mm"] == 4.5
+    assert detect([scans / "a.nii.gz"], tmp_path / "plain", tiny) == 0
+    used = json.loads((tmp_path / "plain" / "a.json").read_text("utf-8"))["provenance"]
+    assert (used["min_depth_mm"], used["smooth_mm"], len(used["planes"])) == (3.0, 0.0, 1)
+    capsys.readouterr()
+    for wrong, words in (
+        (["--planes", "axial", "axial"], "expected each plane once"),
+        (["--min-depth", "-1"], "min_depth_mm is -1.0; expected 0 or more"),
+        (["--smooth-mm", "-1"], "smooth_mm is -1.0"),
+    ):
+        assert detect([scans / "a.nii.gz"], tmp_path / "no", tiny, *wrong) == 2 and words in capsys.readouterr().err

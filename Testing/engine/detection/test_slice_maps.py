@@ -13,6 +13,7 @@ from ZSADCLIPLib.benchmark.settings import Keep, Metrics, Score, Slices
 from ZSADCLIPLib.benchmark.slices import read_slices
 from ZSADCLIPLib.benchmark.specs import AdapterSpec, BackboneSpec, DataSpec, RowSpec, ThresholdSpec
 from ZSADCLIPLib.datasets.records import Record
+from ZSADCLIPLib.detection.scoring import Scoring
 from ZSADCLIPLib.detection.slice_maps import slice_maps
 from ZSADCLIPLib.errors import ZSADCLIPError
 from ZSADCLIPLib.volume import Volume
@@ -35,7 +36,7 @@ def record(tmp_path_factory):
     return Record("case", "subject", folder / "image.nii.gz", folder / "mask.nii.gz", rule="nonzero")
 
 
-def specs(method, background="keep"):
+def specs(method, background="keep", **score):
     """Two rows of a method with different adapters."""
     sources = (f"{method}:random:{seed}" for seed in (0, 1)) if METHODS[method].trainable else (method, method)
     return [
@@ -47,7 +48,7 @@ def specs(method, background="keep"):
             training=None,
             data=DataSpec(),
             slices=SLICES,
-            score=Score(scale="raw", background=background),
+            score=Score(scale="raw", background=background, **score),
             threshold=ThresholdSpec("f1max-pooled-train", ("f1max-pooled-train",), ()),
             metrics=Metrics(),
             keep=Keep(),
@@ -63,7 +64,7 @@ def case_of(record, crop="none"):
     return read_slices(record, DataSpec(), replace(SLICES, crop=crop))
 
 
-def detect(spec, record, batch_size, crop="none"):
+def detect(spec, record, batch_size, crop="none", **more):
     backbone = maps.open_backbone(spec.adapter.backbone)
     intensity, background = SLICES.intensity, spec.score.background
     options = {
@@ -72,6 +73,7 @@ def detect(spec, record, batch_size, crop="none"):
         "batch_size": batch_size,
         "background": background,
         "crop": crop,
+        **more,
     }
     return Detector(backbone, load_adapter(spec.adapter.source, backbone), **options).detect(read_volume(record.image))
 
@@ -90,6 +92,33 @@ def test_detector_and_benchmark_have_the_same_bits(record, monkeypatch, method, 
         detection = detect(spec, record, batch_size, crop)
         assert array.dtype == np.float32 and np.array_equal(array, detection.stack.arrange(detection.map.array))
     assert np.array_equal(*evaluated) == (not METHODS[method].trainable)
+
+
+@pytest.mark.parametrize(("background", "crop"), [("keep", "none"), ("zero", "head"), ("keep", 30)])
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"smooth_mm": 2.0},
+        {"planes": ("axial", "coronal", "sagittal"), "fuse": "geometric", "smooth_mm": 1.5, "smooth": "3d"},
+        {"planes": ("axial", "sagittal"), "fuse": "median"},
+    ],
+    ids=str,
+)
+def test_detector_and_benchmark_agree_about_every_way_of_scoring(record, monkeypatch, background, crop, way):
+    monkeypatch.setattr(maps, "default_batch_size", lambda *_: 4)
+    rows, case = specs("vand", background, **way), case_of(record, crop)
+    rows = [replace(row, slices=replace(SLICES, crop=crop)) for row in rows]
+    for spec, array in zip(rows, maps.row_maps(rows, case), strict=True):
+        detection = detect(spec, record, 4, crop, scoring=Scoring(**way))
+        assert len(detection.provenance["planes"]) == max(1, len(way.get("planes", ())))
+        assert np.array_equal(array, detection.stack.arrange(detection.map.array))
+
+
+def test_planes_of_every_second_slice_are_those_of_the_whole(record):
+    (spec, _), case = specs("vand", planes=("axial", "coronal"), fuse="mean"), case_of(record)
+    half = read_slices(record, DataSpec(), replace(SLICES, every=2))
+    (whole,), (every_second,) = maps.row_maps([spec], case), maps.row_maps([spec], half)
+    assert half.image.shape[0] == 7 and every_second == pytest.approx(whole[half.taken], abs=1e-5)
 
 
 def test_an_adapter_gives_the_same_alone_and_beside_others():

@@ -265,3 +265,24 @@ def test_rows_are_selected_by_id_method_and_setup():
         select_rows(methods=("clip",))
     with pytest.raises(UsageError, match="has method anovl and setup pmc; a training-free method has industrial"):
         select_rows(methods=("anovl",), setups=("pmc",))
+
+
+@pytest.mark.parametrize("region", ["all", "brain", "bbox", "lesion-slices"])
+def test_support_drops_thin_parts_from_every_count(case, region):
+    scores, truth, brain, ignore = case
+    cuts, levels = {"fixed:0.5": 0.5}, (0.9, 0.5)
+    plain, same, deep = (
+        evaluate_case(scores, truth, brain, cuts, SPACING, ignore, levels, region=region, min_slices=n)
+        for n in (1, 0, 3)
+    )
+    assert plain == same
+    labels, number = ndimage.label(
+        (scores >= 0.5) & ~ignore & (brain if region == "brain" else True), np.ones((3, 3, 3))
+    )
+    spans = ndimage.find_objects(labels)
+    kept = np.isin(labels, [n + 1 for n in range(number) if spans[n][0].stop - spans[n][0].start >= 3])
+    if region in ("all", "brain"):
+        counts = asdict(confusion(kept, truth & ~ignore, (brain if region == "brain" else True) & ~ignore))
+        assert deep["rules"]["fixed:0.5"][region] == counts != plain["rules"]["fixed:0.5"][region]
+    lesions = [each["rules"]["fixed:0.5"]["lesions"]["false_positives"] for each in (plain, deep)]
+    assert lesions[1] < lesions[0] and deep["froc"]["false_positives"][1] == lesions[1]

@@ -120,3 +120,31 @@ def test_the_audit_is_printed_and_saved(place, tmp_path, capsys):
     assert np.isclose(found["cases"][0]["lesion_mm3"][0], 324)
     assert main(["data", "audit", str(tmp_path / "nowhere")]) == 1
     assert "there is no folder or manifest" in capsys.readouterr().err
+
+
+def test_the_threshold_of_a_smoothed_training_belongs_to_smoothed_maps(place, tmp_path, capsys):
+    profile = json.loads((place / "profile.json").read_text("utf-8")) | {"score": {"smooth_mm": 2.0}}
+    (tmp_path / "smooth.json").write_text(json.dumps(profile))
+    out, tiny = tmp_path / "out", ["--backbone", str(place / "tiny.json"), "--weights", "random:3"]
+    arguments = ["--data", place / "data", "--slices", "lesion+2", "--profile", tmp_path / "smooth.json"]
+    assert train(place, out, *arguments) == 0
+    stored = read_info(out / "vand.safetensors").provenance
+    assert "threshold" not in stored and list(stored["thresholds"]) == ["axial/smooth2"]
+    volume, ways = next((place / "data").rglob("*-t2w.nii.gz")), {"usual": [], "plain": ["--smooth-mm", "0"]}
+    for name, more in ways.items():
+        found = [
+            "detect",
+            str(volume),
+            "-o",
+            str(out / name),
+            "--checkpoint",
+            str(out / "vand.safetensors"),
+            *tiny,
+            *more,
+        ]
+        assert main([*found, "--image-size", "64"]) == 0
+        case = json.loads(next((out / name).glob("*t2w*.json")).read_text("utf-8"))
+        assert case["provenance"]["smooth_mm"] == (2.0 if name == "usual" else 0.0)
+        assert (case["threshold"] == stored["thresholds"]["axial/smooth2"]) == (name == "usual")
+        assert [note["code"] for note in case["notes"]].count("threshold") == (name == "plain")
+    assert "no threshold for axial" in capsys.readouterr().out

@@ -19,7 +19,7 @@ from slicer.i18n import tr as _
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
-from ZSADCLIPLib.volumes.components import SMALLEST_MM3
+from ZSADCLIPLib.volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
 
 from ..scene import findingstable, nodes, results, segmentation
 from ..scene.brainmask import maskArray
@@ -48,6 +48,7 @@ class RunSettings:
     batch_size: int | str = "auto"
     threshold: str = "checkpoint"
     min_size_mm3: float = SMALLEST_MM3
+    min_depth_mm: float = LEAST_DEPTH_MM
     allow: tuple[str, ...] = ()
     seed: int = 0
 

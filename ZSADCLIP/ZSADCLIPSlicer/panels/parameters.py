@@ -20,6 +20,7 @@ class ZSADCLIPParameterNode:
     method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses).
     objectName, prompts      empty: as the adapter was trained.
     minimumSize              smallest finding in mm3; the threshold belongs to the result.
+    minimumDepth             over how many mm across the slices a finding reaches at least.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -40,4 +41,5 @@ class ZSADCLIPParameterNode:
     colors: Annotated[str, Choice(list(NAMES))] = "Inferno"
     legend: bool = True
     minimumSize: Annotated[float, WithinRange(0, 100000), Decimals(0), SingleStep(10)] = 20.0
+    minimumDepth: Annotated[float, WithinRange(0, 1000), Decimals(1), SingleStep(1)] = 3.0
     surface: bool = False

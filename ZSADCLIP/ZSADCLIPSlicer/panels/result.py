@@ -72,6 +72,7 @@ class ResultPanel:
             slider.singleStep = (high - low) / 500
             slider.value = result.threshold
             self.parameters.minimumSize = result.minimumSize
+            self.parameters.minimumDepth = result.minimumDepth
             self._updating = False
             result.segmentation.GetDisplayNode().SetVisibility(True)
             self._applyOptions()
@@ -130,8 +131,9 @@ class ResultPanel:
         segmentation.showOutline(result.segmentation, p.outline)
         if p.surface != segmentation.shown3D(result.segmentation):
             segmentation.show3D(result.segmentation, p.surface)
-        if abs(p.minimumSize - result.minimumSize) > 1e-6:
-            result.setThreshold(result.threshold, p.minimumSize)
+        asked, kept = (p.minimumSize, p.minimumDepth), (result.minimumSize, result.minimumDepth)
+        if max(abs(a - b) for a, b in zip(asked, kept, strict=True)) > 1e-6:
+            result.setThreshold(result.threshold, *asked)
             self.update()
 
     def onThreshold(self, value: float) -> None:

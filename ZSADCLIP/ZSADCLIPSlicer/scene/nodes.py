@@ -36,6 +36,7 @@ def store(
         "Threshold": repr(float(outcome["threshold"])),
         "ThresholdRule": outcome["threshold_rule"],
         "MinimumSize": repr(float(provenance["min_size_mm3"])),
+        "MinimumDepth": repr(float(provenance["min_depth_mm"])),
         "VolumeScore": repr(float(outcome["volume_score"])),
         "SliceScores": outcome["slice_scores"],
         "Provenance": provenance,

@@ -63,6 +63,11 @@ class ResultNodes:
         return float(self.attribute("MinimumSize", "0"))
 
     @property
+    def minimumDepth(self) -> float:
+        """Over how many mm across the slices a finding reaches at least."""
+        return float(self.attribute("MinimumDepth", "0"))
+
+    @property
     def volumeScore(self) -> float:
         return float(self.attribute("VolumeScore", "nan"))
 
@@ -161,11 +166,13 @@ class ResultNodes:
             inside = self.inside
             segmentation.writeLive(self.segmentation, self.input, lambda out: reaches(inside, value, out.view(bool)))
 
-    def setThreshold(self, value: float, minimumSize: float | None = None) -> None:
+    def setThreshold(self, value: float, minimumSize: float | None = None, minimumDepth: float | None = None) -> None:
         """Cut at a raw score: overlay, segmentation, findings and profile follow."""
         self.setAttribute("Threshold", repr(float(value)))
         if minimumSize is not None:
             self.setAttribute("MinimumSize", repr(float(minimumSize)))
+        if minimumDepth is not None:
+            self.setAttribute("MinimumDepth", repr(float(minimumDepth)))
         display.setThreshold(self.map, value)
         self.refresh()
 
@@ -187,13 +194,15 @@ class ResultNodes:
     def _parts(self):
         """The parts over the threshold, int32 (I, J, K), and the findings among them; kept until the threshold moves."""
         from ZSADCLIPLib.detection.findings import find
-        from ZSADCLIPLib.volumes.components import components
+        from ZSADCLIPLib.volumes.components import components, slices_deep
 
         volume = self.volume
-        wanted = (self.threshold, self.minimumSize, volume.affine.tobytes(), self._state)
+        wanted = (self.threshold, self.minimumSize, self.minimumDepth, volume.affine.tobytes(), self._state)
         if self._cache.get("partsFor") != wanted:
-            mask = reaches(self.inside.T, self.threshold)
-            self._cache["parts"] = components(mask), find(volume, mask, self.stack, self.minimumSize, self.brain)
+            mask, stack = reaches(self.inside.T, self.threshold), self.stack
+            deep = slices_deep(self.minimumDepth, stack.spacing[2], len(stack.array))
+            findings = find(volume, mask, stack, self.minimumSize, self.brain, deep)
+            self._cache["parts"] = components(mask), findings
             self._cache["partsFor"] = wanted
         return self._cache["parts"]
 
