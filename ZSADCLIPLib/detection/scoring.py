@@ -12,7 +12,7 @@ from ..volumes.slicing import PLANES, SliceStack
 from ..volumes.smoothing import check_smoothing, smoothed
 
 USUAL_SMOOTHING_MM = 2.0
-"""Where an adapter brings a threshold for it; the best width of those measured (docs/methods/README.md)."""
+"""Where an adapter brings a threshold for it; of the widths measured the one with the best AP (docs/methods/README.md)."""
 
 
 @dataclass(frozen=True)

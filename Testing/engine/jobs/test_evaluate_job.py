@@ -61,6 +61,7 @@ def settings(data, **more):
         "device": "cpu",
         "threshold": "quantile:0.97",
         "min_size_mm3": 6.0,
+        "min_depth_mm": 0.0,
         **more,
     }
 
@@ -249,7 +250,7 @@ def test_without_any_result_the_page_says_why(data, tmp_path):
 
 
 def test_on_the_command_line(data, tmp_path, capsys):
-    common = [f"--{k.replace('_', '-')}={v}" for k, v in settings(data).items() if k != "min_size_mm3"]
+    common = [f"--{k.replace('_', '-')}={v}" for k, v in settings(data).items() if not k.startswith("min_")]
     out = tmp_path / "out"
     assert (
         main(["evaluate", str(data / "manifest.csv"), "--out", str(out), "--methods", "vand", *common, "--dry-run"])
