@@ -7,8 +7,10 @@ from small_models import backbone
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.detection.detector import Detector
 from ZSADCLIPLib.detection.family import DetectorFamily, looks_like
+from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +45,18 @@ def test_the_one_for_the_sequence_scores(case, family, channel, chosen):
     assert np.array_equal(found.map.array, expected.map.array)
     codes = [note.code for note in found.notes]
     assert ("adapter" in codes) == (chosen != "usual")
+
+
+@pytest.mark.parametrize(("sequence", "codes"), [("auto", ["adapter"]), ("t2f", []), ("t2w", ["world"])])
+def test_the_embedded_adapter_for_flair_is_taken_unless_another_is_named(case, tmp_path, sequence, codes):
+    write_volume(tmp_path / "x.nii", thin(case.volumes["t2f"]))
+    rows, job = (
+        [],
+        Detect((str(tmp_path / "x.nii"),), str(tmp_path / "out"), sequence=sequence, image_size=96, pictures=False),
+    )
+    job.run(report=rows.append)
+    told = [note["code"] for note in rows[-1]["notes"] if note["code"] in ("adapter", "world")]
+    assert rows[-1]["status"] == "done" and told == codes
 
 
 def test_all_remember_normal_volumes(case, family):

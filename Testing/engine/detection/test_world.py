@@ -91,10 +91,10 @@ def test_every_embedded_adapter_says_what_it_was_made_for(setup):
 
 
 def test_it_is_said_on_the_terminal_in_the_table_and_in_the_json(tmp_path, case, capsys):
-    flair = case.volumes["t2f"]
-    write_volume(tmp_path / "x.nii.gz", Volume(flair.array[:, :, ::12], flair.affine @ np.diag([1, 1, 12, 1]), "x"))
+    t1 = case.volumes["t1n"]
+    write_volume(tmp_path / "x.nii.gz", Volume(t1.array[:, :, ::12], t1.affine @ np.diag([1, 1, 12, 1]), "x"))
     assert main(["detect", str(tmp_path / "x.nii.gz"), "-o", str(tmp_path / "out"), "--image-size", "96"]) == 0
-    words = "outside the model's world: grey levels as on FLAIR images"
+    words = "outside the model's world: grey levels as on T1-weighted images"
     assert words in capsys.readouterr().out
     with open(tmp_path / "out" / "summary.csv", encoding="utf-8") as file:
         assert words in next(csv.DictReader(file))["notes"]
