@@ -48,7 +48,7 @@ def test_a_file_changes_a_base(tmp_path):
         ({"slices": {"every": True}}, "slices.every is True"),
         ({"methods": {"vand": {"epoch": 3}}}, "methods.vand has no field 'epoch'"),
         ({"methods": 3}, "methods is 3; expected an object"),
-        ({"score": {"planes": ["coronal", "axial"]}}, "score.planes is \\['coronal', 'axial'\\]; expected axial"),
+        ({"score": {"planes": ["coronal", "axial"]}}, "score.planes is ['coronal', 'axial']; expected axial"),
         ({"score": {"planes": ["axial", "axial"]}}, "each once"),
         ({"score": {"fuse": "max"}}, "score.fuse is 'max'"),
         ({"score": {"smooth_mm": -1}}, "score.smooth_mm is -1"),
