@@ -114,6 +114,7 @@ def _discreet(run: CaseRun, case: Case, text: str) -> str:
     if not run.keep_identifiers:
         # A series is called by its id, also where a link leads to its folder.
         text = renamed(text, case.image, case.id) if split_suffix(case.image)[1] not in FORMATS else text
+        text = renamed(text, case.mask, "mask") if case.mask and split_suffix(case.mask)[1] not in FORMATS else text
         text = redact(text, (case.image, case.mask, run.brain_mask, run.output))
     return printable(text)
 
@@ -210,7 +211,7 @@ def _truth(run: CaseRun, case: Case, volume: Volume) -> tuple[np.ndarray | None,
     try:
         mask = read_mask(case.mask, volume, run.placement, run.resample_mask)
     except InputError as error:
-        return None, (Note("mask", f"not compared with a truth: {error}"),)
+        return None, (Note("mask", f"not compared with a truth: {_discreet(run, case, str(error))}"),)
     return mask.array > 0, _about(mask, "truth")
 
 

@@ -12,8 +12,9 @@ from ZSADCLIPLib.detection.inputs import expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed
 from ZSADCLIPLib.notes import sentences
+from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.headers import check_header
-from ZSADCLIPLib.volumes.reading import read_volume
+from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 itk = pytest.importorskip("SimpleITK")
 UID = "1.2.826.0.1.3680043.2.1125.1"
@@ -73,6 +74,26 @@ def test_a_dicom_series_leaves_no_name_behind_and_calls_nobody(series, tmp_path,
     name = pseudonym(UID, "dicom")
     assert f"{name}: done" in said and "1 failed" in said and "DICOM series" in said
     assert json.loads(written[f"{name}.json"])["id"] == name
+
+
+@pytest.mark.parametrize("kind", ["values", "grid", "series"])
+def test_a_truth_that_cannot_be_used_names_no_folder(series, tmp_path, capfd, kind):
+    image = read_volume(series)
+    place = image.affine if kind == "values" else image.affine @ np.diag([1.7, 1, 1, 1])
+    values = np.full(image.shape, 0.5 if kind == "values" else 1, np.float32)
+    mask = tmp_path / "ward7" / "DOE JANE" / "truth.nii"
+    write_volume(mask, Volume(values, place))
+    if kind == "series":
+        mask = write_series(tmp_path / "ward7" / "DOE_JANE_MASK", slices=3)
+    (tmp_path / "set.csv").write_text(f"id,image,mask\none,{series},{mask}\n")
+    out = tmp_path / "out"
+    assert main(["detect", str(tmp_path / "set.csv"), "-o", str(out), "--image-size", "64", "--device", "cpu"]) == 0
+    said = "".join(capfd.readouterr()).replace(str(out), "")
+    written = {p.name: p.read_bytes().decode("latin-1") for p in out.rglob("*") if p.is_file()}
+    assert kind == "series" or "not compared with a truth" in said
+    for secret in SECRETS:
+        assert secret not in said, secret
+        assert not [name for name, text in written.items() if secret in name + text], secret
 
 
 def test_a_damaged_slice_is_said(series):
