@@ -30,6 +30,20 @@ def volume(rng) -> Volume:
     return Volume(array, affine((1.0, 1.5, 2.0), (-6.0, 4.0, -9.0)), "small")
 
 
+@pytest.fixture
+def tree(tmp_path):
+    """A folder of volumes as people keep them; the files' content does not matter here."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+        return tmp_path
+
+    return make
+
+
 def affine(spacing=(1.0, 1.0, 1.0), origin=(0.0, 0.0, 0.0)) -> np.ndarray:
     """A voxel -> RAS matrix whose axes are right, anterior, superior."""
     out = np.diag([*spacing, 1.0])

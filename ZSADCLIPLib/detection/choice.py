@@ -47,32 +47,35 @@ def chosen(cases: Sequence[Case], channel: str | None) -> tuple[list[Case], list
     for case in cases:
         if not case.named and (facts := match_name(case.image.name)):
             groups[case.image.parent, facts["case"]][facts["kind"]] = case
-    taken, left, without = {}, [], []
+    # A segmentation whose images are elsewhere is a label map like others.
+    groups = {key: kinds for key, kinds in groups.items() if set(kinds) != {"seg"}}
+    taken, without = {}, []
     for (_, name), kinds in groups.items():
         kind = _kind_of(name, kinds, channel)
-        if kind is not None:
+        if kind is None:
+            without.append(name)
+        else:
             truth = kinds["seg"].image if "seg" in kinds else None
             taken[kinds[kind].image] = replace(kinds[kind], mask=truth)
-        elif set(kinds) != {"seg"}:
-            without.append(name)
     grouped = {case.image for kinds in groups.values() for case in kinds.values()}
     meant = [taken.get(case.image, case) for case in cases if case.image in taken or case.image not in grouped]
-    images = {case.image.parent for case in meant if not _is_called_label(case)}
-    left = [case for case in meant if not case.named and _is_called_label(case) and case.image.parent in images]
-    meant = [case for case in meant if case not in left]
+    labels = {case.image for case in meant if not case.named and _is_called_label(case)}
+    images = {case.image.parent for case in meant if case.image not in labels}
+    left = [case for case in meant if case.image in labels and case.image.parent in images]
+    meant = [case for case in meant if case.image not in labels or case.image.parent not in images]
     if without and not meant:
         raise InputError(f"no {channel} file in {listed(without)}; choose another --channel")
     return _beside(meant), [*_about_channels(groups, taken, channel, without), *_about_labels(left)]
 
 
 def _kind_of(name: str, kinds: dict[str, Case], channel: str | None) -> str | None:
-    """Which of a BraTS case's files is meant, None when it lacks the channel asked for or holds nothing but labels."""
+    """Which of a BraTS case's files is meant, None when it lacks the channel asked for."""
     images = [kind for kind in kinds if kind != "seg"]
     for kind in ("image", channel or USUAL_CHANNEL):
         if kind in images:
             return kind
-    if channel or len(images) < 2:
-        return images[0] if images and not channel else None
+    if channel or len(images) == 1:
+        return None if channel else images[0]
     raise InputError(f"case {name} has {', '.join(sorted(images))} and no {USUAL_CHANNEL}; choose one with --channel")
 
 

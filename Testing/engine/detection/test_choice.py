@@ -11,18 +11,6 @@ from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
 
-@pytest.fixture
-def tree(tmp_path):
-    def make(*names):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-        return tmp_path
-
-    return make
-
-
 def expanded(inputs, **options):
     """The file names of the cases, those of their masks, and what was said."""
     said = []
@@ -143,6 +131,13 @@ def test_two_sequences_without_the_usual_one_need_a_choice(tree):
     root = tree(f"{CASE}-t1c.nii.gz", f"{CASE}-t2f.nii.gz")
     with pytest.raises(InputError, match="has t1c, t2f and no t2w; choose one with --channel"):
         expand_inputs([root])
+
+
+def test_a_segmentation_without_its_images_is_a_label_map(tree):
+    root = tree(f"a/{CASE}-seg.nii.gz", f"b/{CASE}-seg.nii.gz", "b/x.nii")
+    assert expanded([root / "a"])[0] == [f"{CASE}-seg.nii.gz"]
+    images, masks, said = expanded([root / "b"])
+    assert images == ["x.nii"] and masks == [None] and f"left out: {CASE}-seg.nii.gz" in said
 
 
 def test_one_file_of_a_case_named_alone_is_that_file(tree):

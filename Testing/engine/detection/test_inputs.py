@@ -12,21 +12,6 @@ from ZSADCLIPLib.detection.inputs import Case, expand_inputs
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.names import safe_name
 
-
-@pytest.fixture
-def tree(tmp_path):
-    """A folder of volumes as people keep them; the files' content does not matter here."""
-
-    def make(*names):
-        for name in names:
-            path = tmp_path / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(b"")
-        return tmp_path
-
-    return make
-
-
 DONE = json.dumps(dict.fromkeys(("id", "settings", "inputs", "files", "summary", "seal"), ""))  # keys of a case's JSON
 
 

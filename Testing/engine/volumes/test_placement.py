@@ -28,6 +28,14 @@ def saved(path, array, sform=PLACE, codes=(1, 1), qform=None, unit="mm", kind=ni
     return path
 
 
+def with_slice_size(path, mm):
+    """The same file with another third number of pixdim (NIfTI-1, bytes 88 to 91)."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into("<f", data, 76 + 12, mm)
+    path.write_bytes(data)
+    return path
+
+
 @pytest.fixture
 def array(rng):
     return rng.random((12, 14, 10)).astype(np.float32)
@@ -80,10 +88,7 @@ def test_a_placement_whose_code_is_0_does_not_count(tmp_path, array, codes):
 
 
 def test_an_sform_of_other_sizes_than_pixdim_is_a_doubt(tmp_path, array):
-    path = saved(tmp_path / "x.nii", array, codes=(1, 0))
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<f", data, 76 + 12, 9.0)
-    path.write_bytes(data)
+    path = with_slice_size(saved(tmp_path / "x.nii", array, codes=(1, 0)), 9.0)
     with pytest.raises(InputError, match="1 x 1.5 x 2 mm by the sform and 1 x 1.5 x 9 mm by pixdim"):
         settled(read_volume(path).notes)
     assert [note.severity for note in settled(read_volume(path).notes, ("pixdim",))] == ["warning"]
@@ -108,10 +113,7 @@ def test_units_and_a_choice_of_placement_go_together(tmp_path, array, form):
 
 
 def test_a_size_of_0_without_placement_stops_a_case(tmp_path, array):
-    path = saved(tmp_path / "x.nii", array, codes=(0, 0))
-    data = bytearray(path.read_bytes())
-    struct.pack_into("<f", data, 76 + 12, 0.0)
-    path.write_bytes(data)
+    path = with_slice_size(saved(tmp_path / "x.nii", array, codes=(0, 0)), 0.0)
     with pytest.raises(InputError, match="1 x 1.5 x 0 mm, and has neither sform nor qform"):
         settled(read_volume(path).notes)
 

@@ -56,7 +56,7 @@ def draw_grid(rng: np.random.Generator, world: MriWorld, low: np.ndarray, high: 
     room = rng.uniform(1.0, 1.25)
     counts = [int(np.clip(8 * np.ceil(w * room / spacing / 8), 160, 512)) for w in wanted]
     places = [
-        c + rng.uniform(-3, 3) + spacing * (np.arange(n) - (n - 1) / 2) for c, n in zip(centre, counts, strict=False)
+        c + rng.uniform(-3, 3) + spacing * (np.arange(n) - (n - 1) / 2) for c, n in zip(centre[:2], counts, strict=True)
     ]
     bottom, top, partial = low[2] - rng.uniform(-2, 8), high[2] + rng.uniform(-1, 8), ""
     if rng.random() < world.partial:
