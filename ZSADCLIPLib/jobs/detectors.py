@@ -59,6 +59,13 @@ def make_detector(job, slot: int = 0):
         return Detector(backbone, load_adapter(source, backbone, overrides, job.allow_mismatch), **settings)
 
     others = _others(job, backbone.name)
+    if job.sequence not in ("auto", "t2w", *others):
+        what = (
+            "a checkpoint was given"
+            if job.checkpoint
+            else f"{job.method} has no embedded adapter for it on {backbone.name}"
+        )
+        raise WeightsError(f"sequence {job.sequence}: {what}; leave --sequence out")
     if job.sequence != "auto" and job.sequence in others:
         detector = made(others[job.sequence])
     else:

@@ -7,6 +7,7 @@ from small_models import backbone
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.detection.detector import Detector
 from ZSADCLIPLib.detection.family import DetectorFamily, looks_like
+from ZSADCLIPLib.errors import WeightsError
 from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volume import Volume
@@ -58,6 +59,14 @@ def test_the_embedded_adapter_for_flair_is_taken_unless_another_is_named(case, t
     (row,) = rows
     told = [note["code"] for note in row.get("notes", []) if note["code"] in ("adapter", "world")]
     assert row["status"] == "done" and told == codes, row
+
+
+@pytest.mark.parametrize("more", [{"method": "anomalyclip"}, {"checkpoint": "vand:random"}])
+def test_a_sequence_that_no_adapter_is_for_is_refused(case, tmp_path, more):
+    write_volume(tmp_path / "x.nii", thin(case.volumes["t2f"]))
+    job = Detect((str(tmp_path / "x.nii"),), str(tmp_path / "out"), sequence="t2f", image_size=96, **more)
+    with pytest.raises(WeightsError, match="sequence t2f: .*; leave --sequence out"):
+        job.run()
 
 
 def test_all_remember_normal_volumes(case, family):
