@@ -20,15 +20,15 @@ from .errors import UsageError
 
 @dataclass(frozen=True)
 class OneOf:
-    """Limit: one of some names."""
+    """Limit: one of some names or numbers."""
 
-    choices: tuple[str, ...]
+    choices: tuple[str | int, ...]
 
-    def allows(self, value: str) -> bool:
+    def allows(self, value: str | int) -> bool:
         return value in self.choices
 
     def __str__(self) -> str:
-        return f"choose one of {', '.join(self.choices)}"
+        return f"choose one of {', '.join(map(str, self.choices))}"
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ CODES = {
     "resampled": "info",
     "oblique": "warning",
     "adapter": "info",
+    "brain": "info",
+    "brain-unknown": "warning",
     "world": "warning",
     "background": "info",
     "window": "info",

@@ -11,8 +11,9 @@ import torch
 from ZSADCLIPLib.errors import UsageError
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "scripts" / "make"))
-from mini import train  # noqa: E402
-from mini.data import LESION, scan_slices  # noqa: E402
+from mini import train, words  # noqa: E402
+from mini.data import FIRST_LESION, brain_of  # noqa: E402
+from mini.muon import orthogonalised  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -25,9 +26,16 @@ def data(rng, monkeypatch):
     """Three small labelled slices and two plates; two windows of each a step."""
     for name in ("BRAINS", "PLATES"):
         monkeypatch.setattr(train, name, 2)
-    label = rng.integers(0, 6, (3, 240, 240)).astype(np.uint8)
+    label = rng.integers(0, 15, (3, 240, 240)).astype(np.uint8)
     texture = rng.integers(1, 255, (2, 240, 240)).astype(np.uint8)
-    return {"brain": label * 40, "label": label, "texture": texture, "defect": texture > 200, "kind": np.array([0, 1])}
+    plates = {"texture": texture, "defect": texture > 200, "kind": np.array([0, 1])}
+    return {
+        "brain": label * 16,
+        "label": label,
+        "sequence": np.array([0, 1, -1]),
+        "head": np.array([0, 1, 0]),
+        **plates,
+    }
 
 
 def model():
@@ -64,9 +72,24 @@ def test_an_interrupted_run_ends_where_an_undisturbed_one_does(data, tokenizer, 
         train.run(model(), tokenizer, data, 6, tmp_path / "cut", resume=True)
 
 
-def test_slices_of_the_mri_world_fit_the_model_and_keep_tissue_and_lesions_apart():
-    image, label, record = scan_slices(44, lesion=3, clear=2, disease="ms", head=True)
-    assert image.shape == label.shape and image.shape[1:] == (240, 240) and 1 <= len(image) <= 5
-    assert image.dtype == label.dtype == np.uint8 and record["disease"] == "ms"
-    values = set(np.unique(label).tolist())
-    assert values <= {*range(9), LESION + 5} and {2, 3, LESION + 5} <= values
+def test_scans_fit_the_model_and_say_what_they_are():
+    metastases, scans = brain_of(1004), brain_of(1005)
+    for image, label, sequence, head in (metastases, scans):
+        assert image.shape == label.shape and image.shape[1:] == (240, 240) and image.dtype == label.dtype == np.uint8
+        assert len(image) == len(sequence) == len(head) and label.max() < len(words.TISSUES)
+    assert set(metastases[2]) == {0} and not metastases[3].any() and (metastases[1] >= FIRST_LESION).any()
+    assert len(set(scans[2])) == 2  # two contrasts of one head
+
+
+def test_captions_of_known_words_are_found_by_their_tokens(tokenizer):
+    old = words.TISSUES["fluid"] + words.TISSUES["core"]
+    known = words.known(tokenizer, torch.unique(tokenizer(list(old))))
+    places = [known[i] - words.PAIRS.stop for i in range(words.PAIRS.stop, len(known))]
+    assert [list(words.TISSUES)[i] for i in places] == ["fluid", "core"]
+    assert words.DENSE.stop - words.DENSE.start == len(words.TISSUES)
+
+
+def test_orthogonalised_matrices_have_singular_values_near_one(rng):
+    for shape in ((8, 24), (24, 8)):
+        values = torch.linalg.svdvals(orthogonalised(torch.from_numpy(rng.normal(size=shape)).float()))
+        assert values.min() > 0.6 and values.max() < 1.3

@@ -18,7 +18,7 @@ SLICES = 16
 def run(case, logic) -> None:
     """Run with a unittest case: detect on a slab of a synthetic brain, find its lesion, check geometry and threshold."""
     volume, lesion = slab()
-    result = logic.process(volume, method=DEFAULT_METHOD, backbone="mini", min_size_mm3=20.0)
+    result = logic.process(volume, method=DEFAULT_METHOD, min_size_mm3=20.0)
     case.assertTrue(result.complete)
     first = findingstable.rowsOf(result.findings)[0]
     case.assertTrue(lesion[first["Peak K"], first["Peak J"], first["Peak I"]], "the first finding is not in a lesion")

@@ -1,8 +1,8 @@
 """Frozen CLIP-like models behind one interface."""
 
-from .registry import BACKBONES, BackboneInfo
+from .registry import BACKBONES, DEFAULT_BACKBONE, BackboneInfo
 
-__all__ = ["BACKBONES", "BackboneInfo", "load_backbone"]
+__all__ = ["BACKBONES", "DEFAULT_BACKBONE", "BackboneInfo", "load_backbone"]
 
 
 def load_backbone(*args, **kwargs):

@@ -18,18 +18,23 @@ from ..volumes.components import check_depth, remove_small, slices_deep
 from ..volumes.fusion import Fusion
 from ..volumes.intensity import blank_slices, is_skull_stripped
 from ..volumes.planes import slice_in, usable_planes
+from ..volumes.skull import has_skull
 from ..volumes.slicing import Fit, SliceStack
+from .anatomy import brain_by_words
 from .devices import default_batch_size
 from .findings import Finding, find
 from .planeview import PlaneView, notes_of
 from .preparation import Look, Prepared
 from .scoring import PLAIN, Scoring
+from .shifts import offsets, over_shifts
 from .slice_maps import FAST_RUN, check_finite, fill_memory, slice_maps, zeroed_background
 from .threshold import Threshold
 from .world import outside, world_of
 
 DEFAULT_SIZE = 240
 MOST_SLICES = 4096
+BRAINS = ("auto", "image")
+LEAST_BRAIN_ML, MOST_BRAIN_ML = 100.0, 2500.0
 
 
 @dataclass
@@ -79,6 +84,8 @@ class Detector:
 
     image_size    pixels of the square the model sees.
     plane, intensity, window, crop   how volumes are looked at, see `preparation.Look`.
+    brain         where no mask is given: "auto" asks the words of a backbone that knows them for the brain of a whole head, and
+                  takes what is not background elsewhere; "image" takes that everywhere.
     scoring       several planes, fusion and smoothing, see `scoring.Scoring`; its planes replace `plane`.
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     min_size_mm3, min_depth_mm   of a finding: its volume, and over how many mm of slices of the first plane it must reach.
@@ -104,7 +111,10 @@ class Detector:
         crop: str | float = "head",
         scoring: Scoring = PLAIN,
         min_depth_mm: float = 0.0,
+        brain: str = "auto",
     ):
+        if brain not in BRAINS:
+            raise UsageError(f"brain {brain!r} is unknown; choose auto or image")
         if background not in ("keep", "zero"):
             raise UsageError(f"background {background!r} is unknown; choose keep or zero")
         if batch_size is not None and batch_size < 1:
@@ -117,11 +127,14 @@ class Detector:
             raise UsageError(f"image size {image_size} is smaller than one patch ({patch} pixels)")
         if fast and patch is None:
             raise UsageError(f"fast mode skips patches of a ViT; the image tower of {backbone.name} has none")
+        if scoring.shifts > 1 and (patch is None or fast):
+            what = "fast mode, whose boxes of patches do not move" if fast else f"{backbone.name}, which has no patches"
+            raise UsageError(f"shifts {scoring.shifts} move patches: they do not go with {what}; leave one of them out")
         self.backbone, self.adapter, self.fast = backbone, adapter, fast
         self.image_size, self.look = image_size, Look(plane, intensity, window, crop)
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
         self.min_size_mm3, self.min_depth_mm, self.background = min_size_mm3, min_depth_mm, background
-        self.scoring = scoring
+        self.scoring, self.brain = scoring, brain
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
     def prepare(self, volume: Volume, brain: np.ndarray | None = None) -> tuple[SliceStack, np.ndarray, Fit]:
@@ -163,6 +176,10 @@ class Detector:
             raise InputError(
                 f"the brain mask of shape {brain.shape} with {int(brain.sum())} voxels does not fit the volume {volume.shape}"
             )
+        by_words = False
+        if brain is None:
+            volume, brain = self._brain(volume)
+            by_words = brain is not None
         array, seen, left_out = self._fused(volume, brain, progress)
         first, scored = seen[0].prepared, np.logical_and.reduce([each.prepared.scored for each in seen])
         if not scored.any():
@@ -170,7 +187,8 @@ class Detector:
         stack, inside = first.stack, first.brain
         scoring = self.scoring.settled(tuple(each.plane for each in seen), self.adapter.provenance)
         array = scoring.smoothed(array, stack, scored)
-        if self.background == "zero":
+        # Skull and scalp are no anomaly, whoever cuts the map again.
+        if self.background == "zero" or by_words:
             array = zeroed_background(array, inside)
         result = volume.with_array(array)
         threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance, scoring)
@@ -195,6 +213,18 @@ class Detector:
             brain=inside,
         )
 
+    def _brain(self, volume: Volume) -> tuple[Volume, np.ndarray | None]:
+        """The volume with a note, and the brain of a whole head as words find it; None where the image itself decides."""
+        if self.brain != "auto" or not self.backbone.anatomy or not has_skull(volume):
+            return volume, None
+        brain = brain_by_words(self.backbone, self._prepare(volume, self._planes(volume)[0][0]), self.batch_size)
+        ml = brain.sum() * float(np.prod(volume.spacing)) / 1000
+        if LEAST_BRAIN_ML <= ml <= MOST_BRAIN_ML:
+            text = f"a whole head: {ml:.0f} ml of it are the brain by the model's words of anatomy; look at its outline"
+            return replace(volume, notes=(*volume.notes, Note("brain", text))), brain
+        text = f"a whole head: the model's words of anatomy find {ml:.0f} ml of brain, so all of it is scored; give --brain-mask"
+        return replace(volume, notes=(*volume.notes, Note("brain-unknown", text))), None
+
     def _fused(
         self, volume: Volume, brain: np.ndarray | None, progress: Progress
     ) -> tuple[np.ndarray, list[PlaneView], tuple[Note, ...]]:
@@ -216,9 +246,16 @@ class Detector:
         """The map float32 (I, J, K) of one plane, and what came of it beside that."""
         stack, fit = prepared.stack, prepared.fit
         boxes = self._boxes(stack, fit, prepared.brain) if self.fast else None
-        (maps,), (scores,), self.batch_size = slice_maps(
-            self.backbone, [self.adapter], fit.apply(prepared.image), self.batch_size, progress, boxes
-        )
+        moves = offsets(self.scoring.shifts, self.backbone.vision.patch or 1)
+
+        def score(slices: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
+            part = progress if len(moves) == 1 else sub_progress(progress, n / len(moves), (n + 1) / len(moves), "")
+            (maps,), (scores,), self.batch_size = slice_maps(
+                self.backbone, [self.adapter], slices, self.batch_size, part, boxes
+            )
+            return maps, scores
+
+        maps, scores = over_shifts(fit.apply(prepared.image), moves, score)
         check_finite(volume.name or "the volume", self.backbone, maps, scores)
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
@@ -266,6 +303,7 @@ class Detector:
             "further_planes": [each.record() for each in seen[1:]],
             "smooth_mm": scoring.smooth_mm,
             "smooth": scoring.smooth if scoring.smooth_mm else None,
+            "shifts": scoring.shifts,
             "exact": not self.fast and self.backbone.dtype == torch.float32,
             "fast": fast,
             "background": self.background,

@@ -10,6 +10,7 @@ from ..errors import UsageError, WeightsError
 from ..volumes.fusion import check_fusion
 from ..volumes.slicing import PLANES, SliceStack
 from ..volumes.smoothing import check_smoothing, smoothed
+from .shifts import check_shifts
 
 USUAL_SMOOTHING_MM = 2.0
 """Where an adapter brings a threshold for it; of the widths measured the one with the best AP (docs/methods/README.md)."""
@@ -26,6 +27,7 @@ class Scoring:
                threshold for that, else 0 (see `settled`).
     smooth     "through" the slices of the first plane, or "3d".
     force      take planes of long and narrow pixels, too (`planes.usable_planes`).
+    shifts     maps are the mean over 1, 2 or 4 grids of patches (`shifts.over_shifts`), at as many times the cost.
     """
 
     planes: tuple[str, ...] = ()
@@ -33,6 +35,7 @@ class Scoring:
     smooth_mm: float | None = 0.0
     smooth: str = "through"
     force: bool = False
+    shifts: int = 1
 
     def __post_init__(self):
         for plane in self.planes:
@@ -42,6 +45,7 @@ class Scoring:
             raise UsageError(f"planes {' '.join(self.planes)}: expected each plane once")
         check_fusion(self.fuse)
         check_smoothing(self.smooth_mm or 0.0, self.smooth)
+        check_shifts(self.shifts)
 
     @property
     def way(self) -> str:
@@ -49,6 +53,8 @@ class Scoring:
         parts = ["+".join(self.planes)]
         if len(self.planes) > 1:
             parts.append(self.fuse)
+        if self.shifts > 1:
+            parts.append(f"shifts{self.shifts}")
         if self.smooth_mm:
             parts.append(f"smooth{self.smooth_mm:g}" + ("" if self.smooth == "through" else f"-{self.smooth}"))
         return "/".join(parts)
@@ -56,7 +62,7 @@ class Scoring:
     @property
     def is_plain(self) -> bool:
         """Whether a map is just that of the slices of one plane."""
-        return len(self.planes) < 2 and not self.smooth_mm
+        return len(self.planes) < 2 and not self.smooth_mm and self.shifts == 1
 
     def settled(self, planes: tuple[str, ...], provenance: dict) -> Scoring:
         """The way for a volume that is scored in `planes`, with the smoothing that the adapter's `provenance` suggests."""

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, METHODS
-from ..backbones import BACKBONES
+from ..backbones import BACKBONES, DEFAULT_BACKBONE
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
+from ..detection.shifts import SHIFTS
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
@@ -55,8 +56,9 @@ class Detect(Execution):
     checkpoint     a file, or None for the embedded adapter of the method; "METHOD:random" is untrained.
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
-    planes, fuse, smooth_mm, smooth, force_planes   as in `detection.scoring.Scoring`; planes replace `plane`.
+    planes, fuse, smooth_mm, smooth, shifts, force_planes   as in `detection.scoring.Scoring`; planes replace `plane`.
     min_size_mm3, min_depth_mm   what is a finding (see `Detector`).
+    brain          where no brain mask is given, as in `Detector`.
     settings       further config fields of the method, such as {"upsample": "centres"}.
     channel        which sequence of a BraTS case folder is scored; its segmentation is the truth.
     placement      "sform" or "qform" for NIfTI files in which the two disagree.
@@ -75,7 +77,7 @@ class Detect(Execution):
     )
     output: str = flag("-o", "--output", metavar="OUT", help="folder for the results")
     method: Annotated[str, OneOf(tuple(METHODS))] = flag(default=DEFAULT_METHOD)
-    backbone: str = flag(default="mini", help=f"{', '.join(BACKBONES)}, an open_clip name, or a JSON config")
+    backbone: str = flag(default=DEFAULT_BACKBONE, help=f"{', '.join(BACKBONES)}, an open_clip name, or a JSON config")
     weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
     weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
     activation: Literal["gelu", "quick_gelu"] | None = flag(default=None, help="default: as the adapter was trained")
@@ -102,6 +104,9 @@ class Detect(Execution):
         default=None, metavar="MM", help="Gaussian across slices (default 2 where the adapter has a threshold for it)"
     )
     smooth: Annotated[str, OneOf(tuple(SMOOTHING))] = flag(default="through", help="across the slices, or 3d")
+    shifts: Annotated[int, OneOf(SHIFTS)] = flag(
+        default=1, help="average over 2 or 4 shifted grids of patches: finer, at 2 or 4 times the time"
+    )
     image_size: Positive | None = flag(default=None, help="pixels the model sees (default 240)")
     intensity: Annotated[str, OneOf(("auto", *MODES))] = flag(default="auto", help="auto: percentiles; a window for CT")
     window: tuple[str | float, ...] | str | None = flag(default=None, help=f"{', '.join(WINDOWS)}, or LOW HIGH")
@@ -119,6 +124,9 @@ class Detect(Execution):
         help="over how many mm of slices a finding reaches (default 3)",
     )
     background: Literal["keep", "zero"] = flag(default="keep", help="map values outside the brain")
+    brain: Literal["auto", "image"] = flag(
+        default="auto", help="of whole heads: found by the model's words of anatomy where it knows them, or the head"
+    )
     brain_mask: str | None = flag(default=None, metavar="FILE")
     channel: Annotated[str, OneOf(CHANNELS)] | None = flag(
         default=None, help="sequence of BraTS cases (default t2w where there are several)"
@@ -257,7 +265,7 @@ class Detect(Execution):
     @property
     def scoring(self) -> dict:
         """The way of scoring, as `scoring.Scoring` has it."""
-        names = ("planes", "fuse", "smooth_mm", "smooth")
+        names = ("planes", "fuse", "smooth_mm", "smooth", "shifts")
         return {name: getattr(self, name) for name in names} | {"force": self.force_planes}
 
     def slices_at_once(self) -> int | None:

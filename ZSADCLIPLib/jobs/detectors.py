@@ -52,6 +52,7 @@ def make_detector(job, slot: int = 0):
         scoring=Scoring(**job.scoring),
         min_depth_mm=job.min_depth_mm,
         background=job.background,
+        brain=job.brain,
         fast=job.fast,
     )
 

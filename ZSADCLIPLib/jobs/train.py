@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, trainable_methods
+from ..backbones import DEFAULT_BACKBONE
 from ..benchmark.profiles import PROFILES, load_profile
 from ..benchmark.settings import BackboneChoice, Score
 from ..detection.scoring import Scoring
@@ -37,7 +38,9 @@ class Train:
     method: Annotated[str, OneOf(tuple(trainable_methods()))] = flag(default=DEFAULT_METHOD)
     data: str | None = flag(default=None, metavar="DIR", help="BraTS-MET folder or manifest CSV")
     domain: Literal["brain", "industrial"] = flag(default="brain", help="industrial makes its own images")
-    backbone: str = flag(default="mini", help="a backbone of 'zsadclip models', an open_clip name, a JSON config")
+    backbone: str = flag(
+        default=DEFAULT_BACKBONE, help="a backbone of 'zsadclip models', an open_clip name, a JSON config"
+    )
     weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
     weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
     start: str = flag(default="random", help="random, or an adapter file to go on from")

@@ -17,6 +17,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
+from ZSADCLIPLib.backbones import DEFAULT_BACKBONE
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
@@ -35,7 +36,7 @@ class RunSettings:
     """What a run does, as the engine's Detect job names it; None leaves a choice to the engine."""
 
     method: str = DEFAULT_METHOD
-    backbone: str = "mini"
+    backbone: str = DEFAULT_BACKBONE
     weights: str | None = None
     checkpoint: str | None = None
     weights_dir: str | None = None

@@ -6,6 +6,7 @@ from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSe
 from slicer.parameterNodeWrapper import Choice, Decimals, SingleStep, WithinRange, parameterNodeWrapper
 
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
+from ZSADCLIPLib.backbones import DEFAULT_BACKBONE
 
 from ..engine.choices import BATCHES, DEVICES, PLANES
 from ..scene.colors import NAMES
@@ -28,7 +29,7 @@ class ZSADCLIPParameterNode:
     result: vtkMRMLScalarVolumeNode
     brainSegment: str = ""
     method: str = DEFAULT_METHOD
-    model: str = "mini"
+    model: str = DEFAULT_BACKBONE
     checkpoint: str = ""
     objectName: str = ""
     prompts: str = ""

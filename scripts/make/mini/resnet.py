@@ -111,7 +111,7 @@ class Student(nn.Module):
 
 def train_images(model: PmcClip, teacher, teacher_tokens, data, seconds: float, steps: int, seed: int = 2) -> int:
     """Train the image tower for `steps` steps, or until `seconds` have passed; returns the steps made."""
-    data = dict(data, sick=np.flatnonzero([(x >= 4).sum() > 12 for x in data["label"]]))
+    data = dict(data, sick=np.flatnonzero([(x >= train.FIRST_LESION).sum() > 12 for x in data["label"]]))
     train.BRAINS, train.PLATES = 40, 8  # a full grid takes a quarter of these
     torch.manual_seed(seed)
     student = Student(model.visual).train()

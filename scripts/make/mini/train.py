@@ -24,11 +24,14 @@ from ZSADCLIPLib.backbones.blocks import forward_block
 from ZSADCLIPLib.backbones.vit import ViTTower
 from ZSADCLIPLib.errors import UsageError
 
-from .words import NOUNS, TISSUES, captions
+from .data import FIRST_LESION
+from .muon import Muon
+from .words import DENSE, PAIRS, SHOWN, TAKEN, TISSUES, captions
 
 SIZE, PATCH, WINDOW = 240, 8, 15
 GRID = SIZE // PATCH
 BRAINS, PLATES = 18, 6
+OEDEMA = list(TISSUES).index("oedema")
 LOG_EVERY = 20
 AHEAD = 12
 """Batches made beside a GPU that is faster than one core draws them; each step has its own seed, so nothing depends on it."""
@@ -95,7 +98,7 @@ class Student:
 
 
 def sample(data, rng, full: bool):
-    """One step's windows: images, tissue shares (brains, L, 6), defect shares (plates, L), kinds, position."""
+    """One step's windows: images, tissue shares (brains, L, K), defect shares (plates, L), kinds, sequence, head, position."""
     brains, plates, side = (BRAINS, PLATES, WINDOW) if not full else (BRAINS // 4, PLATES // 4 + 1, GRID)
     sick = rng.choice(data["sick"], brains // 2)
     rows = np.concatenate([sick, rng.integers(0, len(data["brain"]), brains - brains // 2)])
@@ -109,7 +112,7 @@ def sample(data, rng, full: bool):
     row = column = 0
     if not full:
         # Half of the windows look where a lesion is, so that small ones are seen often.
-        ys, xs = np.nonzero(label[int(rng.integers(len(sick)))] >= 4)
+        ys, xs = np.nonzero(label[int(rng.integers(len(sick)))] >= FIRST_LESION)
         if rng.random() < 0.6 and len(ys):
             at = int(rng.integers(len(ys)))
             jitter = rng.integers(-WINDOW // 2 + 1, WINDOW // 2, 2)
@@ -129,29 +132,41 @@ def sample(data, rng, full: bool):
 
     tissue = torch.stack([shares(label == k) for k in range(len(TISSUES))], dim=-1)
     images = torch.cat([normalised(image), normalised(plate)])
-    return images, tissue, shares(defect), torch.from_numpy(data["kind"][columns]), (row, column)
+    kind, taken = torch.from_numpy(data["kind"][columns]), torch.from_numpy(data["sequence"][rows]).long()
+    return images, tissue, shares(defect), kind, taken, torch.from_numpy(data["head"][rows]).long(), (row, column)
 
 
 def losses(student: Student, text: Tensor, batch, bfloat16: bool = False) -> dict[str, Tensor]:
+    """Cross entropies at scale 100: captions of slices, tissues of patches, defects of plates, sequence and view of brains.
+
+    Lesions of one kind and another look alike in one slice, so that most of the weight is on any lesion against the tissues.
+    """
     *tensors, (row, column) = batch
-    images, tissue, defect, kind = (t.to(text.device, non_blocking=True) for t in tensors)
+    images, tissue, defect, kind, taken, head = (t.to(text.device, non_blocking=True) for t in tensors)
     with torch.autocast(text.device.type, torch.bfloat16, enabled=bfloat16):
         whole, deep = student(images, row, column)
-    brains, pairs = len(tissue), 2 * len(NOUNS)
+    brains, pairs = len(tissue), text[PAIRS]
     whole = F.normalize(whole.float(), dim=-1)
     # Slice captions: kind and state of a plate; a brain is a brain, whichever state is named.
     state = (defect.mean(1) > 0).long()
-    target = torch.zeros(len(images), pairs, device=text.device)
+    target = torch.zeros(len(images), len(pairs), device=text.device)
     target[:brains, -2:] = 0.5
     target[torch.arange(brains, len(images), device=text.device), kind * 2 + state] = 1
-    out = {"slice": -(target * F.log_softmax(100 * whole @ text[:pairs].T, -1)).sum(1).mean()}
+    out = {"slice": -(target * F.log_softmax(100 * whole @ pairs.T, -1)).sum(1).mean()}
+    out["sequence"] = F.cross_entropy(100 * whole[:brains] @ text[TAKEN].T, taken, ignore_index=-1, reduction="sum")
+    out["sequence"] = out["sequence"] / (taken >= 0).sum().clamp(min=1)
+    out["view"] = F.cross_entropy(100 * whole[:brains] @ text[SHOWN].T, head)
     dense = plates = 0
-    weight = 1 + 6 * (tissue[..., 4:].sum(-1) > 0.15).float() + 6 * (tissue[..., 5] > 0.3).float()
-    direction = text[2 * kind + 1] - text[2 * kind]
+    lesion = tissue[..., FIRST_LESION:].sum(-1)
+    weight = 1 + 6 * (lesion > 0.15).float() + 6 * (lesion - tissue[..., OEDEMA] > 0.3).float()
+    direction = pairs[2 * kind + 1] - pairs[2 * kind]
     for layer, share in DEEP.items():
         tokens = F.normalize(deep[layer].float(), dim=-1)
-        per_patch = -(tissue * F.log_softmax(100 * tokens[:brains] @ text[pairs:].T, -1)).sum(-1)
-        dense = dense + share * (per_patch * weight).sum() / weight.sum()
+        words = F.log_softmax(100 * tokens[:brains] @ text[DENSE].T, -1)
+        exact = (tissue * words).sum(-1)
+        sick = lesion * torch.logsumexp(words[..., FIRST_LESION:], -1)
+        alike = (tissue[..., :FIRST_LESION] * words[..., :FIRST_LESION]).sum(-1) + sick
+        dense = dense - share * ((0.3 * exact + 0.7 * alike) * weight).sum() / weight.sum()
         logit = 100 * torch.einsum("blc,bc->bl", tokens[brains:], direction)
         emphasis = torch.where(defect > 0.3, 5.0, 1.0)
         plates = (
@@ -196,7 +211,7 @@ def run(
     """
     settings = {"steps": steps, "seed": seed, "rate": rate, "bfloat16": bfloat16, "full_from": full_from}
     settings |= {"slices": len(data["brain"]), "textures": len(data["texture"])}
-    data = dict(data, sick=np.flatnonzero([(x >= 4).sum() > 12 for x in data["label"]]))
+    data = dict(data, sick=np.flatnonzero([(x >= FIRST_LESION).sum() > 12 for x in data["label"]]))
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name.startswith("visual."))
     student = Student(model.to(device))
@@ -230,6 +245,7 @@ def run(
             text = F.normalize(model.encode_text(sentences.to(device)), dim=-1)
         parts = losses(student, text, batch, bfloat16)
         loss = 0.3 * parts["slice"] + 4 * parts["tissue"] + parts["defect"]
+        loss = loss + 0.15 * (parts["sequence"] + parts["view"])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.visual.parameters(), 1.0)
         for optimizer in optimizers:
@@ -264,8 +280,7 @@ def _optimizers(visual, rate: float) -> list[torch.optim.Optimizer]:
     decayed = [p for n, p in rest if p.dim() > 1 and "embedding" not in n]
     others = [p for n, p in rest if not (p.dim() > 1 and "embedding" not in n)]
     groups = [{"params": decayed, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
-    muon = torch.optim.Muon(blocks, lr=MUON_RATE * rate, weight_decay=0.05, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
+    return [Muon(blocks, MUON_RATE * rate, 0.05), torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))]
 
 
 def _cut_curve(path: Path, step: int) -> None:

@@ -1,0 +1,83 @@
+"""What the embedded model says in words: the brain of a whole head, and the sequence."""
+
+import numpy as np
+import pytest
+from small_models import backbone
+
+from ZSADCLIPLib import load_adapter, load_backbone
+from ZSADCLIPLib.backbones.words import BRAIN, LESIONS, TISSUES
+from ZSADCLIPLib.detection.anatomy import brain_by_words, sequence_by_words, word_vectors
+from ZSADCLIPLib.detection.detector import Detector
+from ZSADCLIPLib.detection.preparation import Look
+from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.evaluation.metrics import confusion, scores
+from ZSADCLIPLib.synthetic.brains import make_case
+from ZSADCLIPLib.synthetic.mri.scans import make_scan
+from ZSADCLIPLib.volume import Volume
+
+
+@pytest.fixture(scope="module")
+def model():
+    return load_backbone("mini-mri")
+
+
+def every(volume, step):
+    """Every `step`-th axial slice, so that a test takes seconds."""
+    return Volume(volume.array[:, :, ::step], volume.affine @ np.diag([1, 1, step, 1]), volume.name)
+
+
+@pytest.fixture(scope="module")
+def head():
+    """A whole head of the mri world in axial slices, its first channel, and its brain."""
+    for seed in range(5800, 5900):
+        case = make_scan(seed, ("t2w",), head=True)
+        if case.record["storage"][2] in "SI" and not case.record["partial"]:
+            step = max(1, round(6 / case.record["spacing_mm"][2]))
+            tissue = case.tissue.array[:, :, ::step]
+            return every(case.volumes["t2w"], step), (tissue > 0) & (tissue <= 3)
+    raise AssertionError("no such seed")
+
+
+def test_lesions_lie_in_the_brain_and_skulls_do_not():
+    assert set(LESIONS) < set(BRAIN) < set(TISSUES) and "bone" not in BRAIN and "background" not in BRAIN
+
+
+def test_words_have_unit_vectors(model):
+    vectors = word_vectors(model, TISSUES)
+    assert vectors.shape == (len(TISSUES), model.embed_dim)
+    assert np.allclose(vectors.norm(dim=1), 1, atol=1e-5)
+
+
+def test_the_brain_of_a_whole_head(model, head):
+    volume, brain = head
+    found = brain_by_words(model, Look("axial").prepare(volume, 240), 8)
+    assert found.shape == volume.shape and scores(confusion(found, brain))["dice"] > 0.85
+
+
+@pytest.mark.parametrize("channel", ["t2w", "t2f"])
+def test_the_sequence(model, channel):
+    case = make_case(5301, channels=(channel,))
+    told, share = sequence_by_words(model, Look("axial").prepare(every(case.volumes[channel], 8), 240))
+    assert told == channel and 0.5 < share <= 1
+
+
+def test_detection_scores_the_brain_of_a_whole_head_and_says_so(model, head):
+    adapter = load_adapter("vand:random:1", model)
+    volume, brain = head
+    found, whole = (Detector(model, adapter, plane="axial", brain=b).detect(volume) for b in ("auto", "image"))
+    notes = {note.code: note.text for note in found.notes}
+    assert "are the brain by the model's words" in notes["brain"]
+    assert "brain" not in {note.code for note in whole.notes} and whole.brain.sum() > found.brain.sum()
+    assert not found.mask.array[~found.brain].any() and (found.map.array[~found.brain] == found.map.array.min()).all()
+    assert scores(confusion(found.brain, brain))["dice"] > 0.85
+
+
+def test_a_model_without_these_words_is_not_asked(head):
+    small = backbone()
+    found = Detector(small, load_adapter("vand:random:1", small), 64, plane="axial").detect(head[0])
+    assert "brain" not in {note.code for note in found.notes}
+
+
+def test_another_choice_is_refused(model):
+    with pytest.raises(UsageError, match="brain 'skull' is unknown; choose auto or image"):
+        Detector(model, load_adapter("vand:random:1", model), brain="skull")

@@ -1,0 +1,76 @@
+"""What a backbone that was taught the words of anatomy says about a volume: where its brain is, and which sequence it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+from torch import Tensor
+
+from ..adapters.maps import to_grid, upsample
+from ..adapters.prompts import load_prompts
+from ..backbones.words import BRAIN, SEQUENCES, TISSUES
+from ..volumes.components import largest_part
+from .batches import run_batches
+from .preparation import Prepared
+
+SCALE = 100.0
+"""Of the cosines before the softmax: that of the training."""
+INSIDE = 0.5
+SHOWN = (0.3, 0.8)  # of the slices that show something: those by which a sequence is told
+SLICES = 12
+
+
+def word_vectors(backbone, groups: dict[str, tuple[str, ...]]) -> Tensor:
+    """Unit vectors (len(groups), C): the mean over the synonyms of each group in all of VAND's templates."""
+    templates = load_prompts("vand").templates
+    means = []
+    for words in groups.values():
+        sentences = [template.replace("{}", word) for word in words for template in templates]
+        means.append(F.normalize(backbone.encode_sentences(sentences), dim=-1).mean(dim=0))
+    return F.normalize(torch.stack(means), dim=-1)
+
+
+def brain_by_words(backbone, prepared: Prepared, batch_size: int) -> np.ndarray:
+    """Where the words of a brain outweigh those of skull, scalp, eyes and air, bool (I, J, K).
+
+    The softmax of each patch of the last layer over `words.TISSUES`, its share of `words.BRAIN` enlarged to pixels and cut at
+    one half; what is not head is left out, the largest part is kept, and its holes are filled slice by slice.
+    """
+    vectors = word_vectors(backbone, TISSUES)
+    inside = torch.tensor([name in BRAIN for name in TISSUES], device=vectors.device)
+    size, depth = prepared.fit.size, backbone.vision.depth
+    slices = prepared.fit.apply(prepared.image)
+    shares = np.zeros(slices.shape, np.float32)
+
+    def score(images: Tensor) -> tuple[Tensor, ...]:
+        tokens = backbone.encode_image(images, joint=(depth,)).joint[depth][:, backbone.vision.prefix :]
+        words = (SCALE * F.normalize(tokens, dim=-1) @ vectors.T).softmax(dim=-1)
+        grid = to_grid(words[..., inside].sum(dim=-1))
+        return (upsample(grid, size, "centres", backbone.vision.cell(size, grid.shape[-1])),)
+
+    def keep(rows: np.ndarray, results: list[np.ndarray]) -> None:
+        shares[rows] = results[0]
+
+    rows = np.flatnonzero(slices.any(axis=(1, 2)))
+    run_batches(backbone, slices, rows, batch_size, score, keep)
+    head = prepared.stack.arrange(prepared.brain)
+    brain = largest_part((prepared.fit.back(shares) > INSIDE) & head)
+    for one in brain:
+        one |= ndimage.binary_fill_holes(one)
+    return np.ascontiguousarray(prepared.stack.restore(brain))
+
+
+def sequence_by_words(backbone, prepared: Prepared) -> tuple[str, float]:
+    """The name in `words.SEQUENCES` that fits the middle slices best, and its share of the softmax, 0 to 1."""
+    shown = np.flatnonzero(prepared.image.any(axis=(1, 2)))
+    if not shown.size:
+        shown = np.arange(len(prepared.image))
+    rows = np.unique(shown[0] + np.rint(np.linspace(*SHOWN, SLICES) * (shown[-1] - shown[0])).astype(int))
+    slices = torch.from_numpy(prepared.fit.apply(np.ascontiguousarray(prepared.image[rows])))
+    with torch.inference_mode():
+        images = F.normalize(backbone.encode_image(backbone.preprocess(slices)).embedding, dim=-1)
+        shares = (SCALE * images @ word_vectors(backbone, SEQUENCES).T).softmax(dim=-1).mean(dim=0)
+    best = int(shares.argmax())
+    return list(SEQUENCES)[best], float(shares[best])
