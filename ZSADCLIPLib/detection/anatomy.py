@@ -11,6 +11,7 @@ from torch import Tensor
 from ..adapters.maps import to_grid, upsample
 from ..adapters.prompts import load_prompts
 from ..backbones.words import BRAIN, SEQUENCES, TISSUES
+from ..notes import Note
 from ..volumes.components import largest_part
 from .batches import run_batches
 from .preparation import Prepared
@@ -19,7 +20,8 @@ SCALE = 100.0
 """Of the cosines before the softmax: that of the training."""
 INSIDE = 0.5
 SHOWN = (0.3, 0.8)  # of the slices that show something: those by which a sequence is told
-SLICES = 12
+SLICES = 6
+LEAST_ML, MOST_ML = 100.0, 2500.0  # of a brain, or of what a partial scan shows of it
 
 
 def word_vectors(backbone, groups: dict[str, tuple[str, ...]]) -> Tensor:
@@ -60,6 +62,17 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int) -> np.ndarray:
     for one in brain:
         one |= ndimage.binary_fill_holes(one)
     return np.ascontiguousarray(prepared.stack.restore(brain))
+
+
+def brain_of_head(backbone, prepared: Prepared, batch_size: int) -> tuple[np.ndarray | None, Note]:
+    """`brain_by_words` with what to say about it; None where that cannot be a brain."""
+    brain = brain_by_words(backbone, prepared, batch_size)
+    ml = brain.sum() * float(np.prod(prepared.stack.spacing)) / 1000
+    if LEAST_ML <= ml <= MOST_ML:
+        text = f"a whole head: {ml:.0f} ml of it are the brain by the model's words of anatomy; look at its outline"
+        return brain, Note("brain", text)
+    text = f"a whole head: the model's words of anatomy find {ml:.0f} ml of brain, so all of it is scored; give --brain-mask"
+    return None, Note("brain-unknown", text)
 
 
 def sequence_by_words(backbone, prepared: Prepared) -> tuple[str, float]:

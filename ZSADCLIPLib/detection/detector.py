@@ -20,7 +20,7 @@ from ..volumes.intensity import blank_slices, is_skull_stripped
 from ..volumes.planes import slice_in, usable_planes
 from ..volumes.skull import has_skull
 from ..volumes.slicing import Fit, SliceStack
-from .anatomy import brain_by_words
+from .anatomy import brain_of_head
 from .devices import default_batch_size
 from .findings import Finding, find
 from .planeview import PlaneView, notes_of
@@ -34,7 +34,6 @@ from .world import outside, world_of
 DEFAULT_SIZE = 240
 MOST_SLICES = 4096
 BRAINS = ("auto", "image")
-LEAST_BRAIN_ML, MOST_BRAIN_ML = 100.0, 2500.0
 
 
 @dataclass
@@ -217,13 +216,8 @@ class Detector:
         """The volume with a note, and the brain of a whole head as words find it; None where the image itself decides."""
         if self.brain != "auto" or not self.backbone.anatomy or not has_skull(volume):
             return volume, None
-        brain = brain_by_words(self.backbone, self._prepare(volume, self._planes(volume)[0][0]), self.batch_size)
-        ml = brain.sum() * float(np.prod(volume.spacing)) / 1000
-        if LEAST_BRAIN_ML <= ml <= MOST_BRAIN_ML:
-            text = f"a whole head: {ml:.0f} ml of it are the brain by the model's words of anatomy; look at its outline"
-            return replace(volume, notes=(*volume.notes, Note("brain", text))), brain
-        text = f"a whole head: the model's words of anatomy find {ml:.0f} ml of brain, so all of it is scored; give --brain-mask"
-        return replace(volume, notes=(*volume.notes, Note("brain-unknown", text))), None
+        brain, note = brain_of_head(self.backbone, self._prepare(volume, self._planes(volume)[0][0]), self.batch_size)
+        return replace(volume, notes=(*volume.notes, note)), brain
 
     def _fused(
         self, volume: Volume, brain: np.ndarray | None, progress: Progress

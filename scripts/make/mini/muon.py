@@ -1,4 +1,4 @@
-"""Muon in float32 (Jordan, https://kellerjordan.github.io/posts/muon/): PyTorch's own computes in bfloat16, which many CPUs lack."""
+"""Muon in float32 (Jordan, https://kellerjordan.github.io/posts/muon/): PyTorch's own is in bfloat16, which many CPUs lack."""
 
 from __future__ import annotations
 
