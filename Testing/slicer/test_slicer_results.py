@@ -33,6 +33,25 @@ def test_clicking_a_finding_jumps_and_marks_it(done):
     assert mark.GetNthControlPointLabel(0) == "#1"
 
 
+def test_clicking_a_finding_leaves_the_users_points_alone(done):
+    """Slicer's own logic makes every list that is added the one that the next point goes into."""
+    import slicer
+
+    users = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", "mine")
+    selection = slicer.mrmlScene.GetSingletonNode("Singleton", "vtkMRMLSelectionNode")
+    assert selection.GetActivePlaceNodeID() == users.GetID()
+    done.ui.findingsTable.cellClicked.emit(0, 1)
+    assert slicer.mrmlScene.GetSingletonNode("ZSADCLIP-Finding", "vtkMRMLMarkupsFiducialNode") is not None
+    assert selection.GetActivePlaceNodeID() == users.GetID()
+    assert selection.GetActivePlaceNodeClassName() == "vtkMRMLMarkupsFiducialNode"
+
+
+def test_the_series_of_the_profile_stay_out_of_the_data_tree(done):
+    chart = done.results.result.chart
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
+    assert len(series) == 3 and all(node.GetHideFromEditors() for node in series)
+
+
 def test_a_finding_is_marked_after_the_scene_was_closed_as_the_application_does(done):
     """Which keeps singleton nodes, and takes their display and lock."""
     import slicer

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..backbones.registry import BACKBONES, DEFAULT_BACKBONE
 from ..errors import UsageError, WeightsError
 from ..fields import from_dict
 from ..files.packaged import ADAPTERS
@@ -82,14 +83,22 @@ def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
     return adapters
 
 
-SETUP_OF = {"t2w": "brain", "t2f": "flair"}
-"""The setup of the embedded adapters that were made for a sequence."""
-
-
 def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | None:
-    """The embedded adapter of a method for a backbone, made for "brain", "flair" or "industrial" images; None without one."""
+    """The embedded adapter of a method for a backbone, made for "brain" or "industrial" images; None without one."""
     path = ADAPTERS / f"{method}-{backbone}-{setup}.safetensors"
     return path if path.is_file() else None
+
+
+def backbone_for(method: str, source: str | None = None) -> str:
+    """The backbone to take where none is named: that of an adapter file of ours, else the first embedded one that has an adapter.
+
+    Methods that need no adapter get `DEFAULT_BACKBONE`.
+    """
+    info = read_info(source) if source and source.partition(":")[0] not in METHODS else None
+    if info is not None and info.backbone.get("name") in BACKBONES:
+        return info.backbone["name"]
+    embedded = [name for name, each in BACKBONES.items() if each.embedded]
+    return next((name for name in embedded if find_checkpoint(method, name)), DEFAULT_BACKBONE)
 
 
 def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None = None) -> None:

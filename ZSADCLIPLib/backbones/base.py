@@ -112,8 +112,7 @@ class Backbone:
     """A frozen CLIP-like model; nothing ever modifies it.
 
     `activation` ("gelu", "quick_gelu" or "relu"), `weights` (where they came from) and `fingerprint` are stored with every
-    adapter trained on it. `anatomy` says that it was taught the words of `backbones.words`. `encode_image` and
-    `encode_text` return float32 whatever the working `dtype`.
+    adapter trained on it. `encode_image` and `encode_text` return float32 whatever the working `dtype`.
     """
 
     name: str
@@ -130,7 +129,6 @@ class Backbone:
     fingerprint: str = ""
     cache: dict = field(default_factory=dict, repr=False)
     box: Box | None = None
-    anatomy: bool = False
 
     def __post_init__(self):
         self.model.eval().requires_grad_(False)

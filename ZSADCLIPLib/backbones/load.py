@@ -65,7 +65,6 @@ def load_backbone(
         std=tuple(preprocess.get("std", OPENAI_STD)),
         device=torch.device(device),
         dtype=DTYPES[dtype],
-        anatomy=origin == "embedded" and BACKBONES[name].anatomy,
     )
 
 

@@ -17,9 +17,8 @@ class BackboneInfo:
     `builder` is the module:function that makes `Towers` of (config, state dict or None for random, activation, origin of the
     weights); `config` is open_clip's of this name where it is None. `reader` is the module:function that makes (state dict,
     origin) of the folder of its files; empty: the first file holds all. `files` maps each file name to (url, sha256 or "");
-    `activation` is what the weights were trained with; `licence` is the weights' own; `size_bytes` is approximate; `anatomy`
-    says that they know the words of `backbones.words`. Where no checksum is pinned, a download is checked against the one the
-    hub states for the file.
+    `activation` is what the weights were trained with; `licence` is the weights' own; `size_bytes` is approximate. Where no
+    checksum is pinned, a download is checked against the one the hub states for the file.
     """
 
     label: str
@@ -33,7 +32,6 @@ class BackboneInfo:
     licence: str = ""
     source: str = ""
     embedded: bool = False
-    anatomy: bool = False
 
     @property
     def sha256(self) -> str:
@@ -94,7 +92,6 @@ BACKBONES: dict[str, BackboneInfo] = {
         licence="Apache-2.0",
         source="mini, trained on by scripts/make/mini_vit on synthetic scans of many contrasts, heads and diseases",
         embedded=True,
-        anatomy=True,
     ),
     "mini": BackboneInfo(
         label="Mini ViT (embedded, synthetic)",

@@ -1,6 +1,8 @@
-"""What a backbone that was taught the words of anatomy says about a volume: where its brain is, and which sequence it is."""
+"""What the embedded CLIP that was taught the words of anatomy says about a volume: where its brain is, which sequence it is."""
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -10,18 +12,27 @@ from torch import Tensor
 
 from ..adapters.maps import to_grid, upsample
 from ..adapters.prompts import load_prompts
+from ..backbones import load_backbone
 from ..backbones.words import BRAIN, SEQUENCES, TISSUES
 from ..notes import Note
+from ..volume import Volume
 from ..volumes.components import largest_part
 from .batches import run_batches
-from .preparation import Prepared
+from .preparation import Look, Prepared
 
+TAUGHT = "mini-mri"
 SCALE = 100.0
 """Of the cosines before the softmax: that of the training."""
 INSIDE = 0.5
 SHOWN = (0.3, 0.8)  # of the slices that show something: those by which a sequence is told
 SLICES = 6
 LEAST_ML, MOST_ML = 100.0, 2500.0  # of a brain, or of what a partial scan shows of it
+
+
+@lru_cache(maxsize=4)
+def taught_model(device: str):
+    """The embedded backbone that knows these words, on a device; it is asked whatever the scoring backbone is."""
+    return load_backbone(TAUGHT, device=device)
 
 
 def word_vectors(backbone, groups: dict[str, tuple[str, ...]]) -> Tensor:
@@ -64,9 +75,10 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int) -> np.ndarray:
     return np.ascontiguousarray(prepared.stack.restore(brain))
 
 
-def brain_of_head(backbone, prepared: Prepared, batch_size: int) -> tuple[np.ndarray | None, Note]:
-    """`brain_by_words` with what to say about it; None where that cannot be a brain."""
-    brain = brain_by_words(backbone, prepared, batch_size)
+def brain_of_head(model, look: Look, volume: Volume, batch_size: int) -> tuple[np.ndarray | None, Note]:
+    """`brain_by_words` of a volume with what to say about it; None where that cannot be a brain."""
+    prepared = look.prepare(volume, model.native_size)
+    brain = brain_by_words(model, prepared, batch_size)
     ml = brain.sum() * float(np.prod(prepared.stack.spacing)) / 1000
     if LEAST_ML <= ml <= MOST_ML:
         text = f"a whole head: {ml:.0f} ml of it are the brain by the model's words of anatomy; look at its outline"

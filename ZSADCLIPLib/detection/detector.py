@@ -20,7 +20,7 @@ from ..volumes.intensity import blank_slices, is_skull_stripped
 from ..volumes.planes import slice_in, usable_planes
 from ..volumes.skull import has_skull
 from ..volumes.slicing import Fit, SliceStack
-from .anatomy import brain_of_head
+from .anatomy import brain_of_head, sequence_by_words, taught_model
 from .devices import default_batch_size
 from .findings import Finding, find
 from .planeview import PlaneView, notes_of
@@ -83,8 +83,8 @@ class Detector:
 
     image_size    pixels of the square the model sees.
     plane, intensity, window, crop   how volumes are looked at, see `preparation.Look`.
-    brain         where no mask is given: "auto" asks the words of a backbone that knows them for the brain of a whole head, and
-                  takes what is not background elsewhere; "image" takes that everywhere.
+    brain         where no mask is given: "auto" finds that of a whole head by words (`anatomy.brain_by_words`), unless the
+                  adapter's object is no brain, and takes what is not background elsewhere; "image" takes that everywhere.
     scoring       several planes, fusion and smoothing, see `scoring.Scoring`; its planes replace `plane`.
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     min_size_mm3, min_depth_mm   of a finding: its volume, and over how many mm of slices of the first plane it must reach.
@@ -212,11 +212,24 @@ class Detector:
             brain=inside,
         )
 
+    @property
+    def _of_brains(self) -> bool:
+        """Whether the adapter's prompts may speak of a brain; AnomalyCLIP's speak of any object."""
+        return self.adapter.config.object_name == "object" or "brain" in self.adapter.config.object_name
+
+    def _sequence(self, prepared: Prepared) -> dict | None:
+        """Which MR sequence words make of the slices, with their share, 0 to 1; None for CT and other objects."""
+        if not self._of_brains or prepared.window is not None:
+            return None
+        name, share = sequence_by_words(taught_model(str(self.backbone.device)), prepared)
+        return {"name": name, "share": round(share, 3)}
+
     def _brain(self, volume: Volume) -> tuple[Volume, np.ndarray | None]:
         """The volume with a note, and the brain of a whole head as words find it; None where the image itself decides."""
-        if self.brain != "auto" or not self.backbone.anatomy or not has_skull(volume):
+        if self.brain != "auto" or not self._of_brains or not has_skull(volume):
             return volume, None
-        brain, note = brain_of_head(self.backbone, self._prepare(volume, self._planes(volume)[0][0]), self.batch_size)
+        look = replace(self.look, plane=self._planes(volume)[0][0], crop="head")
+        brain, note = brain_of_head(taught_model(str(self.backbone.device)), look, volume, self.batch_size)
         return replace(volume, notes=(*volume.notes, note)), brain
 
     def _fused(
@@ -289,6 +302,7 @@ class Detector:
                 "slice_axes": [int(axis) for axis in first.prepared.stack.permutation],
                 "slice_flips": [bool(flip) for flip in first.prepared.stack.flips],
                 "skull_stripped": is_skull_stripped(volume),
+                "sequence": self._sequence(first.prepared),
                 "notes": [note.text for note in notes],
             },
             "scoring": scoring.way,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
 from ..adapters import DEFAULT_METHOD, METHODS
-from ..backbones import BACKBONES, DEFAULT_BACKBONE
+from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of
@@ -32,6 +32,7 @@ from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
 from ..volumes.smoothing import SMOOTHING
+from .detectors import backbone_of, make_detector
 from .keys import by_content, unpinned
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
@@ -63,7 +64,6 @@ class Detect(Execution):
     channel        which sequence of a BraTS case folder is scored; its segmentation is the truth.
     placement      "sform" or "qform" for NIfTI files in which the two disagree.
     resample_mask  take truth and brain masks on other grids than the image.
-    sequence       "auto" takes the embedded adapter that was made for the sequence a volume looks like; a name takes that one.
     series         which volume of a DICOM folder: its number in `zsadclip dicom list`, a UID or a description.
     allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
     fast           compute only the brain's bounding box; not exact (see `Detector`).
@@ -77,14 +77,14 @@ class Detect(Execution):
     )
     output: str = flag("-o", "--output", metavar="OUT", help="folder for the results")
     method: Annotated[str, OneOf(tuple(METHODS))] = flag(default=DEFAULT_METHOD)
-    backbone: str = flag(default=DEFAULT_BACKBONE, help=f"{', '.join(BACKBONES)}, an open_clip name, or a JSON config")
+    backbone: str = flag(
+        default="auto",
+        help=f"auto (the embedded one with an adapter), {', '.join(BACKBONES)}, an open_clip name, or a JSON config",
+    )
     weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
     weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
     activation: Literal["gelu", "quick_gelu"] | None = flag(default=None, help="default: as the adapter was trained")
     checkpoint: str | None = flag(default=None, help="adapter file (ours or the authors'), or METHOD:random[:SEED]")
-    sequence: Literal["auto", "t2w", "t2f"] = flag(
-        default="auto", help="which of the embedded adapters: the one for the sequence that is told, or named"
-    )
     allow_mismatch: bool = flag(default=False, help="accept an adapter trained on other backbone weights")
     object_name: str | None = flag("--object", default=None, help="what the prompts speak of, such as brain")
     prompts: str | None = flag(default=None, help="embedded prompt set or JSON file")
@@ -278,8 +278,6 @@ class Detect(Execution):
 
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
-        from .detectors import make_detector
-
         return make_detector(self, slot)
 
     def paths(self, case_id: str) -> dict[str, Path]:
@@ -297,5 +295,5 @@ class Detect(Execution):
         """
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
         data = {k: by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": code_version()}
-        data |= {"files": files} if (files := unpinned(self.backbone, self.weights, self.weights_dir)) else {}
+        data |= {"files": files} if (files := unpinned(backbone_of(self), self.weights, self.weights_dir)) else {}
         return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]

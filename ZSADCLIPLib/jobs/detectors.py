@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ..adapters import METHODS
-from ..adapters.checkpoint import SETUP_OF, find_checkpoint
+from ..adapters.checkpoint import backbone_for
 from ..backbones import BACKBONES
 from ..errors import UsageError, WeightsError
+
+
+def backbone_of(job) -> str:
+    """The backbone of a `detect.Detect`, "auto" settled (`checkpoint.backbone_for`)."""
+    return backbone_for(job.method, job.checkpoint) if job.backbone == "auto" else job.backbone
 
 
 def make_detector(job, slot: int = 0):
@@ -19,7 +22,6 @@ def make_detector(job, slot: int = 0):
     from ..backbones import load_backbone
     from ..detection.detector import DEFAULT_SIZE, Detector
     from ..detection.devices import choose_device, choose_dtype
-    from ..detection.family import DetectorFamily
     from ..detection.scoring import Scoring
 
     method = METHODS[job.method]
@@ -27,10 +29,11 @@ def make_detector(job, slot: int = 0):
     info = read_info(source) if source.partition(":")[0] not in METHODS else None
     if info is not None and info.method != job.method:
         raise WeightsError(f"{source} is a checkpoint of {info.method}, not of {job.method}; set the method")
-    activation = job.activation or (info and info.backbone.get("activation")) or method.activation.get(job.backbone)
+    name = backbone_of(job)
+    activation = job.activation or (info and info.backbone.get("activation")) or method.activation.get(name)
     device = choose_device(job.device, slot)
     backbone = load_backbone(
-        job.backbone,
+        name,
         job.weights,
         activation if activation in ("gelu", "quick_gelu") else None,
         device,
@@ -41,10 +44,9 @@ def make_detector(job, slot: int = 0):
     overrides = {**job.settings, **{k: v for k, v in prompt_settings.items() if v is not None}}
     if job.seed and (name := method.load().seed_field):
         overrides.setdefault(name, job.seed)
-    native = BACKBONES[job.backbone].native_size if BACKBONES.get(job.backbone) else None
-    embedded = BACKBONES.get(job.backbone) is not None and BACKBONES[job.backbone].embedded
+    native = BACKBONES[name].native_size if name in BACKBONES and BACKBONES[name].embedded else DEFAULT_SIZE
     settings = dict(
-        image_size=job.image_size or (native if embedded else DEFAULT_SIZE),
+        image_size=job.image_size or native,
         **job.look,
         batch_size=job.slices_at_once(),
         threshold=job.threshold,
@@ -56,33 +58,10 @@ def make_detector(job, slot: int = 0):
         fast=job.fast,
     )
 
-    def made(source) -> Detector:
-        return Detector(backbone, load_adapter(source, backbone, overrides, job.allow_mismatch), **settings)
-
-    others = _others(job, backbone.name)
-    if job.sequence not in ("auto", "t2w", *others):
-        what = (
-            "a checkpoint was given"
-            if job.checkpoint
-            else f"{job.method} has no embedded adapter for it on {backbone.name}"
-        )
-        raise WeightsError(f"sequence {job.sequence}: {what}; leave --sequence out")
-    if job.sequence != "auto" and job.sequence in others:
-        detector = made(others[job.sequence])
-    else:
-        family = {sequence: made(path) for sequence, path in others.items()} if job.sequence == "auto" else {}
-        detector = DetectorFamily(made(source), family) if family else made(source)
+    detector = Detector(backbone, load_adapter(source, backbone, overrides, job.allow_mismatch), **settings)
     if job.reference:
         _remember(job, detector)
     return detector
-
-
-def _others(job, backbone: str) -> dict[str, Path]:
-    """The embedded adapters for other sequences than the usual one, by sequence; none beside a checkpoint that was given."""
-    if job.checkpoint or not METHODS[job.method].trainable:
-        return {}
-    found = {sequence: find_checkpoint(job.method, backbone, setup) for sequence, setup in SETUP_OF.items()}
-    return {sequence: path for sequence, path in found.items() if path and SETUP_OF[sequence] != "brain"}
 
 
 def _remember(job, detector) -> None:

@@ -163,7 +163,7 @@ def test_what_makes_numbers_enters_keys_and_nothing_else_does(place, package):
         return content + b"# more"
 
     before = keys_after("volume.py", lambda content: content.replace(b"\n", b"\r\n"))
-    for name in ("report/page.py", "cli/__init__.py", "jobs/registry.py", "files/privacy.py", "data/NOTICE"):
+    for name in ("report/page.py", "cli/__init__.py", "jobs/registry.py", "files/privacy.py", "data/NOTICE.txt"):
         assert keys_after(name, more) == before, name
     for name in ("evaluation/metrics.py", "volume.py", "data/mini.safetensors", "prompts/vand.json"):
         after = keys_after(name, more)

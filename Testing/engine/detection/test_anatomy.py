@@ -72,10 +72,14 @@ def test_detection_scores_the_brain_of_a_whole_head_and_says_so(model, head):
     assert scores(confusion(found.brain, brain))["dice"] > 0.85
 
 
-def test_a_model_without_these_words_is_not_asked(head):
+def test_any_backbone_gets_the_brain_but_another_object_keeps_all(head):
     small = backbone()
-    found = Detector(small, load_adapter("vand:random:1", small), 64, plane="axial").detect(head[0])
-    assert "brain" not in {note.code for note in found.notes}
+    brain, liver = (
+        Detector(small, load_adapter("vand:random:1", small, {"object_name": name}), 64, plane="axial").detect(head[0])
+        for name in ("brain", "liver")
+    )
+    assert "brain" in {note.code for note in brain.notes}
+    assert "brain" not in {note.code for note in liver.notes} and liver.brain.sum() > brain.brain.sum()
 
 
 def test_another_choice_is_refused(model):

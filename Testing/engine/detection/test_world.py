@@ -84,7 +84,7 @@ def test_provenance_names_the_world():
 
 @pytest.mark.parametrize("setup", ["brain", "industrial"])
 def test_every_embedded_adapter_says_what_it_was_made_for(setup):
-    paths = [path for method in METHODS if (path := find_checkpoint(method, "mini", setup))]
+    paths = [p for method in METHODS for name in ("mini", "mini-mri") if (p := find_checkpoint(method, name, setup))]
     assert len(paths) >= 3
     for path in paths:
         assert world_of(read_info(path).provenance).medical == (setup == "brain")
@@ -93,7 +93,21 @@ def test_every_embedded_adapter_says_what_it_was_made_for(setup):
 def test_it_is_said_on_the_terminal_in_the_table_and_in_the_json(tmp_path, case, capsys):
     t1 = case.volumes["t1n"]
     write_volume(tmp_path / "x.nii.gz", Volume(t1.array[:, :, ::12], t1.affine @ np.diag([1, 1, 12, 1]), "x"))
-    assert main(["detect", str(tmp_path / "x.nii.gz"), "-o", str(tmp_path / "out"), "--image-size", "96"]) == 0
+    assert (
+        main(
+            [
+                "detect",
+                str(tmp_path / "x.nii.gz"),
+                "-o",
+                str(tmp_path / "out"),
+                "--image-size",
+                "96",
+                "--backbone",
+                "mini",
+            ]
+        )
+        == 0
+    )
     words = "outside the model's world: grey levels as on T1-weighted images"
     assert words in capsys.readouterr().out
     with open(tmp_path / "out" / "summary.csv", encoding="utf-8") as file:

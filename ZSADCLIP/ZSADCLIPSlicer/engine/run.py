@@ -17,7 +17,6 @@ import slicer
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
-from ZSADCLIPLib.backbones import DEFAULT_BACKBONE
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
@@ -36,7 +35,7 @@ class RunSettings:
     """What a run does, as the engine's Detect job names it; None leaves a choice to the engine."""
 
     method: str = DEFAULT_METHOD
-    backbone: str = DEFAULT_BACKBONE
+    backbone: str = "auto"
     weights: str | None = None
     checkpoint: str | None = None
     weights_dir: str | None = None
@@ -218,7 +217,7 @@ class EngineRun:
         result.setAttribute("BrainMask", self._brain.GetName() if self._brain is not None else "")
         result.setAttribute("BrainSegment", self._segment)
         result.setAttribute("Method", self.settings.method)
-        result.setAttribute("Model", Path(self.settings.backbone).stem)
+        result.setAttribute("Model", outcome["provenance"]["backbone"]["name"])
         result.setAttribute("Settings", asdict(self.settings))
         result.setAttribute("Seconds", f"{time.monotonic() - self._started:.1f}")
         result.refresh()  # verdicts on earlier findings stay with what is found in the same place

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 
 import numpy as np
 import slicer
@@ -149,7 +150,8 @@ def highlight(world, text: str) -> None:
         node.SetSingletonTag("ZSADCLIP-Finding")
         node.SetHideFromEditors(True)
         node.SaveWithSceneOff()
-        node = slicer.mrmlScene.AddNode(node)
+        with _placeListKept():
+            node = slicer.mrmlScene.AddNode(node)
     if node.GetDisplayNode() is None:  # a scene that closes keeps singletons, without display and lock
         node.CreateDefaultDisplayNodes()
         node.SetLocked(True)
@@ -161,6 +163,20 @@ def highlight(world, text: str) -> None:
         node.RemoveAllControlPoints()
         node.AddControlPointWorld(list(world), text)
     node.SetDisplayVisibility(True)
+
+
+@contextmanager
+def _placeListKept():
+    """Keep the list that the user's next points go into: Slicer's markups logic makes every list that is added the active one."""
+    selection = slicer.mrmlScene.GetSingletonNode("Singleton", "vtkMRMLSelectionNode")
+    before = (
+        (selection.GetActivePlaceNodeID(), selection.GetActivePlaceNodeClassName()) if selection is not None else None
+    )
+    yield
+    if before is not None:
+        with slicer.util.NodeModify(selection):
+            selection.SetActivePlaceNodeID(before[0])
+            selection.SetActivePlaceNodeClassName(before[1])
 
 
 def clearHighlight() -> None:

@@ -18,7 +18,10 @@ def create(result) -> None:
     table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTableNode", name)
     chart = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotChartNode", name)
     for column, color in SERIES:
-        series = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLPlotSeriesNode", _seriesName(column))
+        series = slicer.vtkMRMLPlotSeriesNode()
+        series.SetName(_seriesName(column))
+        series.SetHideFromEditors(True)  # the chart shows them; in the Data tree they are clutter
+        series = slicer.mrmlScene.AddNode(series)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName("Position")
         series.SetYColumnName(column)
