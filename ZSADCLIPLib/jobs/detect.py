@@ -79,7 +79,7 @@ class Detect(Execution):
     method: Annotated[str, OneOf(tuple(METHODS))] = flag(default=DEFAULT_METHOD)
     backbone: str = flag(
         default="auto",
-        help=f"auto (the embedded one with an adapter), {', '.join(BACKBONES)}, an open_clip name, or a JSON config",
+        help=f"auto (one with an embedded adapter), {', '.join(BACKBONES)}, an open_clip name, or a JSON config",
     )
     weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
     weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
