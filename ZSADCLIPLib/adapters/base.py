@@ -20,7 +20,13 @@ from .prompts import PromptSet, load_prompts
 from .registry import trainable_methods
 
 Features = dict[str, Tensor]
-"""What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
+"""What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached.
+
+For an adapter with a `context` the images may be more than those that are asked for: NEIGHBOURS (B, K) then holds the rows of the
+neighbours of each that is, one for each offset.
+"""
+
+NEIGHBOURS = "neighbours"
 
 Dice = Annotated[str, OneOf(DICE_OVER)]
 PosEmbed = Annotated[str, OneOf(tuple(MODES))]
@@ -105,6 +111,16 @@ class Adapter(nn.Module, ABC):
     def score_range(self, backbone: Backbone) -> tuple[float, float]:
         """Bounds of the raw values, which the sketches of a benchmark span."""
         return self.display_range(backbone)
+
+    @classmethod
+    def offsets(cls, config) -> tuple[float, ...]:
+        """Offsets in mm, ascending, of the slices along the stack that a slice's map depends on; empty: on itself alone."""
+        return ()
+
+    @property
+    def context(self) -> tuple[float, ...]:
+        """The `offsets` of this adapter."""
+        return self.offsets(self.config)
 
     @property
     def summed_layers(self) -> int:

@@ -217,7 +217,13 @@ class Detector:
         stack, fit = prepared.stack, prepared.fit
         boxes = self._boxes(stack, fit, prepared.brain) if self.fast else None
         (maps,), (scores,), self.batch_size = slice_maps(
-            self.backbone, [self.adapter], fit.apply(prepared.image), self.batch_size, progress, boxes
+            self.backbone,
+            [self.adapter],
+            fit.apply(prepared.image),
+            self.batch_size,
+            progress,
+            boxes,
+            stack.spacing[2],
         )
         check_finite(volume.name or "the volume", self.backbone, maps, scores)
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))

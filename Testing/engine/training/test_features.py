@@ -49,6 +49,8 @@ def other_value(field):
         return "bilinear" if field.default != "bilinear" else "bicubic"
     if field.name in OTHER:
         return OTHER[field.name]
+    if field.default == ():
+        return (4.0,)
     return not field.default if isinstance(field.default, bool) else field.default + 1
 
 
