@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..files.digests import FileHashes, content_key
 from ..training.schedule import Schedule
 from .cohort import Cohort
-from .identity import check_settings, model_id, prompts_of, published, weights_id
+from .identity import check_settings, model_id, offsets_of, prompts_of, published, weights_id
 from .rowfolder import row_folder
 from .rows import Row
 from .settings import Profile
@@ -25,6 +25,7 @@ from .specs import (
     ReferenceSlices,
     RowSpec,
     SliceSpec,
+    StackSlices,
     ThresholdSpec,
     TrainingSpec,
     industrial_settings,
@@ -111,6 +112,7 @@ def plan_single(
         row = replace(row, score=replace(row.score, gaussian_sigma=None))
         training = row.training
     if start:
+        offsets_of(method, training.settings, start)
         training = replace(training, start=start, start_label=Path(start).name)
     schedule["half"] = schedule.pop("cache") == "disk-half"  # where features are kept is no matter, their digits are
     scoring = AdapterSpec(method, training.backbone, training.adapter)
@@ -169,10 +171,11 @@ class Maker:
         seed = None if profile.train.subset == "first" else profile.split.seed
         records = self.cohort.training(profile.method(row.method).max_subjects, seed)
         records, others = self._held_out(records)
-        training = self._training(row.method, backbone, self._brain_slices(records))
+        context = offsets_of(row.method, profile.method(row.method).settings, start and start.file)
+        training = self._training(row.method, backbone, self._brain_slices(records, context))
         return replace(
             training,
-            validation=self._brain_slices(others) if others else None,
+            validation=self._brain_slices(others, context) if others else None,
             subjects=len({record.subject for record in records}),
             start=start.source if start else training.start,
             start_label=start.label if start else row.start,
@@ -244,9 +247,11 @@ class Maker:
         data = self.profile.data
         return DataSpec(data.channel, data.target, tuple(data.ignore), data.placement, tuple(data.allow))
 
-    def _brain_slices(self, records: tuple[Record, ...]) -> BrainSlices:
+    def _brain_slices(self, records: tuple[Record, ...], context: tuple[float, ...]) -> BrainSlices:
         train, digest = self.profile.train, self.cohort.digest(records)
         spec = BrainSlices("", digest, self._data(), self.profile.slices, train.slices, train.seed, train.masks)
+        if context:
+            spec = StackSlices(**vars(spec), context=context)
         return self._slice_set(spec, records)
 
     def _slice_set(self, spec: SliceSpec, records: tuple[Record, ...] = ()) -> SliceSpec:
@@ -261,12 +266,17 @@ class Maker:
         if method.industrial is not None:
             path = published(name, method.industrial, self.machine.weights_dir)
             digest = self.hashes(path)[:16]
-            return Start(str(path), digest, f"{path.name} sha256 {digest}")
+            return Start(str(path), digest, f"{path.name} sha256 {digest}", str(path))
         images = profile.industrial.images
         if images < 1:
             raise UsageError(
                 f"profile {profile.name}: {name} has no industrial adapter: give methods.{name}.industrial "
                 "a file, or industrial.images a number to train one"
+            )
+        if offsets_of(name, method.settings):
+            raise UsageError(
+                f"profile {profile.name}: an industrial {name} trains on single images, which have no neighbours; leave its "
+                "context out, or choose rows that start at random on brains"
             )
         spec = IndustrialSlices("", images, profile.industrial.seed, profile.slices.image_size, profile.train.masks)
         training = self._training(name, self._backbone("default", name), self._slice_set(spec))
@@ -280,8 +290,9 @@ class Maker:
 
 @dataclass(frozen=True)
 class Start:
-    """An industrial adapter: its file, what tells its content apart, and words for the manifest."""
+    """An industrial adapter: where it is, what tells its content apart, words for the manifest; `file` if it is there already."""
 
     source: str
     id: str
     label: str
+    file: str | None = None
