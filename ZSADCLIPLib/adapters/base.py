@@ -33,6 +33,7 @@ PosEmbed = Annotated[str, OneOf(tuple(MODES))]
 Sigma = Annotated[float, AtLeast(0)]
 AboveZero = Annotated[float, Between(0)]
 Upsample = Annotated[str, OneOf((*UPSAMPLE, "faithful"))]
+Offset = Annotated[float, Between(-100, 100)]
 """Types of fields that the methods' configs share."""
 
 
@@ -133,7 +134,9 @@ class Adapter(nn.Module, ABC):
 
     def adaptations(self, backbone: Backbone) -> list[str]:
         """What differs from the published method on this backbone, in words."""
-        return [] if backbone.vision.takes_prompts else list(self.without_tokens)
+        offsets = ", ".join(f"{mm:g}" for mm in self.context)
+        mixed = [f"tokens are mixed with those of the slices at {offsets} mm"] if self.context else []
+        return mixed if backbone.vision.takes_prompts else [*self.without_tokens, *mixed]
 
     @classmethod
     def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
@@ -157,6 +160,11 @@ class Adapter(nn.Module, ABC):
     def describe(self) -> dict:
         """Config and prompts, JSON-able, stored with every result and checkpoint."""
         return {"method": self.method, "config": asdict(self.config), "prompts": self.prompts.to_dict()}
+
+
+def with_own(context: tuple[float, ...]) -> tuple[float, ...]:
+    """Offsets in ascending order, that of the slice itself among them; empty stays empty."""
+    return tuple(sorted({0.0, *context})) if context else ()
 
 
 def quarters(backbone: Backbone) -> tuple[int, ...]:

@@ -7,31 +7,30 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from ..fields import Between, Positive
+from ..fields import Positive
 from .base import (
     NEIGHBOURS,
     AboveZero,
     Adapter,
     Dice,
     Features,
+    Offset,
     PosEmbed,
     Scores,
     Upsample,
     group_direction,
     quarters,
     sentence_embeddings,
+    with_own,
 )
 from .losses import dice, focal
 from .maps import full_precision, to_grid, upsample
-
-Offset = Annotated[float, Between(-100, 100)]
 
 
 @dataclass(frozen=True)
@@ -99,16 +98,11 @@ class VAND(Adapter):
 
     @classmethod
     def offsets(cls, config) -> tuple[float, ...]:
-        return tuple(sorted({0.0, *config.context})) if config.context else ()
+        return with_own(config.context)
 
     @property
     def summed_layers(self) -> int:
         return len(self.config.layers)
-
-    def adaptations(self, backbone: Backbone) -> list[str]:
-        offsets = ", ".join(f"{mm:g}" for mm in self.context)
-        mixed = [f"tokens are mixed with those of the slices at {offsets} mm"] if self.context else []
-        return super().adaptations(backbone) + mixed
 
     def display_range(self, backbone: Backbone) -> tuple[float, float]:
         return 0.0, float(self.summed_layers + (2 * len(self.config.reference_layers) if self.memory else 0))

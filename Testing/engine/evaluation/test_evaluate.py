@@ -261,6 +261,9 @@ def test_rows_are_selected_by_id_method_and_setup():
     assert [r.id for r in select_rows(ids=("vand-pmc", "adaclip-brats"))] == ["adaclip-brats", "vand-pmc"]
     assert len(select_rows(setups=("biomedclip",))) == 4
     assert select_rows(setups=("baseline",)) == (BASELINE,)
+    probe = [r.id for r in select_rows(methods=("linear-probe",))]
+    assert probe == [f"linear-probe-{setup}" for setup in ("industrial", "finetune", "brats", "pmc")]
+    assert [r.id for r in select_rows(ids=("linear-probe-brats", "vand-pmc"))] == ["vand-pmc", "linear-probe-brats"]
     with pytest.raises(UsageError, match="unknown method clip"):
         select_rows(methods=("clip",))
     with pytest.raises(UsageError, match="has method anovl and setup pmc; a training-free method has industrial"):

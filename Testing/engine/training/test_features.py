@@ -24,6 +24,7 @@ KEYS = {
     "anomalyclip": {"layers", "vv_blocks", "pos_embed"},
     "adaclip": {"layers", "kind", "pos_embed"},
     "anovl": {"vv_blocks", "score_views", "pos_embed"},
+    "linear-probe": {"layers", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {
