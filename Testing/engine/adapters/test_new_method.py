@@ -19,7 +19,7 @@ from ZSADCLIPLib.benchmark.rows import ALL_ROWS, MORE_ROWS, ROWS
 from ZSADCLIPLib.errors import WeightsError
 
 ROOT = Path(__file__).resolve().parents[3]
-SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip")
+SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip", "smooth-brats", "planes-brats")
 # In a process of its own, since rows, labels and menus are made of METHODS when their modules are loaded.
 SCRIPT = """
 import json, sys
@@ -76,9 +76,12 @@ def test_its_rows_are_those_of_a_trained_method_after_the_others(place):
 
 def test_it_runs_through_the_benchmark_and_stands_in_tables_figures_and_report(place):
     root, told, _ = place
-    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (5, 0)
+    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (7, 0)
     report = (root / "benchmark" / "report.html").read_text(encoding="utf-8")
-    assert all(f"Toy {label}" in report for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP"))
+    assert all(
+        f"Toy {label}" in report
+        for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP", "Brats, 3 planes")
+    )
     assert ENTRY.colour in (root / "benchmark" / "figures" / "ranking.svg").read_text(encoding="utf-8")
     with open(root / "benchmark" / "figures" / "fig2-slices.csv", newline="") as stream:
         assert {line["row"] for line in csv.DictReader(stream)} == set(told["rows"])

@@ -24,7 +24,8 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
     """The paper's Fig. 2: a panel a model and setup, subjects from the smallest to the largest lesion volume."""
     choice = numbers.run.choices()[0]
     results = {(r.row.method, r.row.setup): r for r in numbers.run.results}
-    setups = [*SETUPS, *(["biomedclip"] if any(setup == "biomedclip" for _, setup in results) else [])]
+    further = {setup for method, setup in results if method in TRAINED and setup not in SETUPS}
+    setups = [*SETUPS, *(setup for setup in SETUP_LABELS if setup in further)]
     methods = [method for method in TRAINED if method in ALWAYS or any(method == owner for owner, _ in results)]
     figure, axes = canvas(2.6 * len(setups), 6.6 / 3 * len(methods), len(methods), len(setups), sharey=True)
     data, below, compared = [], 0, 0
