@@ -103,8 +103,14 @@ def test_all_of_them_run_and_the_report_compares_them(whole):
     assert len(set(thresholds.values())) == len(IDS)
     assert rows["vand-context-brats"].files.manifest["method"]["adapted"]
     assert rows["linear-probe-brats"].files.manifest["method"]["trainable_parameters"] == 4 * 64 + 1
+    figure = (out / "figures" / "evidence.csv").read_text(encoding="utf-8").splitlines()
+    assert [line.split(",")[0] for line in figure[1:]] == [
+        "vand-context-brats",
+        "vand-smooth-brats",
+        "vand-planes-brats",
+    ]
     page = (out / "report.html").read_text(encoding="utf-8")
-    assert all(words in page for words in ("VAND Brats, smoothed", "Linear probe Brats"))
+    assert all(words in page for words in ("VAND Brats, smoothed", "Linear probe Brats", "2D and 3D evidence"))
 
 
 def test_a_smoothed_row_has_the_numbers_of_a_run_with_these_keys(place, whole):
