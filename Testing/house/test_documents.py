@@ -95,6 +95,10 @@ def test_functions_that_the_methods_pages_name_exist(page):
     assert not named - definitions()
 
 
+OURS = ("linear-probe",)
+"""Methods without code of authors to agree with."""
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_methods_page_lists_its_settings_and_golden_cases(method):
     page = (METHOD_PAGES / f"{method}.md").read_text(encoding="utf-8")
@@ -102,4 +106,5 @@ def test_a_methods_page_lists_its_settings_and_golden_cases(method):
     listed = {setting for row in rows for setting in re.findall(r"`(\w+)`", row.split("|")[1])}
     assert listed == {field.name for field in fields(METHODS[method].load().Config)}
     cases = {path.stem for path in (ROOT / "Testing" / "golden" / method).glob("*.npz")}
-    assert cases and not [case for case in sorted(cases) if f"`{case}`" not in page]
+    assert cases or method in OURS
+    assert not [case for case in sorted(cases) if f"`{case}`" not in page]

@@ -20,13 +20,20 @@ from .prompts import PromptSet, load_prompts
 from .registry import trainable_methods
 
 Features = dict[str, Tensor]
-"""What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached."""
+"""What a frozen backbone says about a batch of images; depends on no learned number, so it can be cached.
+
+For an adapter with a `context` the images may be more than those that are asked for: NEIGHBOURS (B, K) then holds the rows of the
+neighbours of each that is, one for each offset.
+"""
+
+NEIGHBOURS = "neighbours"
 
 Dice = Annotated[str, OneOf(DICE_OVER)]
 PosEmbed = Annotated[str, OneOf(tuple(MODES))]
 Sigma = Annotated[float, AtLeast(0)]
 AboveZero = Annotated[float, Between(0)]
 Upsample = Annotated[str, OneOf((*UPSAMPLE, "faithful"))]
+Offset = Annotated[float, Between(-100, 100)]
 """Types of fields that the methods' configs share."""
 
 
@@ -106,6 +113,16 @@ class Adapter(nn.Module, ABC):
         """Bounds of the raw values, which the sketches of a benchmark span."""
         return self.display_range(backbone)
 
+    @classmethod
+    def offsets(cls, config) -> tuple[float, ...]:
+        """Offsets in mm, ascending, of the slices along the stack that a slice's map depends on; empty: on itself alone."""
+        return ()
+
+    @property
+    def context(self) -> tuple[float, ...]:
+        """The `offsets` of this adapter."""
+        return self.offsets(self.config)
+
     @property
     def summed_layers(self) -> int:
         """How many layers a raw map sums over."""
@@ -117,7 +134,9 @@ class Adapter(nn.Module, ABC):
 
     def adaptations(self, backbone: Backbone) -> list[str]:
         """What differs from the published method on this backbone, in words."""
-        return [] if backbone.vision.takes_prompts else list(self.without_tokens)
+        offsets = ", ".join(f"{mm:g}" for mm in self.context)
+        mixed = [f"tokens are mixed with those of the slices at {offsets} mm"] if self.context else []
+        return mixed if backbone.vision.takes_prompts else [*self.without_tokens, *mixed]
 
     @classmethod
     def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
@@ -141,6 +160,11 @@ class Adapter(nn.Module, ABC):
     def describe(self) -> dict:
         """Config and prompts, JSON-able, stored with every result and checkpoint."""
         return {"method": self.method, "config": asdict(self.config), "prompts": self.prompts.to_dict()}
+
+
+def with_own(context: tuple[float, ...]) -> tuple[float, ...]:
+    """Offsets in ascending order, that of the slice itself among them; empty stays empty."""
+    return tuple(sorted({0.0, *context})) if context else ()
 
 
 def quarters(backbone: Backbone) -> tuple[int, ...]:

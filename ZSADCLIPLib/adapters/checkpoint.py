@@ -154,9 +154,10 @@ def _by_method(method: str, how: str, backbone, overrides: dict, allow_mismatch:
     if METHODS[method].trainable and not how:
         path = find_checkpoint(method, backbone.name)
         if path is None:
+            theirs = " or the authors'" if METHODS[method].load().published_key else ", made by zsadclip train"
             raise WeightsError(
                 f"{METHODS[method].label} needs trained weights for the backbone {backbone.name}, and none come with the "
-                f"package; give --checkpoint FILE (yours or the authors'), or --checkpoint {method}:random to try it untrained"
+                f"package; give --checkpoint FILE (yours{theirs}), or --checkpoint {method}:random to try it untrained"
             )
         return load_adapter(path, backbone, overrides, allow_mismatch)
     kind, _, seed = how.partition(":")

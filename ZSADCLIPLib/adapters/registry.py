@@ -14,6 +14,7 @@ class MethodInfo:
     that differs from what its weights were trained with. `short` is the name in tables (empty: the label), `colour` the one
     in figures. `score_cost` and `train_cost` are seconds of a slice's map and of a training step, `cache_cost` the size of what a
     training keeps of it, each against those of a map by VAND on the same backbone (docs/performance.md).
+    `context` tells that the setting of this name brings in neighbouring slices;
     `memory_bank` tells that `remember` takes normal images; `low_precision`, that an automatic choice may be bfloat16.
     """
 
@@ -28,6 +29,7 @@ class MethodInfo:
     score_cost: float = 1.0
     train_cost: float = 1.0
     cache_cost: float = 1.0
+    context: bool = False
     memory_bank: bool = False
     low_precision: bool = True
 
@@ -52,6 +54,7 @@ METHODS: dict[str, MethodInfo] = {
         short="VAND",
         colour="#009E73",
         train_cost=0.05,
+        context=True,
         memory_bank=True,
     ),
     "anomalyclip": MethodInfo(
@@ -84,6 +87,15 @@ METHODS: dict[str, MethodInfo] = {
         colour="#56B4E9",
         score_cost=1.3,
         low_precision=False,  # its scores differ in the third decimal only
+    ),
+    "linear-probe": MethodInfo(
+        label="Linear probe",
+        summary="One linear layer on frozen image tokens, without words: what a trained method must beat.",
+        target=".linear_probe:LinearProbe",
+        paper="arXiv 1610.01644",
+        colour="#E69F00",
+        train_cost=0.02,
+        context=True,
     ),
 }
 DEFAULT_METHOD = "vand"

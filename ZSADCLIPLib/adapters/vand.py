@@ -15,16 +15,19 @@ from torch import Tensor, nn
 from ..backbones.base import Backbone
 from ..fields import Positive
 from .base import (
+    NEIGHBOURS,
     AboveZero,
     Adapter,
     Dice,
     Features,
+    Offset,
     PosEmbed,
     Scores,
     Upsample,
     group_direction,
     quarters,
     sentence_embeddings,
+    with_own,
 )
 from .losses import dice, focal
 from .maps import full_precision, to_grid, upsample
@@ -35,6 +38,7 @@ class VANDConfig:
     """Settings of VAND; the defaults are the authors'.
 
     layers           tapped blocks or stages, from 1; empty = the quarters of the depth.
+    context          offsets in mm of the slices whose tokens are mixed before the linear layers; empty = a slice alone.
     temperature      factor of the cosine, a constant in the authors' code.
     upsample         faithful (= corners), half-pixel or centres.
     reference_layers taps compared with the memory bank of normal images; empty = `layers`.
@@ -48,6 +52,7 @@ class VANDConfig:
     upsample: Upsample = "faithful"
     pos_embed: PosEmbed = "bicubic-antialias"
     reference_layers: tuple[Positive, ...] = ()
+    context: tuple[Offset, ...] = ()
     dice: Dice = "image"
     learning_rate: AboveZero = 1e-3
     epochs: Positive = 15
@@ -60,7 +65,17 @@ class VAND(Adapter):
     method = "vand"
     Config = VANDConfig
     not_in_features = frozenset(
-        ("object_name", "prompts", "temperature", "upsample", "dice", "learning_rate", "epochs", "batch_size")
+        (
+            "object_name",
+            "prompts",
+            "temperature",
+            "upsample",
+            "context",
+            "dice",
+            "learning_rate",
+            "epochs",
+            "batch_size",
+        )
     )
     without_tokens = (
         "stages 1 to 4 are tapped, as in the authors' ResNet path; batch norms use their stored statistics",
@@ -70,14 +85,20 @@ class VAND(Adapter):
     def __init__(self, config: VANDConfig, backbone: Backbone):
         layers = tuple(sorted(set(config.layers))) or quarters(backbone)
         references = tuple(sorted(set(config.reference_layers))) or layers
-        super().__init__(replace(config, layers=layers, reference_layers=references), backbone)
+        context = self.offsets(config)
+        super().__init__(replace(config, layers=layers, reference_layers=references, context=context), backbone)
         widths = [backbone.vision.tap_width(layer) for layer in layers]
         self.fc = nn.ModuleList(nn.Linear(width, backbone.embed_dim) for width in widths)
+        self.kernel = nn.ParameterList(_identity_kernel(context, width) for width in widths if context)
         self.memory: dict[int, Tensor] = {}
 
     @classmethod
     def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
         return ({}, state[cls.published_key]) if cls.published_key in state else None
+
+    @classmethod
+    def offsets(cls, config) -> tuple[float, ...]:
+        return with_own(config.context)
 
     @property
     def summed_layers(self) -> int:
@@ -115,13 +136,29 @@ class VAND(Adapter):
         patch = backbone.vision.cell(size, grid.shape[-1])
         return upsample(grid, size, mode, patch)
 
+    def mixed(self, features: Features, n: int) -> Tensor:
+        """Tokens (B, L, W) of the n-th tapped layer: with a context, each channel weighted over the neighbouring slices."""
+        tokens = features[f"tap{self.config.layers[n]}"]
+        if not self.context:
+            return tokens
+        if NEIGHBOURS not in features:  # a slice stands in for its neighbours
+            return tokens * self.kernel[n].sum(dim=0)
+        return sum(tokens[rows] * weights for rows, weights in zip(features[NEIGHBOURS].T, self.kernel[n], strict=True))
+
+    def own(self, features: Features) -> Features:
+        """Features of the slices that are asked for, without those that came for being neighbours."""
+        if NEIGHBOURS not in features:
+            return features
+        rows = features[NEIGHBOURS][:, self.context.index(0.0)]
+        return {name: values[rows] for name, values in features.items() if name != NEIGHBOURS}
+
     def layer_maps(self, backbone: Backbone, features: Features, size: int) -> list[Tensor]:
         """Abnormal probabilities (B, S, S) of each layer, after upsampling the logits."""
         text = self.text(backbone)
         direction = text[:, 1] - text[:, 0]
         maps = []
-        for layer, linear in zip(self.config.layers, self.fc, strict=True):
-            tokens = linear(features[f"tap{layer}"]).float()
+        for n, linear in enumerate(self.fc):
+            tokens = linear(self.mixed(features, n)).float()
             with full_precision(tokens.device):
                 logits = self.config.temperature * (tokens @ direction) / tokens.norm(dim=-1)
                 maps.append(self._draw(logits, size, backbone).sigmoid())
@@ -137,10 +174,10 @@ class VAND(Adapter):
         return total
 
     def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
-        maps = sum(self.layer_maps(backbone, features, size))
+        maps, own = sum(self.layer_maps(backbone, features, size)), self.own(features)
         if self.memory:
-            maps = maps + self.reference_map(backbone, features, size)
-        image = F.normalize(features["embedding"], dim=-1)
+            maps = maps + self.reference_map(backbone, own, size)
+        image = F.normalize(own["embedding"], dim=-1)
         return Scores(maps, (100 * image @ self.text(backbone)).softmax(dim=-1)[:, 1])
 
     def volume_scores(self, scores: Tensor, map_maxima: Tensor) -> Tensor:
@@ -159,3 +196,9 @@ class VAND(Adapter):
     def optimizer(self) -> torch.optim.Optimizer:
         """Adam(1e-3, betas 0.5 and 0.999), constant rate (docs/methods/vand.md, "Training")."""
         return torch.optim.Adam(self.parameters(), lr=self.config.learning_rate, betas=(0.5, 0.999))
+
+
+def _identity_kernel(context: tuple[float, ...], width: int) -> nn.Parameter:
+    """Weights (K, W) of a slice's neighbours that leave it as it is: training begins at the slice head."""
+    own = torch.tensor([float(mm == 0) for mm in context])
+    return nn.Parameter(own[:, None].repeat(1, width))

@@ -99,8 +99,10 @@ def _line(row: Row, profile: Profile, sizes: dict, scale: float) -> dict:
         registered(model)
     line["backbone"] = "custom" if isinstance(model.name, dict) else str(model.name)
     cost = COSTS.get(line["backbone"], max(COSTS.values()))
+    planes = row.evidence.score.get("planes", profile.score.planes)
     hours = cost.seconds * scale / 3600  # of a slice by a method of cost 1
     line["score_hours"] = (line["threshold_slices"] + line["test_slices"]) * hours * method.score_cost
+    line["score_hours"] *= max(1, len(planes))
     if row.trained_on is None:
         return line
     subjects = min(sizes["train_subjects"], chosen.max_subjects or sizes["train_subjects"])

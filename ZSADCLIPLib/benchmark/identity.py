@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from ..adapters.checkpoint import read_info
 from ..adapters.prompts import load_prompts, prompt_sets
 from ..adapters.registry import METHODS
 from ..backbones.registry import BACKBONES, BackboneInfo
@@ -64,6 +65,24 @@ def check_settings(method: str, settings: dict) -> None:
         load_prompts(config.prompts)
     except UsageError as error:
         raise UsageError(f"{where}: {error}") from error
+
+
+def offsets_of(method: str, settings: dict, start: str | None = None) -> tuple[float, ...]:
+    """The offsets in mm of the neighbours that an adapter with these settings looks at (`Adapter.offsets`).
+
+    Raises UsageError when it starts from a file whose adapter looks at others; those of the authors look at none.
+    """
+    kind = METHODS[method].load()
+    offsets = kind.offsets(from_dict(kind.Config, settings))
+    if start is None:
+        return offsets
+    stored, theirs = read_info(start), ()
+    if stored is not None and stored.method == method:
+        theirs = kind.offsets(from_dict(kind.Config, stored.config))
+    if theirs != offsets:
+        told = [", ".join(f"{mm:g}" for mm in each) or "none" for each in (theirs, offsets)]
+        raise UsageError(f"{start} has the context {told[0]} and the settings say {told[1]}; give both the same")
+    return offsets
 
 
 def published(method: str, name: str, weights_dir: str | None) -> Path:

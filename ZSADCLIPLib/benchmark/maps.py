@@ -105,12 +105,13 @@ def _raw_maps(
     for n, plane in enumerate(planes):
         part = sub_progress(progress, n / len(planes), (n + 1) / len(planes)) if len(planes) > 1 else progress
         if n == 0:
-            image, fit, on_case = case.image, case.fit(size, resample), np.asarray
+            image, fit, on_case, apart = case.image, case.fit(size, resample), np.asarray, case.spacing[2]
         else:
             stack, image, fit = plane_slices(case, plane, spec.slices, resample)
-            on_case = partial(_on_case, case, stack)
+            on_case, apart = partial(_on_case, case, stack), stack.spacing[2]
         seen &= on_case(np.broadcast_to(fit.seen, image.shape))
-        raw, _, batch_size = slice_maps(backbone, list(adapters.values()), fit.apply(image), batch_size, part)
+        images = fit.apply(image)
+        raw, _, batch_size = slice_maps(backbone, list(adapters.values()), images, batch_size, part, spacing=apart)
         for row, maps in zip(adapters, raw, strict=True):
             try:
                 check_finite(row, backbone, maps)

@@ -12,10 +12,10 @@ from ..errors import UsageError
 from ..files.digests import FileHashes, content_key
 from ..training.schedule import Schedule
 from .cohort import Cohort
-from .identity import check_settings, model_id, prompts_of, published, weights_id
+from .identity import check_settings, model_id, offsets_of, prompts_of, published, weights_id
 from .rowfolder import row_folder
-from .rows import Row
-from .settings import Profile
+from .rows import Row, row_without
+from .settings import MethodSettings, Profile
 from .specs import (
     AdapterSpec,
     BackboneSpec,
@@ -25,6 +25,7 @@ from .specs import (
     ReferenceSlices,
     RowSpec,
     SliceSpec,
+    StackSlices,
     ThresholdSpec,
     TrainingSpec,
     industrial_settings,
@@ -111,6 +112,7 @@ def plan_single(
         row = replace(row, score=replace(row.score, gaussian_sigma=None))
         training = row.training
     if start:
+        offsets_of(method, training.settings, start)
         training = replace(training, start=start, start_label=Path(start).name)
     schedule["half"] = schedule.pop("cache") == "disk-half"  # where features are kept is no matter, their digits are
     scoring = AdapterSpec(method, training.backbone, training.adapter)
@@ -146,7 +148,7 @@ class Maker:
             training=training,
             data=self._data(),
             slices=profile.slices,
-            score=profile.score,
+            score=replace(profile.score, **row.evidence.score),
             threshold=ThresholdSpec(profile.threshold.rule, profile.threshold.rules, cases),
             metrics=profile.metrics,
             keep=profile.keep,
@@ -154,10 +156,19 @@ class Maker:
             test_data=self.cohort.digest(self.cohort.side("test")),
             threshold_data=self.cohort.digest(records),
         )
-        return spec.into(row_folder(self.out, row.id, row_settings(spec)))
+        # Where scoring alone differs, the other row's training serves both.
+        other = None if row.evidence.settings else row_without(row)
+        trained = Path(self.row(other).folder) if training and other not in (None, row) else None
+        return spec.into(row_folder(self.out, row.id, row_settings(spec)), trained)
+
+    def _options(self, row: Row) -> MethodSettings:
+        """The training settings of a row: its method's, and its own where the profile does not say otherwise."""
+        options = self.profile.method(row.method)
+        return replace(options, settings={**row.evidence.settings, **options.settings})
 
     def _adapter(self, row: Row, start: Start | None) -> AdapterSpec:
-        overrides, count = self._overrides(row.method), self.profile.method(row.method).kshot
+        options = self._options(row)
+        overrides, count = self._overrides(row.method, options.settings), options.kshot
         backbone, source = self._backbone(row.backbone, row.method), start.source if start else row.method
         reference = self._reference(count) if count else None
         return AdapterSpec(
@@ -165,14 +176,14 @@ class Maker:
         )
 
     def _brain_training(self, row: Row, backbone: BackboneSpec, start: Start | None) -> TrainingSpec:
-        profile = self.profile
+        profile, options = self.profile, self._options(row)
         seed = None if profile.train.subset == "first" else profile.split.seed
-        records = self.cohort.training(profile.method(row.method).max_subjects, seed)
-        records, others = self._held_out(records)
-        training = self._training(row.method, backbone, self._brain_slices(records))
+        records, others = self._held_out(self.cohort.training(options.max_subjects, seed))
+        context = offsets_of(row.method, options.settings, start and start.file)
+        training = self._training(row.method, options, backbone, self._brain_slices(records, context))
         return replace(
             training,
-            validation=self._brain_slices(others) if others else None,
+            validation=self._brain_slices(others, context) if others else None,
             subjects=len({record.subject for record in records}),
             start=start.source if start else training.start,
             start_label=start.label if start else row.start,
@@ -209,15 +220,17 @@ class Maker:
         where = machine.device, machine.precision, machine.weights_dir
         return BackboneSpec(model.name, model.weights, activation, *where, *ids)
 
-    def _overrides(self, method: str) -> dict:
+    def _overrides(self, method: str, settings: dict) -> dict:
         """Config fields of scoring; those that only training reads stay with the adapter."""
-        score, settings, kind = self.profile.score, self.profile.method(method).settings, METHODS[method].load()
+        score, kind = self.profile.score, METHODS[method].load()
         overrides = {k: v for k, v in settings.items() if k not in kind.training_only}
         return overrides | {"upsample": score.upsample} | (kind.unblurred if score.gaussian_sigma is not None else {})
 
-    def _training(self, method: str, backbone: BackboneSpec, slices: BrainSlices | IndustrialSlices) -> TrainingSpec:
+    def _training(
+        self, method: str, options: MethodSettings, backbone: BackboneSpec, slices: BrainSlices | IndustrialSlices
+    ) -> TrainingSpec:
         """A training from a random start, without a folder yet."""
-        options, train = self.profile.method(method), self.profile.train
+        train = self.profile.train
         # `--precision` is that of scoring: an adapter is the same whatever it scores in.
         backbone = replace(backbone, precision="float32")
         shared = {"slices": Path(slices.folder).name, "limit": options.max_slices, "method": method}
@@ -244,9 +257,11 @@ class Maker:
         data = self.profile.data
         return DataSpec(data.channel, data.target, tuple(data.ignore), data.placement, tuple(data.allow))
 
-    def _brain_slices(self, records: tuple[Record, ...]) -> BrainSlices:
+    def _brain_slices(self, records: tuple[Record, ...], context: tuple[float, ...]) -> BrainSlices:
         train, digest = self.profile.train, self.cohort.digest(records)
         spec = BrainSlices("", digest, self._data(), self.profile.slices, train.slices, train.seed, train.masks)
+        if context:
+            spec = StackSlices(**vars(spec), context=context)
         return self._slice_set(spec, records)
 
     def _slice_set(self, spec: SliceSpec, records: tuple[Record, ...] = ()) -> SliceSpec:
@@ -261,15 +276,20 @@ class Maker:
         if method.industrial is not None:
             path = published(name, method.industrial, self.machine.weights_dir)
             digest = self.hashes(path)[:16]
-            return Start(str(path), digest, f"{path.name} sha256 {digest}")
+            return Start(str(path), digest, f"{path.name} sha256 {digest}", str(path))
         images = profile.industrial.images
         if images < 1:
             raise UsageError(
                 f"profile {profile.name}: {name} has no industrial adapter: give methods.{name}.industrial "
                 "a file, or industrial.images a number to train one"
             )
+        if offsets_of(name, method.settings):
+            raise UsageError(
+                f"profile {profile.name}: an industrial {name} trains on single images, which have no neighbours; leave its "
+                "context out, or choose rows that start at random on brains"
+            )
         spec = IndustrialSlices("", images, profile.industrial.seed, profile.slices.image_size, profile.train.masks)
-        training = self._training(name, self._backbone("default", name), self._slice_set(spec))
+        training = self._training(name, method, self._backbone("default", name), self._slice_set(spec))
         if profile.train.select == "best-val-f1":
             training = replace(training, validation=profile.train.validation)
         key = content_key(industrial_settings(training))
@@ -280,8 +300,9 @@ class Maker:
 
 @dataclass(frozen=True)
 class Start:
-    """An industrial adapter: its file, what tells its content apart, and words for the manifest."""
+    """An industrial adapter: where it is, what tells its content apart, words for the manifest; `file` if it is there already."""
 
     source: str
     id: str
     label: str
+    file: str | None = None

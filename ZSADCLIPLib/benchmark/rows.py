@@ -2,12 +2,13 @@
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
-PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only.
+PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only. context-brats, smooth-brats and
+planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..adapters.registry import METHODS
 from ..errors import UsageError
@@ -21,8 +22,28 @@ SETUP_LABELS = {
     "brats": "Brats",
     "pmc": "PMC",
     "biomedclip": "BiomedCLIP",
+    "context-brats": "Brats, context",
+    "smooth-brats": "Brats, smoothed",
+    "planes-brats": "Brats, 3 planes",
     "baseline": "Baseline",
 }
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rows of a setup have that those of the setup `of` lack: settings of their method, keys of the section score."""
+
+    of: str
+    settings: dict = field(default_factory=dict)
+    score: dict = field(default_factory=dict)
+
+
+EVIDENCE = {
+    "context-brats": Evidence("brats", settings={"context": [-8.0, -4.0, 4.0, 8.0]}),
+    "smooth-brats": Evidence("brats", score={"smooth_mm": 2.0, "min_depth_mm": 3.0}),
+    "planes-brats": Evidence("brats", score={"planes": ("axial", "coronal", "sagittal")}),
+}
+"""Setups that look at more than one slice. Those that only score otherwise have the adapter of the row they are compared with."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +71,11 @@ class Row:
         """Name for tables and figures."""
         return f"{METHOD_LABELS[self.method]} {SETUP_LABELS[self.setup]}"
 
+    @property
+    def evidence(self) -> Evidence:
+        """What it has beyond slices; nothing for most rows."""
+        return EVIDENCE.get(self.setup, Evidence(self.setup))
+
 
 # Backbone, start and trained_on of a row that trains.
 _SETUPS = {
@@ -59,6 +85,7 @@ _SETUPS = {
     "pmc": ("pmc", "random", "brain"),
     "biomedclip": ("biomedclip", "random", "brain"),
 }
+_SETUPS |= {setup: _SETUPS[evidence.of] for setup, evidence in EVIDENCE.items()}
 _TRAINING_FREE = ("industrial", "biomedclip")  # the setups of a method without a training
 
 
@@ -72,10 +99,21 @@ def _rows(*setups: str) -> tuple[Row, ...]:
     return tuple(_row(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
 
 
-ROWS = _rows("industrial", "finetune", "brats", "pmc")
+_CELLS = ("industrial", "finetune", "brats", "pmc")
+ROWS = tuple(row for row in _rows(*_CELLS) if row.method in _PAPER)
+MORE_ROWS = tuple(row for row in _rows(*_CELLS) if row.method not in _PAPER)
+"""Rows of methods that the paper does not have."""
 BASELINE = Row("intensity", "baseline", None, None, None)
 BIOMEDCLIP_ROWS = _rows("biomedclip")
-ALL_ROWS = (*ROWS, BASELINE, *BIOMEDCLIP_ROWS)
+VOLUME_ROWS = tuple(
+    row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
+)
+ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *VOLUME_ROWS)
+
+
+def row_without(row: Row) -> Row:
+    """The row that differs from this one by its evidence alone; itself when it has none."""
+    return _row(row.method, row.evidence.of) if row.setup in EVIDENCE else row
 
 
 def select_rows(
@@ -83,7 +121,8 @@ def select_rows(
 ) -> tuple[Row, ...]:
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
-    BiomedCLIP rows come only by id or by naming the setup biomedclip. Raises UsageError naming what does not exist.
+    BiomedCLIP rows and those with volumetric evidence come only by id or by naming the setup, those of methods that the paper
+    does not have by id or by naming the method. Raises UsageError naming what does not exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -96,7 +135,8 @@ def select_rows(
             raise UsageError(f"unknown {kind} {', '.join(unknown)}; choose from {', '.join(allowed)}")
     if ids:
         return tuple(row for row in ALL_ROWS if row.id in ids)
-    pool = (*ROWS, *(BIOMEDCLIP_ROWS if "biomedclip" in setups else ()))
+    named = (row for row in (*BIOMEDCLIP_ROWS, *VOLUME_ROWS) if row.setup in setups)
+    pool = tuple(row for row in (*ROWS, *MORE_ROWS, *named) if row.method in (methods or _PAPER))
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()

@@ -77,10 +77,11 @@ def _told(value, folders: list[str] | None):
 
 
 def groups(rows: list[RowSpec]) -> list[list[RowSpec]]:
-    """Rows that share a backbone and method, whose frozen features one pass gives."""
+    """Rows that share a backbone, method and way of scoring, whose frozen features one pass gives."""
     alike: dict[str, list[RowSpec]] = {}
     for spec in rows:
-        alike.setdefault(content_key({"method": spec.method, "backbone": to_json(spec.backbone)}), []).append(spec)
+        shared = {"method": spec.method, "backbone": to_json(spec.backbone), "score": to_json(spec.score)}
+        alike.setdefault(content_key(shared), []).append(spec)
     return list(alike.values())
 
 
@@ -106,7 +107,7 @@ class _Execution:
         finished = [spec.row for spec in rows if spec not in open_rows]
         for row in finished:
             self.report({"event": "row", "id": row, "status": "kept"})
-        brain = [spec.training for spec in open_rows if spec.training]
+        brain = list({spec.training.adapter: spec.training for spec in open_rows if spec.training}.values())
         sources = {spec.start for spec in brain} | {spec.adapter.source for spec in open_rows if spec.adapter}
         industrial = [spec for spec in plan.industrial if spec.adapter in sources]
         self._slices([*industrial, *brain], open_rows)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import numpy as np
 
@@ -18,9 +20,10 @@ from ..volume import Volume
 from ..volumes.components import largest_part
 from ..volumes.crop import view_of
 from ..volumes.intensity import to_uint8
+from ..volumes.neighbours import neighbours
 from ..volumes.slicing import Fit, SliceStack, View, slice_volume, stored_order
 from .settings import MASKS, Slices, slice_rule
-from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, SliceSpec, TrainingSpec
+from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, SliceSpec, StackSlices, TrainingSpec
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +103,8 @@ def build_slices(spec: SliceSpec, records: tuple[Record, ...], progress: Progres
     """
     if isinstance(spec, IndustrialSlices):
         return _industrial_slices(spec, progress)
+    if isinstance(spec, StackSlices):
+        return _stack_slices(spec, records, progress)
     build = _brain_slices if isinstance(spec, BrainSlices) else _reference_slices
     return build(spec, records, progress)
 
@@ -118,6 +123,39 @@ def _brain_slices(spec: BrainSlices, records: tuple[Record, ...], progress: Prog
     return _build(Path(spec.folder), pieces, size)
 
 
+def _stack_slices(spec: StackSlices, records: tuple[Record, ...], progress: Progress) -> dict:
+    """Brain slices with neighbours.npy, their rows int64 (N, K) in images.bin; neighbours that do not train come last there."""
+    folder, size, tables = Path(spec.folder), spec.slices.image_size, []
+
+    def pieces():
+        further = 0
+        with TemporaryFile() as spool:
+            for i, record in enumerate(records):
+                progress(i / len(records), f"slices of case {i + 1} of {len(records)}", i, len(records))
+                case = read_slices(record, spec.data, spec.slices)
+                rows = chosen_slices(case, spec.rule, spec.seed)
+                near = neighbours(len(case.image), case.spacing[2], spec.context)[rows]
+                others, place = np.setdiff1d(near, rows), np.empty(len(case.image), np.int64)
+                place[rows] = sum(map(len, tables)) + np.arange(len(rows))
+                place[others] = -1 - further - np.arange(len(others))  # counted from the end of those that train
+                tables.append(place[near])
+                spool.write(case.fit(size).apply(case.image[others]).tobytes())
+                further += len(others)
+                masks = case.fit(size, MASKS[spec.masks]).apply(case.truth[rows].astype(np.uint8) * 255)
+                yield case.fit(size).apply(case.image[rows]), masks > 127
+            spool.seek(0)
+            while block := spool.read(64 * size * size):
+                yield np.frombuffer(block, np.uint8).reshape(-1, size, size), np.zeros((0, size, size), bool)
+
+    def stack(count: int) -> dict:
+        table = np.concatenate(tables)
+        with atomic_path(folder / "neighbours.npy") as temporary, open(temporary, "wb") as file:
+            np.save(file, np.where(table < 0, count - 1 - table, table))
+        return {"further": int(max(0, -table.min(initial=0))), "context": list(spec.context)}
+
+    return _build(folder, pieces, size, stack)
+
+
 def _industrial_slices(spec: IndustrialSlices, progress: Progress) -> dict:
     """Synthetic industrial images, three quarters of them with a defect."""
     from ..synthetic.industrial import make_image
@@ -132,8 +170,11 @@ def _industrial_slices(spec: IndustrialSlices, progress: Progress) -> dict:
     return _build(Path(spec.folder), pieces, spec.size)
 
 
-def _build(folder: Path, pieces, size: int, drawn: list | None = None) -> dict:
-    """Stream pieces to images.bin and masks.bin; info.json comes last, with what was `drawn`, and says that they are complete."""
+def _build(folder: Path, pieces, size: int, more: Callable[[int], dict] = lambda count: {}) -> dict:
+    """Stream pieces to images.bin and masks.bin; info.json comes last and says that they are complete.
+
+    It holds what `more`, given the number of slices, adds to it. Images may be more than masks.
+    """
     info = folder / "info.json"
     if info.is_file():
         return json.loads(info.read_text(encoding="utf-8"))
@@ -143,24 +184,34 @@ def _build(folder: Path, pieces, size: int, drawn: list | None = None) -> dict:
             for image, mask in pieces():
                 image.tofile(first)
                 mask.tofile(second)
-                count, lesion = count + len(image), lesion + int(mask.any(axis=(1, 2)).sum())
+                count, lesion = count + len(mask), lesion + int(mask.any(axis=(1, 2)).sum())
         if not count:
             raise InputError("there is no slice to train on: the chosen cases have no brain or lesion slices")
-    content = {"slices": count, "lesion": lesion, "size": size} | ({} if drawn is None else {"drawn": drawn})
+    content = {"slices": count, "lesion": lesion, "size": size, **more(count)}
     write_json(info, content)
     return content
 
 
-def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 and masks bool (N, S, S) of a folder, memory-mapped; with `limit` a seeded subset, copied."""
+def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> tuple[np.ndarray, ...]:
+    """Images uint8 and masks bool (N, S, S) of a folder, memory-mapped; with `limit` a seeded subset, copied.
+
+    Of slices with neighbours also the rows of these, int64 (N, K), in images, which are then more than N.
+    """
     folder = Path(folder)
     info = json.loads((folder / "info.json").read_text(encoding="utf-8"))
-    shape = (info["slices"], info["size"], info["size"])
-    arrays = [np.memmap(folder / f"{n}.bin", t, "r", shape=shape) for n, t in (("images", "u1"), ("masks", "?"))]
-    if limit is None or limit >= len(arrays[0]):
-        return arrays[0], arrays[1]
-    rows = np.sort(np.random.default_rng(seed).permutation(len(arrays[0]))[:limit])
-    return np.asarray(arrays[0][rows]), np.asarray(arrays[1][rows])
+    count, square = info["slices"], (info["size"], info["size"])
+    images = np.memmap(folder / "images.bin", "u1", "r", shape=(count + info.get("further", 0), *square))
+    masks = np.memmap(folder / "masks.bin", "?", "r", shape=(count, *square))
+    table = np.load(folder / "neighbours.npy") if "further" in info else None
+    if limit is None or limit >= count:
+        return (images, masks) if table is None else (images, masks, table)
+    rows = np.sort(np.random.default_rng(seed).permutation(count)[:limit])
+    if table is None:
+        return np.asarray(images[rows]), np.asarray(masks[rows])
+    kept = np.concatenate([rows, np.setdiff1d(table[rows], rows)])
+    place = np.empty(len(images), np.int64)
+    place[kept] = np.arange(len(kept))
+    return np.asarray(images[kept]), np.asarray(masks[rows]), place[table[rows]]
 
 
 def _reference_slices(spec: ReferenceSlices, cases: tuple[Record, ...], progress: Progress) -> dict:
@@ -190,7 +241,7 @@ def _reference_slices(spec: ReferenceSlices, cases: tuple[Record, ...], progress
             if rows.size:
                 yield case.fit(size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
 
-    info = _build(Path(spec.folder), pieces, size, drawn)
+    info = _build(Path(spec.folder), pieces, size, lambda count: {"drawn": drawn})
     if info["slices"] < wanted:
         raise InputError(
             f"the training cases gave {info['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
@@ -199,11 +250,12 @@ def _reference_slices(spec: ReferenceSlices, cases: tuple[Record, ...], progress
 
 
 def training_slices(spec: TrainingSpec) -> tuple[tuple, tuple | None]:
-    """(images, masks) that train and those that choose the epoch, None without; each industrial image is its own subject."""
+    """What trains, as `open_slices` gives it, and what chooses the epoch, or None; each industrial image is its own subject."""
     seed, validation = spec.schedule.seed, spec.validation
-    images, masks = open_slices(spec.slices.folder, spec.max_slices, seed)
+    arrays = open_slices(spec.slices.folder, spec.max_slices, seed)
     if not isinstance(validation, float):
-        return (images, masks), validation and open_slices(validation.folder)
+        return arrays, validation and open_slices(validation.folder)
+    images, masks = arrays
     order = np.random.default_rng([seed, 2]).permutation(len(images))
     count = min(len(images) - 1, max(1, round(validation * len(images))))
     chooses, trains = np.sort(order[:count]), np.sort(order[count:])

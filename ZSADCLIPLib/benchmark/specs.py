@@ -54,6 +54,13 @@ class BrainSlices:
 
 
 @dataclass(frozen=True)
+class StackSlices(BrainSlices):
+    """Training slices of brains, each with its neighbours at the offsets `context` in mm."""
+
+    context: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class ReferenceSlices:
     """`count` normal slices for a memory bank, drawn from cases in an order that `order` digests."""
 
@@ -77,7 +84,7 @@ class IndustrialSlices:
     masks: str = "half"
 
 
-SliceSpec = BrainSlices | ReferenceSlices | IndustrialSlices
+SliceSpec = BrainSlices | StackSlices | ReferenceSlices | IndustrialSlices
 
 
 @dataclass(frozen=True)
@@ -94,8 +101,8 @@ class TrainingSpec:
     settings: dict
     prompts: dict | None
     schedule: Schedule
-    slices: BrainSlices | IndustrialSlices
-    validation: BrainSlices | float | None
+    slices: BrainSlices | StackSlices | IndustrialSlices
+    validation: BrainSlices | StackSlices | float | None
     max_slices: int | None
     subjects: int
     start: str

@@ -36,6 +36,14 @@ class Arrival:
         return [r.numpy() for r in self._results]
 
 
+def load_slices(backbone, slices: np.ndarray, rows: np.ndarray) -> Tensor:
+    """The preprocessed `rows` of 8-bit slices (N, S, S) on the backbone's device."""
+    images = torch.from_numpy(slices[rows])
+    if backbone.device.type == "cuda":
+        images = images.pin_memory()
+    return backbone.preprocess(images)
+
+
 def run_batches(
     backbone,
     slices: np.ndarray,
@@ -48,6 +56,26 @@ def run_batches(
 ) -> int:
     """`score` the preprocessed `rows` of 8-bit slices (N, S, S) and `keep(rows, results)` what came of each batch.
 
+    All else as `in_batches`.
+    """
+
+    def work(now: np.ndarray) -> tuple[Tensor, ...]:
+        return score(load_slices(backbone, slices, now))
+
+    return in_batches(backbone, rows, batch, work, keep, progress, count)
+
+
+def in_batches(
+    backbone,
+    rows: np.ndarray,
+    batch: int,
+    work: Callable[[np.ndarray], tuple[Tensor, ...]],
+    keep: Callable[[np.ndarray, list[np.ndarray]], None],
+    progress: Progress = silent,
+    count: tuple[int, int] | None = None,
+) -> int:
+    """`work` on the `rows` of a stack of slices and `keep(rows, results)` what came of each batch.
+
     On a GPU the results of a batch come back while the next one is computed. An out-of-memory error halves the batch and
     goes on. `count` (slices done before, slices in all) is what progress speaks of. Returns the batch size at the end;
     raises what `progress` raises, and the error when one slice does not fit.
@@ -57,11 +85,8 @@ def run_batches(
         progress((before + done) / total, f"slice {before + done} of {total}", before + done, total)
         now = rows[done : done + batch]
         try:
-            images = torch.from_numpy(slices[now])
-            if backbone.device.type == "cuda":
-                images = images.pin_memory()
             with torch.inference_mode():
-                arrival = Arrival(score(backbone.preprocess(images)))
+                arrival = Arrival(work(now))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or batch == 1:
                 raise

@@ -29,7 +29,7 @@ class Benchmark(Execution):
     output       folder of the run; a run that finds its own finished steps there goes on.
     profile      mini, ci, paper, or a JSON file with a base profile and changed keys.
     data         folder or manifest CSV; None: the profile's embedded synthetic brains.
-    rows         row ids; or `methods` and `setups` to limit the 13; all of them and the baseline when nothing is given.
+    rows         row ids; or `methods` and `setups`, which limit the 13 or name further ones; else all 13 and the baseline.
     paper_table  CSV with the paper's own Table 1, for a comparing column.
     precision    of models when they score, "float32", or less on a GPU.
     keep_identifiers  let names of folders into run.json, report and messages (see docs/security.md).

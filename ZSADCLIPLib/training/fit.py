@@ -24,27 +24,43 @@ from ..evaluation.curves import curve
 from ..files.atomic import atomic_path
 from ..progress import Progress, silent, sub_progress
 from .augment import augmented
+from .context import check_context, features_of
 from .features import FeatureCache
 from .schedule import Schedule, selected_epoch
 
 
 @dataclass(frozen=True)
 class SliceSet:
-    """Training slices: 8-bit `images` (N, S, S) as the model sees them and boolean `masks` (N, S, S) of the anomaly."""
+    """Training slices: 8-bit `images` (N, S, S) as the model sees them and boolean `masks` (N, S, S) of the anomaly.
+
+    With `neighbours` (N, K), the rows of each slice's neighbours in `images`, further images without a mask may follow the N.
+    """
 
     images: np.ndarray
     masks: np.ndarray
+    neighbours: np.ndarray | None = None
 
     def __post_init__(self):
-        if self.images.shape != self.masks.shape or self.images.ndim != 3 or not len(self.images):
+        images = self.images if self.neighbours is None else self.images[: len(self.masks)]
+        if images.shape != self.masks.shape or images.ndim != 3 or not len(images):
             raise InputError(
                 f"images {self.images.shape} and masks {self.masks.shape}: expected equal shapes (N, S, S)"
             )
         if self.images.dtype != np.uint8 or self.masks.dtype != bool:
             raise InputError(f"images {self.images.dtype} and masks {self.masks.dtype}: expected uint8 and bool")
+        if self.neighbours is not None:
+            self._check_neighbours(self.neighbours)
+
+    def _check_neighbours(self, rows: np.ndarray) -> None:
+        if rows.ndim != 2 or len(rows) != len(self) or not np.issubdtype(rows.dtype, np.integer):
+            raise InputError(f"neighbours {rows.dtype} {rows.shape}: expected whole numbers ({len(self)}, K)")
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(self.images):
+            raise InputError(
+                f"neighbours are the rows {rows.min()} to {rows.max()}; expected rows of the {len(self.images)} images"
+            )
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.masks)
 
     @property
     def labels(self) -> np.ndarray:
@@ -74,6 +90,7 @@ def fit(
     training diverges, before that epoch is written.
     """
     _check_request(adapter, backbone, schedule, validation)
+    check_context(adapter, schedule, data, validation)
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None
@@ -86,7 +103,7 @@ def fit(
     frozen, val_features = _feature_cache(adapter, backbone, data.images, schedule, folder, features), None
     if len(rows) < epochs:
         if schedule.cache != "none" and schedule.augment == "none":
-            progress(0.0, f"features of {len(data)} slices: {frozen.size_bytes / 1e6:.0f} MB")
+            progress(0.0, f"features of {len(data.images)} slices: {frozen.size_bytes / 1e6:.0f} MB")
             frozen.fill(batch_size, sub_progress(progress, 0.0, 0.3))
         val_features = _validation_features(adapter, backbone, validation, schedule, batch_size)
     run = _Run(adapter, backbone, data, frozen, optimizer, scaler, batch_size, schedule)
@@ -142,7 +159,8 @@ def _identity(adapter, backbone, data: SliceSet, validation: SliceSet | None, sc
 
 
 def _arrays(*sets: SliceSet | None) -> list[np.ndarray]:
-    return [array for data in sets if data is not None for array in (data.images, data.masks)]
+    arrays = [array for data in sets if data is not None for array in (data.images, data.masks, data.neighbours)]
+    return [array for array in arrays if array is not None]
 
 
 def _feature_cache(adapter, backbone, images: np.ndarray, schedule: Schedule, folder, features) -> FeatureCache:
@@ -169,12 +187,13 @@ def _validation_features(adapter, backbone, validation: SliceSet | None, schedul
 
 def _pooled_f1(adapter, backbone, data: SliceSet, features: FeatureCache, batch: int) -> float:
     """The best F1 over all thresholds, of the raw maps of all slices as one (`evaluation.curves.curve`)."""
-    maps = np.empty(data.images.shape, np.float32)
+    maps = np.empty(data.masks.shape, np.float32)
     adapter.eval()
     with torch.no_grad():
         for start in range(0, len(data), batch):
             rows = np.arange(start, min(start + batch, len(data)))
-            maps[rows] = adapter.predict(backbone, features(rows), maps.shape[-1]).maps.cpu().numpy()
+            found = features_of(data, features, rows, adapter.context)
+            maps[rows] = adapter.predict(backbone, found, maps.shape[-1]).maps.cpu().numpy()
     adapter.train()
     return float(curve(maps, np.asarray(data.masks)).f1_max)
 
@@ -221,9 +240,10 @@ class _Run:
         labels, masks = self.labels[rows], self.data.masks[rows]
         with torch.autocast(device.type, getattr(torch, kind), enabled=kind != "float32"):
             if self.schedule.augment == "none":
-                features = self.frozen(rows)
+                features = features_of(self.data, self.frozen, rows, self.adapter.context)
             else:
-                images, masks = augmented(self.data.images, self.data.masks, rows, self.schedule.augment, rng)
+                labelled = self.data.images[: len(self.data)]
+                images, masks = augmented(labelled, self.data.masks, rows, self.schedule.augment, rng)
                 labels = masks.any(axis=(1, 2)).astype(np.int64)
                 features = self.adapter.features(self.backbone, self.backbone.preprocess(torch.from_numpy(images)))
             targets = torch.from_numpy(np.ascontiguousarray(masks)).to(device).float()

@@ -15,10 +15,11 @@ from toy_method import ENTRY, NAME
 
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS, MORE_ROWS, ROWS
 from ZSADCLIPLib.errors import WeightsError
 
 ROOT = Path(__file__).resolve().parents[3]
-SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip")
+SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip", "smooth-brats", "planes-brats")
 # In a process of its own, since rows, labels and menus are made of METHODS when their modules are loaded.
 SCRIPT = """
 import json, sys
@@ -69,15 +70,18 @@ def test_its_rows_are_those_of_a_trained_method_after_the_others(place):
     _, told, _ = place
     assert told["rows"] == [f"{NAME}-{setup}" for setup in SETUPS]
     others = [row for row in told["order"] if not row.startswith(NAME)]
-    assert others[:3] == ["adaclip-industrial", "adaclip-finetune", "adaclip-brats"] and len(others) == 18
-    assert told["order"].index("toy-industrial") == told["order"].index("vand-pmc") + 1
+    assert others == [row.id for row in ALL_ROWS] and others[: len(ROWS)] == [row.id for row in ROWS]
+    assert told["order"].index("toy-industrial") == len(ROWS) + len(MORE_ROWS)
 
 
 def test_it_runs_through_the_benchmark_and_stands_in_tables_figures_and_report(place):
     root, told, _ = place
-    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (5, 0)
+    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (7, 0)
     report = (root / "benchmark" / "report.html").read_text(encoding="utf-8")
-    assert all(f"Toy {label}" in report for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP"))
+    assert all(
+        f"Toy {label}" in report
+        for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP", "Brats, 3 planes")
+    )
     assert ENTRY.colour in (root / "benchmark" / "figures" / "ranking.svg").read_text(encoding="utf-8")
     with open(root / "benchmark" / "figures" / "fig2-slices.csv", newline="") as stream:
         assert {line["row"] for line in csv.DictReader(stream)} == set(told["rows"])

@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from small_models import config
 
 from ZSADCLIPLib import Detector, load_adapter
 from ZSADCLIPLib.adapters import METHODS
+from ZSADCLIPLib.adapters.checkpoint import save_adapter
 from ZSADCLIPLib.benchmark import maps
 from ZSADCLIPLib.benchmark.settings import Keep, Metrics, Score, Slices
 from ZSADCLIPLib.benchmark.slices import read_slices
@@ -112,6 +114,23 @@ def test_detector_and_benchmark_agree_about_every_way_of_scoring(record, monkeyp
         detection = detect(spec, record, 4, crop, scoring=Scoring(**way))
         assert len(detection.provenance["planes"]) == max(1, len(way.get("planes", ())))
         assert np.array_equal(array, detection.stack.arrange(detection.map.array))
+
+
+@pytest.mark.parametrize("way", [{}, {"planes": ("axial", "coronal"), "fuse": "mean", "smooth_mm": 1.5}], ids=str)
+def test_detector_and_benchmark_agree_about_neighbouring_slices(record, monkeypatch, tmp_path, way):
+    monkeypatch.setattr(maps, "default_batch_size", lambda *_: 4)
+    backbone = maps.open_backbone(MODEL)
+    adapter = load_adapter("vand:random", backbone, {"context": (-4.0, 4.0)})
+    for kernel in adapter.kernel:
+        kernel.data[:] = torch.tensor([0.4, 0.7, -0.3])[:, None]
+    save_adapter(tmp_path / "deep.safetensors", adapter, backbone)
+    (row, _), case = specs("vand", **way), case_of(record)
+    row = replace(row, adapter=replace(row.adapter, source=str(tmp_path / "deep.safetensors")))
+    (array,) = maps.row_maps([row], case)
+    detection = detect(row, record, 4, scoring=Scoring(**way))
+    assert np.array_equal(array, detection.stack.arrange(detection.map.array))
+    plain = detect(specs("vand", **way)[0], record, 4, scoring=Scoring(**way))
+    assert np.abs(detection.map.array - plain.map.array).max() > 1e-3
 
 
 def test_planes_of_every_second_slice_are_those_of_the_whole(record):

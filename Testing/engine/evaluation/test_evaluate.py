@@ -8,7 +8,7 @@ import pytest
 from scipy import ndimage
 from sklearn.metrics import roc_auc_score
 
-from ZSADCLIPLib.benchmark.rows import ALL_ROWS, BASELINE, ROWS, select_rows
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS, BASELINE, ROWS, row_without, select_rows
 from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.evaluation.case import evaluate_case, sketch_case, slice_distances
 from ZSADCLIPLib.evaluation.intensity_rank import equalised
@@ -261,6 +261,17 @@ def test_rows_are_selected_by_id_method_and_setup():
     assert [r.id for r in select_rows(ids=("vand-pmc", "adaclip-brats"))] == ["adaclip-brats", "vand-pmc"]
     assert len(select_rows(setups=("biomedclip",))) == 4
     assert select_rows(setups=("baseline",)) == (BASELINE,)
+    assert [r.id for r in select_rows(setups=("context-brats",))] == ["vand-context-brats"]
+    assert [r.id for r in select_rows(setups=("planes-brats",))] == [
+        "adaclip-planes-brats",
+        "anomalyclip-planes-brats",
+        "vand-planes-brats",
+    ]
+    assert row_without(*select_rows(ids=("vand-smooth-brats",))) == select_rows(ids=("vand-brats",))[0]
+    assert all(row_without(row) == row for row in select_rows())
+    probe = [r.id for r in select_rows(methods=("linear-probe",))]
+    assert probe == [f"linear-probe-{setup}" for setup in ("industrial", "finetune", "brats", "pmc")]
+    assert [r.id for r in select_rows(ids=("linear-probe-brats", "vand-pmc"))] == ["vand-pmc", "linear-probe-brats"]
     with pytest.raises(UsageError, match="unknown method clip"):
         select_rows(methods=("clip",))
     with pytest.raises(UsageError, match="has method anovl and setup pmc; a training-free method has industrial"):

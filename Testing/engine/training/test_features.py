@@ -24,6 +24,7 @@ KEYS = {
     "anomalyclip": {"layers", "vv_blocks", "pos_embed"},
     "adaclip": {"layers", "kind", "pos_embed"},
     "anovl": {"vv_blocks", "score_views", "pos_embed"},
+    "linear-probe": {"layers", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {
@@ -49,6 +50,8 @@ def other_value(field):
         return "bilinear" if field.default != "bilinear" else "bicubic"
     if field.name in OTHER:
         return OTHER[field.name]
+    if field.default == ():
+        return (4.0,)
     return not field.default if isinstance(field.default, bool) else field.default + 1
 
 

@@ -13,7 +13,7 @@ from ZSADCLIPLib.training.features import FeatureCache
 from ZSADCLIPLib.training.fit import SliceSet, fit
 from ZSADCLIPLib.training.schedule import Schedule, selected_epoch
 
-METHODS = ("vand", "anomalyclip", "adaclip")
+METHODS = ("vand", "anomalyclip", "adaclip", "linear-probe")
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from ..numbers import Numbers
 from .boxes import dice_boxes
 from .distance import dice_over_distance, lesions_over_distance
 from .drawing import Drawing, save, style
+from .evidence import volumetric_evidence
 from .froc import froc_curves
 from .gap import gap_bars
 from .learning import learning_curves
@@ -22,6 +23,7 @@ FIGURES = {
     "fig2-slices": slices_and_volumes,
     "fig3-distance": dice_over_distance,
     "gap": gap_bars,
+    "evidence": volumetric_evidence,
     "thresholds": thresholds,
     "ranking": ranking,
     "froc": froc_curves,

@@ -7,14 +7,16 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ...adapters.registry import trainable_methods
-from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
+from ...benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..sections import Section
 from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
 
 TRAINED = [method for method in METHOD_LABELS if method in trainable_methods()]
-"""The methods with a panel, in the order of the tables; the paper leaves AnoVL out, which has one setup."""
+"""The methods that may have a panel, in the order of the tables; the paper leaves AnoVL out, which has one setup."""
+ALWAYS = {row.method for row in ROWS}
+"""Those that have one in any case, also without a finished row."""
 SETUPS = ("industrial", "finetune", "brats", "pmc")
 
 
@@ -22,10 +24,12 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
     """The paper's Fig. 2: a panel a model and setup, subjects from the smallest to the largest lesion volume."""
     choice = numbers.run.choices()[0]
     results = {(r.row.method, r.row.setup): r for r in numbers.run.results}
-    setups = [*SETUPS, *(["biomedclip"] if any(setup == "biomedclip" for _, setup in results) else [])]
-    figure, axes = canvas(2.6 * len(setups), 6.6 / 3 * len(TRAINED), len(TRAINED), len(setups), sharey=True)
+    further = {setup for method, setup in results if method in TRAINED and setup not in SETUPS}
+    setups = [*SETUPS, *(setup for setup in SETUP_LABELS if setup in further)]
+    methods = [method for method in TRAINED if method in ALWAYS or any(method == owner for owner, _ in results)]
+    figure, axes = canvas(2.6 * len(setups), 6.6 / 3 * len(methods), len(methods), len(setups), sharey=True)
     data, below, compared = [], 0, 0
-    for row, method in zip(axes, TRAINED, strict=True):
+    for row, method in zip(axes, methods, strict=True):
         for axis, setup in zip(row, setups, strict=True):
             axis.set_title(f"{METHOD_LABELS[method]} {SETUP_LABELS[setup]}")
             axis.set_ylim(-0.03, 1.03)

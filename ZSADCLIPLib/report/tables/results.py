@@ -173,10 +173,11 @@ _RANKING_NOTES = {
 
 
 def _unfinished(run: Run) -> list[tuple[str, str]]:
-    names = []
+    names, rows = [], {row.id: row for row in ALL_ROWS}
     for folder in run.info["unfinished"]:
-        method, _, setup = row_id_of(folder).partition("-")
-        names.append((METHOD_LABELS.get(method, method), SETUP_LABELS.get(setup, setup) + UNFINISHED))
+        row = rows.get(row_id_of(folder))
+        known = (METHOD_LABELS[row.method], SETUP_LABELS[row.setup]) if row else row_id_of(folder).split("-", 1)
+        names.append((known[0], known[-1] + UNFINISHED))
     return names
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import gaussian_filter, map_coordinates
 from sklearn.cluster import KMeans
 from torch import Tensor
 
@@ -198,12 +198,27 @@ def anovl(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tup
         return F.interpolate(smooth, size=size, mode="bilinear", align_corners=True)[0, 0], score
 
 
-METHODS = {"vand": vand, "anomalyclip": anomalyclip, "adaclip": adaclip, "anovl": anovl}
+@torch.no_grad()
+def linear_probe(backbone, adapter, image: Tensor, fixed: None) -> tuple[Tensor, Tensor]:
+    """One product of all taps' normalised tokens; the grid is drawn at the middle of its patches by scipy."""
+    config, size = adapter.config, image.shape[-1]
+    taps, _ = image_pass(backbone.vision, image, config.pos_embed, config.layers)
+    tokens = torch.cat([F.layer_norm(each, each.shape[-1:])[0, 1:] for each in taps], dim=-1)
+    logits = F.linear(tokens, torch.cat([weights[0] for weights in adapter.weight])[None], adapter.bias)
+    side = int(len(logits) ** 0.5)
+    position = (np.arange(size) + 0.5) / backbone.vision.patch - 0.5
+    where = np.stack(np.meshgrid(position, position, indexing="ij"))
+    grid = map_coordinates(logits.reshape(side, side).cpu().double().numpy(), where, order=1, mode="nearest")
+    found = torch.from_numpy(grid).float().sigmoid()
+    return found, found.max()
+
+
+METHODS = {"vand": vand, "anomalyclip": anomalyclip, "adaclip": adaclip, "anovl": anovl, "linear-probe": linear_probe}
 
 
 def text_for(backbone, adapter) -> Tensor | tuple[Tensor, Tensor] | None:
-    """The text features that the authors compute once per run; None where they do so for every image."""
-    if adapter.method == "adaclip":
+    """The text features that the authors compute once per run; None where they do so for every image, or have no words."""
+    if adapter.method in ("adaclip", "linear-probe"):
         return None
     with torch.no_grad():
         return adapter.text(backbone) if adapter.method == "anomalyclip" else fixed_text(backbone, adapter)
