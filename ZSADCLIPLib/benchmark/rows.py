@@ -2,7 +2,8 @@
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
-PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only.
+PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only. Methods that the paper does not
+compare have the same setups, in rows that are asked for by name.
 """
 
 from __future__ import annotations
@@ -72,10 +73,12 @@ def _rows(*setups: str) -> tuple[Row, ...]:
     return tuple(_row(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
 
 
-ROWS = _rows("industrial", "finetune", "brats", "pmc")
+_CELLS = _rows("industrial", "finetune", "brats", "pmc")
+ROWS = tuple(row for row in _CELLS if row.method in _PAPER)
+FURTHER_ROWS = tuple(row for row in _CELLS if row.method not in _PAPER)
 BASELINE = Row("intensity", "baseline", None, None, None)
 BIOMEDCLIP_ROWS = _rows("biomedclip")
-ALL_ROWS = (*ROWS, BASELINE, *BIOMEDCLIP_ROWS)
+ALL_ROWS = (*ROWS, *FURTHER_ROWS, BASELINE, *BIOMEDCLIP_ROWS)
 
 
 def select_rows(
@@ -83,7 +86,8 @@ def select_rows(
 ) -> tuple[Row, ...]:
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
-    BiomedCLIP rows come only by id or by naming the setup biomedclip. Raises UsageError naming what does not exist.
+    BiomedCLIP rows come only by id or by naming the setup biomedclip, those of further methods by id or by naming the method.
+    Raises UsageError naming what does not exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -96,7 +100,8 @@ def select_rows(
             raise UsageError(f"unknown {kind} {', '.join(unknown)}; choose from {', '.join(allowed)}")
     if ids:
         return tuple(row for row in ALL_ROWS if row.id in ids)
-    pool = (*ROWS, *(BIOMEDCLIP_ROWS if "biomedclip" in setups else ()))
+    pool = (*ROWS, *FURTHER_ROWS, *(BIOMEDCLIP_ROWS if "biomedclip" in setups else ()))
+    pool = tuple(row for row in pool if row.method in (*_PAPER, *methods))
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()
