@@ -85,6 +85,17 @@ METHODS: dict[str, MethodInfo] = {
         score_cost=1.3,
         low_precision=False,  # its scores differ in the third decimal only
     ),
+    "winclip": MethodInfo(
+        label="WinCLIP",
+        summary="Training-free: small windows of the image against many prompts; few-shot with reference volumes.",
+        target=".winclip:WinCLIP",
+        paper="arXiv 2303.14814",
+        trainable=False,
+        colour="#E69F00",
+        score_cost=12.0,
+        memory_bank=True,
+        low_precision=False,  # its scores lie close together
+    ),
 }
 DEFAULT_METHOD = "vand"
 

@@ -15,6 +15,7 @@ from toy_method import ENTRY, NAME
 
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS
 from ZSADCLIPLib.errors import WeightsError
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -70,8 +71,8 @@ def test_its_rows_are_those_of_a_trained_method_after_the_others(place):
     _, told, _ = place
     assert told["rows"] == [f"{NAME}-{setup}" for setup in SETUPS]
     others = [row for row in told["order"] if not row.startswith(NAME)]
-    assert others[:3] == ["adaclip-industrial", "adaclip-finetune", "adaclip-brats"] and len(others) == 18
-    assert told["order"].index("toy-industrial") == told["order"].index("vand-pmc") + 1
+    assert others == [row.id for row in ALL_ROWS] and others[12] == "vand-pmc"
+    assert told["order"].index("toy-pmc") == told["order"].index("intensity-baseline") - 1
 
 
 def test_its_rows_come_when_it_is_named_and_the_thirteen_stay(place):

@@ -24,11 +24,13 @@ KEYS = {
     "anomalyclip": {"layers", "vv_blocks", "pos_embed"},
     "adaclip": {"layers", "kind", "pos_embed"},
     "anovl": {"vv_blocks", "score_views", "pos_embed"},
+    "winclip": {"scales", "reference_norm", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {
     "layers": (1, 2),
     "reference_layers": (1,),
+    "scales": (3,),
     "vv_blocks": 1,
     "score_views": "identity",
     "kind": "S",
