@@ -9,6 +9,7 @@ from ZSADCLIPLib.backbones import BackboneInfo
 from ZSADCLIPLib.backbones.base import ImageFeatures, Towers
 from ZSADCLIPLib.backbones.plainclip import PlainCLIP, tokenize
 from ZSADCLIPLib.backbones.text import CausalText
+from ZSADCLIPLib.backbones.windows import window_cells
 
 NAME = "toy-tower"
 ENTRY = BackboneInfo(
@@ -52,6 +53,10 @@ class ToyTower:
         dense = self.layers[-1](x)
         embedding = dense.mean(dim=1)
         return ImageFeatures(embedding, embedding, {k: tapped[k] for k in taps}, dict.fromkeys(joint, dense))
+
+    def encode_windows(self, images, scale, wanted, pos_embed):
+        tokens = self.encode(images, joint=(2,)).joint[2]
+        return tokens[:, window_cells(self.grid(images.shape[-1]), scale, tokens.device)].mean(dim=2)[wanted]
 
 
 def build(config, state, activation, origin):

@@ -97,6 +97,17 @@ METHODS: dict[str, MethodInfo] = {
         train_cost=0.02,
         context=True,
     ),
+    "winclip": MethodInfo(
+        label="WinCLIP",
+        summary="Training-free: small windows of the image against many prompts; few-shot with reference volumes.",
+        target=".winclip:WinCLIP",
+        paper="arXiv 2303.14814",
+        trainable=False,
+        colour="#999933",
+        score_cost=12.0,
+        memory_bank=True,
+        low_precision=False,  # its scores lie close together
+    ),
 }
 DEFAULT_METHOD = "vand"
 

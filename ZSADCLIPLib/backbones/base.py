@@ -16,6 +16,7 @@ from .blocks import Edit
 from .focus import Box
 from .text import Prompts, TextTower
 from .textcache import key_of, recall, remember
+from .windows import equal_cells, nearest_windows, window_cells, windows_of
 
 OPENAI_MEAN = (0.48145466, 0.4578275, 0.40821073)
 OPENAI_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -96,6 +97,13 @@ class VisionTower(Protocol):
         pos_embed: str = "bicubic-antialias",
     ) -> ImageFeatures:
         """Images (B, 3, S, S) -> `ImageFeatures`; raises UsageError for layers and edits that it does not have."""
+
+    def encode_windows(self, images: Tensor, scale: int, wanted: Tensor, pos_embed: str) -> Tensor:
+        """Images (B, 3, S, S) -> embeddings (m, C) of the m `wanted` (B, n) of all windows of scale x scale joint tokens.
+
+        They come image by image, windows in the order of `windows.window_cells`. Where `patch` is there, a window sees
+        nothing but its own patches.
+        """
 
 
 class Towers(NamedTuple):
@@ -179,6 +187,36 @@ class Backbone:
             {k: v.float() for k, v in features.taps.items()},
             {k: v.float() for k, v in features.joint.items()},
         )
+
+    def encode_windows(self, images: Tensor, scale: int, pos_embed: str = "bicubic-antialias") -> Tensor:
+        """Embeddings (B, n, C) of all windows of scale x scale patches in float32, not normalised.
+
+        Windows that are black all over depend on their place only, so they are computed once. In fast mode those outside
+        the box are the nearest ones in it. Raises UsageError when no window fits.
+        """
+        images, size = images.to(self.device), images.shape[-1]
+        grid, nearest = self.vision.grid(size), None
+        count = len(window_cells(grid, scale, self.device))
+        wanted = torch.ones(len(images), count, dtype=torch.bool, device=self.device)
+        if self.vision.patch is None:
+            return self._windows(images, scale, wanted, pos_embed).unflatten(0, wanted.shape)
+        black = self.preprocess(torch.zeros(1, size, size, dtype=torch.uint8))
+        key = ("black windows", size, scale, pos_embed)
+        if key not in self.cache:
+            with torch.inference_mode(False), torch.no_grad():
+                self.cache[key] = self._windows(black, scale, wanted[:1], pos_embed)
+        wanted = ~windows_of(equal_cells(images, black, self.vision.patch, grid), scale)
+        if self.box is not None:
+            nearest = nearest_windows(self.box, grid, scale, self.device)
+            wanted &= torch.zeros(count, dtype=torch.bool, device=self.device).index_fill(0, nearest, True)
+        found = self.cache[key].repeat(len(images), 1, 1)
+        if wanted.any():
+            found[wanted] = self._windows(images, scale, wanted, pos_embed)
+        return found if nearest is None else found[:, nearest]
+
+    def _windows(self, images: Tensor, scale: int, wanted: Tensor, pos_embed: str) -> Tensor:
+        with whole_float32(self.device, self.dtype):
+            return self.vision.encode_windows(images.to(self.dtype), scale, wanted, pos_embed).float()
 
     def encode_text(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
         """Token ids (n, context) -> embeddings (n, C) in float32, not normalised."""

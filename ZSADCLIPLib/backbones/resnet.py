@@ -17,6 +17,7 @@ from ..errors import UsageError
 from .base import ImageFeatures
 from .blocks import Edit
 from .posembed import resize_positions
+from .windows import window_cells
 
 STAGES = 4
 
@@ -105,6 +106,29 @@ class ResNetTower:
         unit = F.normalize(v, dim=-1)
         mixed = F.scaled_dot_product_attention(unit, unit, v, scale=8 / v.shape[-1] ** 0.5)
         return self.pool.c_proj(mixed.transpose(1, 2).flatten(2))[:, 1:]
+
+    def encode_windows(self, images: Tensor, scale: int, wanted: Tensor, pos_embed: str) -> Tensor:
+        """Images (B, 3, S, S) -> embeddings (m, C) of the `wanted` (B, n) windows: the pool, reading only a window's cells.
+
+        Their mean token is the query, as in `_pool_mean`. Cells are those of the finer stage 4; its convolutions have seen
+        the whole image (docs/methods/pmcclip.md, "Dense tokens").
+        """
+        x = self.visual.stem(images.to(self.visual.conv1.weight.dtype))
+        for stage in self.stages[:-1]:
+            x = stage(x)
+        x, pool = self._stage4_fine(x), self.pool
+        cells, plain = window_cells(x.shape[-1], scale, x.device), x.flatten(2).transpose(1, 2)
+        positions = resize_positions(pool.positional_embedding.detach(), x.shape[-1], pos_embed)
+        tokens, means = plain + positions[1:], plain[:, cells].mean(dim=2) + positions[0]
+        image, window = wanted.nonzero(as_tuple=True)
+
+        def rows(project) -> Tensor:
+            """Mean token and cells of each window, projected once for all windows that share a cell."""
+            of_means, of_cells = project(means)[image, window], project(tokens)[image[:, None], cells[window]]
+            return self._split(torch.cat([of_means[:, None], of_cells], dim=1))
+
+        q, k, v = self._split(pool.q_proj(means)[image, window][:, None]), rows(pool.k_proj), rows(pool.v_proj)
+        return pool.c_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))[:, 0]
 
     def _stage4_fine(self, x: Tensor) -> Tensor:
         for index, block in enumerate(self.visual.layer4):

@@ -12,6 +12,10 @@ from .base import ImageFeatures
 from .blocks import Edit, forward_block, parts_of
 from .focus import Box, crop, rows_of, spread
 from .posembed import resize_positions
+from .windows import window_cells
+
+WINDOW_TOKENS = 8192
+"""Tokens of windows that go through the blocks at once; more take memory and no less time."""
 
 
 class ViTTower:
@@ -133,3 +137,20 @@ class ViTTower:
             tapped, in_joint = ({k: v[:, everywhere] for k, v in features.items()} for features in (tapped, in_joint))
         class_token = x[:, 0]
         return ImageFeatures(self.project(class_token), self._project(class_token), tapped, in_joint)
+
+    def encode_windows(self, images: Tensor, scale: int, wanted: Tensor, pos_embed: str) -> Tensor:
+        """Images (B, 3, S, S) -> embeddings (m, C) of the `wanted` (B, n) windows, each seen alone.
+
+        A window is the class token with its scale x scale patches, each at its own position; all other tokens are left out
+        before the first block.
+        """
+        x = self._embed(images, pos_embed)
+        cells = window_cells(self.grid(images.shape[-1]), scale, x.device)
+        rows = torch.cat([cells.new_zeros(len(cells), 1), 1 + cells], dim=1)
+        step, found = max(1, WINDOW_TOKENS // rows.shape[1]), []
+        for image, window in zip(*(index.split(step) for index in wanted.nonzero(as_tuple=True)), strict=True):
+            tokens = x[image[:, None], rows[window]]
+            for layer, parts in enumerate(self.blocks, 1):
+                tokens, _ = forward_block(parts, tokens, rows=1 if layer == self.depth else None)
+            found.append(self.project(tokens[:, 0]))
+        return torch.cat(found)

@@ -57,6 +57,7 @@ PROFILES: dict[str, Profile] = {
         {
             "default": BackboneChoice("ViT-L-14-336"),
             "anovl": BackboneChoice("ViT-B-16-plus-240"),
+            "winclip": BackboneChoice("ViT-B-16-plus-240"),
             "pmc": BackboneChoice("PMC-CLIP"),
             "biomedclip": BackboneChoice("BiomedCLIP"),
         },

@@ -89,7 +89,9 @@ class Detect(Execution):
     object_name: str | None = flag("--object", default=None, help="what the prompts speak of, such as brain")
     prompts: str | None = flag(default=None, help="embedded prompt set or JSON file")
     settings: dict = flag("--set", default_factory=dict, metavar="FIELD=VALUE", help="further method settings")
-    reference: tuple[str, ...] = flag(default=(), metavar="FILE", help="normal volumes for the memory bank (VAND)")
+    reference: tuple[str, ...] = flag(
+        default=(), metavar="FILE", help="normal volumes for the memory bank (VAND, WinCLIP)"
+    )
     plane: Annotated[str, OneOf(("auto", *PLANES))] = flag(
         default="auto", help="auto: the acquired one of thick slices"
     )

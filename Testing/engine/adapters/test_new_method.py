@@ -27,7 +27,7 @@ from pathlib import Path
 from toy_method import ENTRY, NAME
 from ZSADCLIPLib.adapters import METHODS
 METHODS[NAME] = ENTRY
-from ZSADCLIPLib.benchmark.rows import ALL_ROWS
+from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
 from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.jobs.benchmark import Benchmark
 from ZSADCLIPLib.jobs.detect import Detect
@@ -37,6 +37,7 @@ root, profile = Path(sys.argv[1]), sys.argv[1] + "/tiny.json"
 data, out = str(root / "data"), str(root / "benchmark")
 rows = tuple(row.id for row in ALL_ROWS if row.method == NAME)
 told = {"rows": rows, "order": [row.id for row in ALL_ROWS]}
+told |= {"unasked": [row.id for row in select_rows()], "by name": [row.id for row in select_rows(methods=(NAME, "vand"))]}
 told["benchmark"] = {k: v for k, v in Benchmark(out, profile, data, rows, device="cpu").run().items() if k != "files"}
 told["train"] = Train(str(root / "train"), NAME, data, profile=profile, device="cpu").run()
 image = str(next(root.glob("data/*/*t2w.nii.gz")))
@@ -72,6 +73,12 @@ def test_its_rows_are_those_of_a_trained_method_after_the_others(place):
     others = [row for row in told["order"] if not row.startswith(NAME)]
     assert others == [row.id for row in ALL_ROWS] and others[: len(ROWS)] == [row.id for row in ROWS]
     assert told["order"].index("toy-industrial") == len(ROWS) + len(MORE_ROWS)
+
+
+def test_its_rows_come_when_it_is_named_and_the_thirteen_stay(place):
+    _, told, _ = place
+    assert len(told["unasked"]) == 14 and not [row for row in told["unasked"] if row.startswith(NAME)]
+    assert told["by name"] == [f"{method}-{setup}" for method in ("vand", NAME) for setup in SETUPS[:4]]
 
 
 def test_it_runs_through_the_benchmark_and_stands_in_tables_figures_and_report(place):

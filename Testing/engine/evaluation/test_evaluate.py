@@ -260,6 +260,9 @@ def test_rows_are_selected_by_id_method_and_setup():
     assert [r.id for r in select_rows(methods=("vand",), setups=("brats", "pmc"))] == ["vand-brats", "vand-pmc"]
     assert [r.id for r in select_rows(ids=("vand-pmc", "adaclip-brats"))] == ["adaclip-brats", "vand-pmc"]
     assert len(select_rows(setups=("biomedclip",))) == 4
+    assert [r.id for r in select_rows(methods=("winclip", "anovl"))] == ["anovl-industrial", "winclip-industrial"]
+    (row,) = select_rows(ids=("winclip-biomedclip",))
+    assert (row.backbone, row.start, row.trained_on) == ("biomedclip", None, None)
     assert select_rows(setups=("baseline",)) == (BASELINE,)
     assert [r.id for r in select_rows(setups=("context-brats",))] == ["vand-context-brats"]
     assert [r.id for r in select_rows(setups=("planes-brats",))] == [

@@ -25,11 +25,13 @@ KEYS = {
     "adaclip": {"layers", "kind", "pos_embed"},
     "anovl": {"vv_blocks", "score_views", "pos_embed"},
     "linear-probe": {"layers", "pos_embed"},
+    "winclip": {"scales", "reference_norm", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {
     "layers": (1, 2),
     "reference_layers": (1,),
+    "scales": (3,),
     "vv_blocks": 1,
     "score_views": "identity",
     "kind": "S",

@@ -17,13 +17,16 @@ from ZSADCLIPLib.volume import Volume
 
 from . import machine
 
-REAL = {"vand": "ViT-L-14-336", "anomalyclip": "ViT-L-14-336", "adaclip": "ViT-L-14-336", "anovl": "ViT-B-16-plus-240"}
+REAL = {
+    **dict.fromkeys(("vand", "anomalyclip", "adaclip"), "ViT-L-14-336"),
+    **dict.fromkeys(("anovl", "winclip"), "ViT-B-16-plus-240"),
+}
 """The backbone that each method's authors ran."""
 
 SETTINGS = {"anovl-1": {"score_views": "identity"}, "anovl-plain": {"score_views": "identity", "steps": 0}}
 """Variants of AnoVL: without the augmented score, and without adaptation as well."""
 
-VARIANTS = ("vand", "anomalyclip", "adaclip", "anovl", "anovl-1", "anovl-plain")
+VARIANTS = ("vand", "anomalyclip", "adaclip", "anovl", "anovl-1", "anovl-plain", "winclip")
 SIZE = 240
 
 
@@ -50,7 +53,7 @@ def load(variant: str, backbone_name: str | None = None, dtype: str = "float32")
     vit = name in ("ViT-L-14-336", "ViT-B-16-plus-240")
     backbone = load_backbone(name, plain_weights(name) if vit else None, activation, machine.DEVICE["name"], dtype)
     trained = BACKBONES[name].embedded and find_checkpoint(method, name)
-    source = trained or (method if method == "anovl" else f"{method}:random")
+    source = trained or f"{method}:random"
     return backbone, load_adapter(source, backbone, SETTINGS.get(variant, {}))
 
 
@@ -111,6 +114,7 @@ def staged(backbone, adapter) -> Iterator[Stages]:
     """Time of the image tower, the text tower and, inside `predict`, everything else of a score."""
     stages = Stages()
     stages.wrap(backbone, "encode_image", "vision")
+    stages.wrap(backbone, "encode_windows", "vision")
     stages.wrap(backbone, "encode_prompted", "text")
     stages.wrap(backbone, "encode_text", "text")
     stages.wrap(adapter, "score", "score")

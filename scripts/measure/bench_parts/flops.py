@@ -65,6 +65,7 @@ def of_slice(backbone, adapter, size: int) -> dict[str, int]:
     grid, dim, width = tower.grid(size), tower.embed_dim, tower.width
     patches = grid * grid
     counts = {"vand": _vand, "anomalyclip": _anomalyclip, "adaclip": _adaclip, "anovl": _anovl, "linear-probe": _probe}
+    counts |= {"winclip": _winclip}
     return counts[adapter.method](backbone, adapter, config, tower, size, patches, grid, dim, width)
 
 
@@ -122,3 +123,14 @@ def _anovl(backbone, adapter, config, tower, size, patches, grid, dim, width):
         backward = 2 * (2 * 2 * patches * dim * sentences + 2 * patches * dim)
         heads += config.steps * (2 * forward + backward) + forward
     return {"vision": total, "text": 0, "heads": heads}
+
+
+def _winclip(backbone, adapter, config, tower, size, patches, grid, dim, width):
+    """A slice without a black window, zero-shot; patches are embedded anew for each scale, which is next to nothing."""
+    total, windows = vision(tower, size), 0
+    for scale in config.scales:
+        count, tokens = (grid - scale + 1) ** 2, 1 + scale * scale
+        blocks = sum(block(parts, tokens, 1 if n == tower.depth else None) for n, parts in enumerate(tower.blocks, 1))
+        total += 2 * patches * 3 * tower.patch**2 * width + count * (blocks + 2 * width * dim)
+        windows += count
+    return {"vision": total, "text": 0, "heads": 2 * (1 + windows) * dim + _map(grid, size)}

@@ -2,7 +2,8 @@
 
 An own implementation from their method pages on the same weights: attention that returns its averaged weights, both
 channels of logits enlarged, AnoVL's 22 views through the two-path tower and a map pass beside them, AdaCLIP's 48 sentences
-at full length for every image, k-means with the library's default threads, scipy's blur. Numerically equal to the engine.
+at full length for every image, k-means with the library's default threads, scipy's blur, all rows of WinCLIP's windows through
+all blocks and a loop over patches. Numerically equal to the engine.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from torch import Tensor
 
 from ZSADCLIPLib.adapters.anovl_adaptation import adapt, seeded_draws
 from ZSADCLIPLib.adapters.anovl_views import views
+from ZSADCLIPLib.backbones.windows import window_cells
 
 
-def attention(parts, h: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Multi-head attention (N, B, W) that also returns its averaged weights, as the authors call it."""
+def attention(parts, h: Tensor, mask: Tensor | None = None, weights: bool = True) -> Tensor:
+    """Multi-head attention (N, B, W) that also returns its averaged weights, as most authors call it."""
     bias = torch.zeros(0) if parts.qkv_bias is None else parts.qkv_bias
     out, _ = F.multi_head_attention_forward(
         h, h, h, h.shape[-1], parts.heads, parts.qkv_weight, bias, None, None, False, 0.0,
-        parts.out.weight, parts.out.bias, training=False, need_weights=True, attn_mask=mask,
+        parts.out.weight, parts.out.bias, training=False, need_weights=weights, attn_mask=mask,
     )  # fmt: skip
     return out
 
@@ -33,8 +35,8 @@ def mlp(parts, x: Tensor) -> Tensor:
     return parts.down(parts.activation(parts.up(parts.norm2(x))))
 
 
-def plain_block(parts, x: Tensor, mask: Tensor | None = None) -> Tensor:
-    x = x + attention(parts, parts.norm1(x), mask)
+def plain_block(parts, x: Tensor, mask: Tensor | None = None, weights: bool = True) -> Tensor:
+    x = x + attention(parts, parts.norm1(x), mask, weights)
     return x + mlp(parts, x)
 
 
@@ -99,7 +101,7 @@ def text_pass(text, tokens: Tensor, prompts=None, vectors: Tensor | None = None)
 
 
 def fixed_text(backbone, adapter) -> tuple[Tensor, Tensor]:
-    """VAND's or AnoVL's text directions (C, 2) and unit sentence vectors (n, C), all positions computed."""
+    """Text directions (C, 2) of VAND, AnoVL or WinCLIP and unit sentence vectors (n, C), all positions computed."""
     unit_first, columns, every = adapter.method == "vand", [], []
     for group in adapter.prompts.sentences(adapter.config.object_name):
         encoded = text_pass(backbone.text, backbone.text.tokenize(group).to(backbone.device))
@@ -213,7 +215,40 @@ def linear_probe(backbone, adapter, image: Tensor, fixed: None) -> tuple[Tensor,
     return found, found.max()
 
 
-METHODS = {"vand": vand, "anomalyclip": anomalyclip, "adaclip": adaclip, "anovl": anovl, "linear-probe": linear_probe}
+@torch.no_grad()
+def winclip(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Whole image and windows through all blocks, every row; each window gathered, each patch averaged by itself."""
+    config, tower, size, text = adapter.config, backbone.vision, image.shape[-1], fixed[0]
+    first = tower._embed(image, config.pos_embed)
+
+    def classes(x: Tensor) -> Tensor:
+        """Abnormal probabilities (B,) of tokens (B, N, W)."""
+        x = x.transpose(0, 1)
+        for parts in tower.blocks:
+            x = plain_block(parts, x, weights=False)
+        embedding = tower._project(tower.norm_post(x.transpose(0, 1))[:, 0])
+        return (F.normalize(embedding, dim=-1) @ text / config.temperature).softmax(dim=-1)[:, 1]
+
+    score, grid = classes(first)[0], tower.grid(size)
+    inverse = torch.full((grid * grid,), float(1 / score))
+    for scale in config.scales:
+        cells = window_cells(grid, scale, image.device)
+        rows = F.pad(1 + cells, (1, 0))
+        p = classes(torch.cat([first.index_select(1, one) for one in rows]))
+        holds = [(cells == patch).any(dim=1) for patch in range(grid * grid)]
+        inverse += torch.stack([(1 / p[one]).sum() / one.sum() for one in holds]).cpu()
+    harmonic = ((1 + len(config.scales)) / inverse).view(1, 1, grid, grid)
+    return F.interpolate(harmonic, size=size, mode="bilinear", align_corners=False)[0, 0], score
+
+
+METHODS = {
+    "vand": vand,
+    "anomalyclip": anomalyclip,
+    "adaclip": adaclip,
+    "anovl": anovl,
+    "linear-probe": linear_probe,
+    "winclip": winclip,
+}
 
 
 def text_for(backbone, adapter) -> Tensor | tuple[Tensor, Tensor] | None:
