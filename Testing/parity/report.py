@@ -9,10 +9,17 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import adaclip, anomalyclip, anovl, pmcclip, vand
+from . import adaclip, anomalyclip, anovl, musc, pmcclip, vand
 from .case import Case, load_cases
 
-RUNNERS = {"vand": vand, "anomalyclip": anomalyclip, "adaclip": adaclip, "anovl": anovl, "pmcclip": pmcclip}
+RUNNERS = {
+    "vand": vand,
+    "anomalyclip": anomalyclip,
+    "adaclip": adaclip,
+    "anovl": anovl,
+    "pmcclip": pmcclip,
+    "musc": musc,
+}
 
 
 @dataclass

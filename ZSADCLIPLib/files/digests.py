@@ -17,7 +17,8 @@ from .text import write_json
 
 BLOCK = 1 << 20
 MAKES_NUMBERS = (
-    *("volume.py", "volumes", "synthetic", "evaluation", "datasets", "backbones", "adapters", "detection", "training"),
+    *("volume.py", "volumes", "synthetic", "evaluation", "datasets", "backbones", "adapters", "detection"),
+    *("neighbours", "training"),
     *("benchmark", "jobs/detect.py", "data", "prompts"),  # that job chooses activation, size and seed
 )
 """The parts of the package that results depend on; the others start the work, spread it, or describe what came out."""

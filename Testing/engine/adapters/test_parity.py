@@ -14,8 +14,8 @@ FILES = sorted(p.relative_to(GOLDEN).with_suffix("") for p in GOLDEN.rglob("*.np
 
 
 def test_there_are_cases_of_every_kind():
-    assert {p.parts[0] for p in FILES} == {"vand", "anomalyclip", "adaclip", "anovl", "pmcclip"}
-    assert len(FILES) == 38
+    assert {p.parts[0] for p in FILES} == {"vand", "anomalyclip", "adaclip", "anovl", "pmcclip", "musc"}
+    assert len(FILES) == 42
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)
