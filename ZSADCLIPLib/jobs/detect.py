@@ -15,7 +15,7 @@ from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
-from ..detection.outputs import SUMMARY, check_free, is_of
+from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
@@ -44,7 +44,6 @@ NOT_SETTINGS = {
     "weights_dir",
     "keep_identifiers",
 }
-UNWRITABLE = 3  # cases in a row that cannot be written end a run
 
 
 @dataclass(frozen=True)
@@ -150,7 +149,7 @@ class Detect(Execution):
         from ..detection.inputs import expand_inputs
         from ..detection.preparation import Look
         from ..detection.scoring import Scoring
-        from ..detection.summary import SummaryRows, forget_parts, write_summary
+        from ..detection.summary import SummaryRows, forget_parts, settler, write_summary
 
         self.check_execution()
         self.slices_at_once()
@@ -178,7 +177,7 @@ class Detect(Execution):
             clear_temporaries(self.output, is_ours)
             forget_parts(Path(self.output), (first, step) if self.shard else None, self.key)
             try:
-                execute(self, [self._item(case, token) for case in mine], self._settler(table, report), progress)
+                execute(self, [self._item(case, token) for case in mine], settler(table, report), progress)
             finally:
                 clear_temporaries(self.output, is_ours)
             self._await(token)
@@ -216,7 +215,7 @@ class Detect(Execution):
         """What the work on a case needs of these settings."""
         return CaseRun(
             output=self.output,
-            method=self.method,
+            label=METHODS[self.method].label,
             paths=self.paths,
             skip_existing=self.skip_existing,
             keep_identifiers=self.keep_identifiers,
@@ -228,20 +227,6 @@ class Detect(Execution):
             shard=self.shard,
             patience=self.patience,
         )
-
-    def _settler(self, table, report: Report) -> Callable[[int, dict], None]:
-        unwritable = 0
-
-        def settle(n: int, row: dict) -> None:
-            nonlocal unwritable
-            table.kept += bool(row.pop("kept", False))
-            unwritable = unwritable + 1 if row.pop("unwritable", False) else 0
-            table.put(n, {key: value for key, value in row.items() if key != "doubts"})
-            report({"event": "case", **row})
-            if unwritable == UNWRITABLE:
-                raise OutputError(f"nothing can be written any more ({row['error']}); finished cases are kept")
-
-        return settle
 
     def _item(self, case, token: str) -> dict:
         mask = str(case.mask) if case.mask else None
@@ -276,10 +261,7 @@ class Detect(Execution):
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """Where the results of a case go: map, mask, json and, with pictures, png."""
-        folder, suffix = Path(self.output), ".nii.gz" if self.compress else ".nii"
-        names = {"map": f"_anomaly{suffix}", "mask": f"_mask{suffix}", "json": ".json"}
-        names |= {"png": ".png"} if self.pictures else {}
-        return {key: folder / f"{case_id}{name}" for key, name in names.items()}
+        return result_paths(self.output, case_id, self.compress, self.pictures)
 
     @cached_property
     def key(self) -> str:
