@@ -24,10 +24,10 @@ PACKAGES = (
         "datasets",
         "execution",
     ),
-    *("backbones", "adapters", "detection", "training", "benchmark", "report", "jobs", "cli"),
+    *("backbones", "adapters", "detection", "neighbours", "training", "benchmark", "report", "jobs", "cli"),
 )
 """The engine's parts from the ground up: each may import those before it, never those behind it."""
-NEED_TORCH = ("backbones", "adapters", "detection", "training", "benchmark")
+NEED_TORCH = ("backbones", "adapters", "detection", "neighbours", "training", "benchmark")
 
 
 def module(path: Path) -> tuple[str, ...]:

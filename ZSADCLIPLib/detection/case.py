@@ -33,20 +33,21 @@ from .outputs import ENDINGS, SUMMARY, unfinished_marker
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
 BYTES_A_VOXEL = 5  # of map and mask, uncompressed
+LABEL_MAP = "a label map beside images; name it alone to score it"
 
 
 @dataclass(frozen=True)
 class CaseRun:
     """What the work on a case needs to know of its run; the meaning of the settings is `jobs.detect.Detect`'s.
 
-    `paths` gives the files of a case by their kind: map, mask, json and, where one is wanted, png. `allow` names the doubts
-    that do not stop a case; `placement` and `resample_mask` are those of `read_mask`, `series` chooses among the volumes of a
-    DICOM folder. `shard` is the part of the run that holds the output folder, `token` what its lock there says, and `patience`
-    how many seconds a share that is gone is waited for.
+    `label` is the method's name in pictures; `paths` gives the files of a case by their kind: map, mask, json and, where one is
+    wanted, png. `allow` names the doubts that do not stop a case; `placement` and `resample_mask` are those of `read_mask`,
+    `series` chooses among the volumes of a DICOM folder. `shard` is the part of the run that holds the output folder, `token`
+    what its lock there says, and `patience` how many seconds a share that is gone is waited for.
     """
 
     output: str
-    method: str
+    label: str
     paths: Callable[[str], dict[str, Path]]
     skip_existing: bool
     keep_identifiers: bool
@@ -75,20 +76,34 @@ def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Pr
     that other cases would fail in the same way, and in "doubts" which codes would let the case pass. Raises what `state` and
     `progress` raise.
     """
-    run = replace(run, token=item.get("run", ""))
-    case = Case(
-        item["id"], Path(item["image"]), Path(item["mask"]) if item["mask"] else None, beside=item.get("beside", False)
-    )
+    run, case = replace(run, token=item.get("run", "")), case_of(item)
     if run.skip_existing and (row := stored(run, case, item["settings"])) is not None:
         with suppress(OSError):
             # Of a run that was killed between the last two steps.
             unfinished_marker(run.output, case.id).unlink(missing_ok=True)
         return {**row, "kept": True}
-    began, pause, detector = time.monotonic(), 0.5, None
+
+    def work(detector) -> dict:
+        return _detect(run, detector, case, item["settings"], progress)
+
+    return patiently(run, case, state, work, progress)
+
+
+def case_of(item: dict) -> Case:
+    """The case that an item of a job is about."""
+    mask = Path(item["mask"]) if item["mask"] else None
+    return Case(item["id"], Path(item["image"]), mask, beside=item.get("beside", False))
+
+
+def patiently(
+    run: CaseRun, case: Case, state: Callable[[], object], work: Callable[[object], dict], progress: Progress
+) -> dict:
+    """The row that `work(state())` makes of a case, or a failed row; waits for shares that are gone. See `run_case`."""
+    began, pause, loaded = time.monotonic(), 0.5, None
     while True:
         try:
-            detector = detector if detector is not None else state()
-            return _detect(run, detector, case, item["settings"], progress)
+            loaded = loaded if loaded is not None else state()
+            return work(loaded)
         except Cancelled:
             raise
         except Exception as error:
@@ -98,13 +113,13 @@ def run_case(run: CaseRun, state: Callable[[], object], item: dict, progress: Pr
                 time.sleep(pause)
                 pause = min(2 * pause, 10.0)
                 continue
-            if detector is None:
+            if loaded is None:
                 raise
             kind = type(error).__name__ if isinstance(error, (ZSADCLIPError, OSError, MemoryError)) else "Unexpected"
             detail = str(error) or "out of memory"
             if kind == "Unexpected":
                 detail = f"{type(error).__name__}: {detail}"
-            row = failed(item, f"{kind}: {_discreet(run, case, detail)}")
+            row = failed({"id": case.id}, f"{kind}: {_discreet(run, case, detail)}")
             if isinstance(error, DoubtError):
                 row |= {"doubts": list(error.codes)}
             return {**row, "unwritable": True} if isinstance(error, OutputError) else row
@@ -158,22 +173,14 @@ def _seal_of(data: dict) -> str:
 
 
 def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progress) -> dict:
-    from ..volumes.reading import read_mask, read_volume
+    from ..volumes.reading import read_mask
 
     _check_output(run)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
-    volume = read_volume(case.image, run.placement, run.series, run.keep_identifiers)
+    volume = read_image(run, case)
+    if volume is None:
+        return {"id": case.id, "status": "left out", "error": LABEL_MAP}
     _check_space(run.output, volume.array.size)
-    if is_label_map(volume):
-        if case.beside:
-            return {
-                "id": case.id,
-                "status": "left out",
-                "error": "a label map beside images; name it alone to score it",
-            }
-        volume = replace(
-            volume, notes=(*volume.notes, Note("label-map", "few whole values: this looks like a label map"))
-        )
     truth, notes = _truth(run, case, volume)
     volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes), run.allow))
     brain = None
@@ -197,9 +204,20 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     progress(0.92, "writing")
     _check_output(run)
     with _begun(run, case):
-        _write(run, detector, case, detection, truth, {"settings": settings, "inputs": inputs, "summary": row})
+        _write(run, case, detection, truth, {"settings": settings, "inputs": inputs, "summary": row})
     progress(1.0, "done")
     return row
+
+
+def read_image(run: CaseRun, case: Case) -> Volume | None:
+    """The image of a case, None for a label map beside images; raises InputError when it cannot be read."""
+    from ..volumes.reading import read_volume
+
+    volume = read_volume(case.image, run.placement, run.series, run.keep_identifiers)
+    if not is_label_map(volume):
+        return volume
+    note = Note("label-map", "few whole values: this looks like a label map")
+    return None if case.beside else replace(volume, notes=(*volume.notes, note))
 
 
 def _truth(run: CaseRun, case: Case, volume: Volume) -> tuple[np.ndarray | None, tuple[Note, ...]]:
@@ -245,7 +263,7 @@ def _begun(run: CaseRun, case: Case) -> Iterator[None]:
         marker.unlink(missing_ok=True)
 
 
-def _write(run: CaseRun, detector, case: Case, detection, truth, facts: dict) -> None:
+def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from ..files.text import plain, write_json
     from ..volumes.reading import write_volume
@@ -256,10 +274,9 @@ def _write(run: CaseRun, detector, case: Case, detection, truth, facts: dict) ->
     write_volume(paths["mask"], detection.mask, "uint8")
     _check_output(run)
     if "png" in paths:
-        from ..adapters import METHODS
         from .pictures import montage_of
 
-        title = f"{case.id}: {METHODS[run.method].label} on {detector.backbone.name}"
+        title = f"{case.id}: {run.label} on {detection.provenance['backbone']['name']}"
         montage_of(paths["png"], detection, truth, title=title)
     data = {"id": case.id, **facts, "files": seal(path for key, path in paths.items() if key != "json")}
     record = detection.to_dict()

@@ -24,6 +24,16 @@ def unfinished_marker(folder: str | os.PathLike, case_id: str) -> Path:
     return Path(folder, f".{case_id}.unfinished")
 
 
+def result_paths(
+    folder: str | os.PathLike, case_id: str, compress: bool = True, pictures: bool = True
+) -> dict[str, Path]:
+    """Where the results of a case go: map, mask, json and, with pictures, png."""
+    suffix = ".nii.gz" if compress else ".nii"
+    names = {"map": f"_anomaly{suffix}", "mask": f"_mask{suffix}", "json": ".json"}
+    names |= {"png": ".png"} if pictures else {}
+    return {key: Path(folder, f"{case_id}{name}") for key, name in names.items()}
+
+
 def is_of(name: str, ids: Collection[str]) -> bool:
     """True for the name of a result of one of the cases, compressed or not."""
     return any(name.endswith(end) and name.removesuffix(end) in ids for end in ENDINGS)

@@ -7,7 +7,7 @@ import json
 import re
 import tempfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..errors import InputError, OutputError
 from ..files.atomic import clear_temporaries
 from ..files.text import write_csv
 from ..notes import Note, sentences
+from ..progress import Report
 from .outputs import SUMMARY
 
 COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
@@ -32,6 +33,7 @@ COLUMNS += (
 )
 PART = re.compile(r"\d+-of-\d+-[0-9a-f]{16}\.csv")
 REMEMBERED = 20  # failed ids
+UNWRITABLE = 3  # cases in a row that cannot be written end a run
 
 
 class SummaryRows:
@@ -79,6 +81,25 @@ class SummaryRows:
 
     def __exit__(self, *_) -> None:
         self._file.close()
+
+
+def settler(table: SummaryRows, report: Report) -> Callable[[int, dict], None]:
+    """What an executor calls with each row: it goes into `table` and to `report`.
+
+    Raises OutputError when the third case in a row cannot be written.
+    """
+    unwritable = 0
+
+    def settle(n: int, row: dict) -> None:
+        nonlocal unwritable
+        table.kept += bool(row.pop("kept", False))
+        unwritable = unwritable + 1 if row.pop("unwritable", False) else 0
+        table.put(n, {key: value for key, value in row.items() if key != "doubts"})
+        report({"event": "case", **row})
+        if unwritable == UNWRITABLE:
+            raise OutputError(f"nothing can be written any more ({row['error']}); finished cases are kept")
+
+    return settle
 
 
 def write_summary(output: Path, ids: Sequence[str], shard: tuple[int, int], rows: SummaryRows, key: str) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -15,15 +13,15 @@ from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
-from ..detection.outputs import SUMMARY, check_free, is_of
+from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..detection.shifts import SHIFTS
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
 from ..fields import AtLeast, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
-from ..files.digests import code_version
 from ..files.locks import folder_lock, is_held
+from ..neighbours import BANK, LABELS
 from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
 from ..volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
@@ -32,8 +30,8 @@ from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
 from ..volumes.smoothing import SMOOTHING
-from .detectors import backbone_of, make_detector
-from .keys import by_content, unpinned
+from .detectors import backbone_of, make_bank_detector, make_detector
+from .keys import settings_key
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
 NOT_SETTINGS = {
@@ -46,7 +44,6 @@ NOT_SETTINGS = {
     "weights_dir",
     "keep_identifiers",
 }
-UNWRITABLE = 3  # cases in a row that cannot be written end a run
 
 
 @dataclass(frozen=True)
@@ -54,6 +51,7 @@ class Detect(Execution):
     """Score volumes and write their maps, masks, findings and pictures.
 
     inputs         files, folders, globs, or one manifest CSV (id,image[,mask]).
+    method         one of METHODS, or "bank": the distance to the healthy volumes in the file `bank`, which says how to look.
     checkpoint     a file, or None for the embedded adapter of the method; "METHOD:random" is untrained.
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
@@ -76,7 +74,10 @@ class Detect(Execution):
         "inputs", metavar="INPUT", help="volumes, folders, globs, or a CSV with id,image[,mask]"
     )
     output: str = flag("-o", "--output", metavar="OUT", help="folder for the results")
-    method: Annotated[str, OneOf(tuple(METHODS))] = flag(default=DEFAULT_METHOD)
+    method: Annotated[str, OneOf((*METHODS, BANK))] = flag(default=DEFAULT_METHOD)
+    bank: str | None = flag(
+        default=None, metavar="FILE", help="healthy volumes to compare with ('zsadclip bank build')"
+    )
     backbone: str = flag(
         default="auto",
         help=f"auto (one with an embedded adapter), {', '.join(BACKBONES)}, an open_clip name, or a JSON config",
@@ -160,7 +161,7 @@ class Detect(Execution):
         from ..detection.inputs import expand_inputs
         from ..detection.preparation import Look
         from ..detection.scoring import Scoring
-        from ..detection.summary import SummaryRows, forget_parts, write_summary
+        from ..detection.summary import SummaryRows, forget_parts, settler, write_summary
 
         self.check_execution()
         self.slices_at_once()
@@ -188,7 +189,7 @@ class Detect(Execution):
             clear_temporaries(self.output, is_ours)
             forget_parts(Path(self.output), (first, step) if self.shard else None, self.key)
             try:
-                execute(self, [self._item(case, token) for case in mine], self._settler(table, report), progress)
+                execute(self, [self._item(case, token) for case in mine], settler(table, report), progress)
             finally:
                 clear_temporaries(self.output, is_ours)
             self._await(token)
@@ -198,7 +199,7 @@ class Detect(Execution):
 
     def _read(self, cases: list) -> Iterator[Path]:
         """Every file and folder that the run reads."""
-        named = [*self.inputs, self.brain_mask, self.checkpoint, self.prompts, *self.reference]
+        named = [*self.inputs, self.brain_mask, self.checkpoint, self.bank, self.prompts, *self.reference]
         yield from map(Path, filter(None, named))
         yield from (path for case in cases for path in (case.image, case.mask) if path)
 
@@ -226,7 +227,7 @@ class Detect(Execution):
         """What the work on a case needs of these settings."""
         return CaseRun(
             output=self.output,
-            method=self.method,
+            label=LABELS.get(self.method) or METHODS[self.method].label,
             paths=self.paths,
             skip_existing=self.skip_existing,
             keep_identifiers=self.keep_identifiers,
@@ -238,20 +239,6 @@ class Detect(Execution):
             shard=self.shard,
             patience=self.patience,
         )
-
-    def _settler(self, table, report: Report) -> Callable[[int, dict], None]:
-        unwritable = 0
-
-        def settle(n: int, row: dict) -> None:
-            nonlocal unwritable
-            table.kept += bool(row.pop("kept", False))
-            unwritable = unwritable + 1 if row.pop("unwritable", False) else 0
-            table.put(n, {key: value for key, value in row.items() if key != "doubts"})
-            report({"event": "case", **row})
-            if unwritable == UNWRITABLE:
-                raise OutputError(f"nothing can be written any more ({row['error']}); finished cases are kept")
-
-        return settle
 
     def _item(self, case, token: str) -> dict:
         mask = str(case.mask) if case.mask else None
@@ -280,14 +267,11 @@ class Detect(Execution):
 
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
-        return make_detector(self, slot)
+        return (make_bank_detector if self.method == BANK else make_detector)(self, slot)
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """Where the results of a case go: map, mask, json and, with pictures, png."""
-        folder, suffix = Path(self.output), ".nii.gz" if self.compress else ".nii"
-        names = {"map": f"_anomaly{suffix}", "mask": f"_mask{suffix}", "json": ".json"}
-        names |= {"png": ".png"} if self.pictures else {}
-        return {key: folder / f"{case_id}{name}" for key, name in names.items()}
+        return result_paths(self.output, case_id, self.compress, self.pictures)
 
     @cached_property
     def key(self) -> str:
@@ -296,6 +280,5 @@ class Detect(Execution):
         Raises WeightsError when files of the backbone are missing.
         """
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
-        data = {k: by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": code_version()}
-        data |= {"files": files} if (files := unpinned(backbone_of(self), self.weights, self.weights_dir)) else {}
-        return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        values = {name: value for name, value in asdict(self).items() if name not in ignored}
+        return settings_key(values, backbone_of(self), self.weights, self.weights_dir)

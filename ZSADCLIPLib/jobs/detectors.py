@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
+
 from ..adapters import METHODS
 from ..adapters.checkpoint import backbone_for
 from ..backbones import BACKBONES
@@ -29,11 +31,11 @@ def make_detector(job, slot: int = 0):
     info = read_info(source) if source.partition(":")[0] not in METHODS else None
     if info is not None and info.method != job.method:
         raise WeightsError(f"{source} is a checkpoint of {info.method}, not of {job.method}; set the method")
-    name = backbone_of(job)
-    activation = job.activation or (info and info.backbone.get("activation")) or method.activation.get(name)
+    model = backbone_of(job)
+    activation = job.activation or (info and info.backbone.get("activation")) or method.activation.get(model)
     device = choose_device(job.device, slot)
     backbone = load_backbone(
-        name,
+        model,
         job.weights,
         activation if activation in ("gelu", "quick_gelu") else None,
         device,
@@ -44,7 +46,7 @@ def make_detector(job, slot: int = 0):
     overrides = {**job.settings, **{k: v for k, v in prompt_settings.items() if v is not None}}
     if job.seed and (name := method.load().seed_field):
         overrides.setdefault(name, job.seed)
-    native = BACKBONES[name].native_size if name in BACKBONES and BACKBONES[name].embedded else DEFAULT_SIZE
+    native = BACKBONES[model].native_size if model in BACKBONES and BACKBONES[model].embedded else DEFAULT_SIZE
     settings = dict(
         image_size=job.image_size or native,
         **job.look,
@@ -62,6 +64,64 @@ def make_detector(job, slot: int = 0):
     if job.reference:
         _remember(job, detector)
     return detector
+
+
+def make_bank_detector(job, slot: int = 0):
+    """The detector with a bank of healthy volumes that the settings of a `detect.Detect` describe; see `make_detector`.
+
+    The bank says how volumes are looked at: raises UsageError for settings that say otherwise.
+    """
+    from ..detection.scoring import Scoring
+    from ..detection.threshold import Threshold
+    from ..neighbours.bank import load_bank
+    from ..neighbours.detector import BankDetector
+    from ..neighbours.result import Cut
+
+    if not job.bank:
+        raise UsageError("--method bank needs --bank FILE; 'zsadclip bank build' makes one of healthy volumes")
+    bank = load_bank(job.bank)
+    _check_agreement(job, bank.settings)
+    if job.settings:
+        raise UsageError(f"settings {', '.join(job.settings)}: a bank has none")
+    cut = Cut(Threshold.parse(job.threshold), Scoring(**job.scoring), job.min_size_mm3, job.min_depth_mm)
+    name = bank.backbone["name"] if job.backbone == "auto" else job.backbone
+    model = load_model(job, slot, name, bank.backbone.get("activation"))
+    return BankDetector(model, bank, cut, job.slices_at_once())
+
+
+def _check_agreement(job, settings) -> None:
+    """Raise UsageError where a job says of how volumes are looked at what its bank does not, or what a bank has no use for."""
+    defaults = {each.name: each.default for each in fields(job)}
+    said = {name: getattr(job, name) for name in ("planes", "image_size", "fast")} | job.look
+    theirs = {**asdict(settings), "plane": settings.planes[0]}
+    for name, value in said.items():
+        if value != defaults[name] and value != theirs[name]:
+            raise UsageError(
+                f"{name} {value}: the bank was built with {theirs[name]}; leave it out, or build another bank"
+            )
+    for name in (
+        "checkpoint",
+        "allow_mismatch",
+        "prompts",
+        "object_name",
+        "reference",
+        "background",
+        "brain",
+        "shifts",
+    ):
+        if getattr(job, name) != defaults[name]:
+            raise UsageError(f"{name} {getattr(job, name)}: a bank has no use for it; leave it out")
+
+
+def load_model(job, slot: int, name: str, activation: str | None = None):
+    """The backbone `name` with a job's settings, on its device; `activation` is for where the job says none."""
+    from ..backbones import load_backbone
+    from ..detection.devices import choose_device, choose_dtype
+
+    device = choose_device(job.device, slot)
+    known = activation if activation in ("gelu", "quick_gelu") else None
+    dtype = choose_dtype(job.precision, device)
+    return load_backbone(name, job.weights, job.activation or known, device, dtype, job.weights_dir)
 
 
 def _remember(job, detector) -> None:

@@ -8,7 +8,9 @@ from ..benchmark.steps import Steps
 from ..errors import InputError, UsageError
 from ..fields import from_dict
 from ..files.text import parse_json
+from .bank import BuildBank
 from .benchmark import Benchmark
+from .cohort import Cohort
 from .detect import Detect
 from .evaluate import Evaluate
 from .train import Train
@@ -16,6 +18,8 @@ from .weights import GetWeights
 
 JOBS = {
     "detect": Detect,
+    "bank": BuildBank,
+    "cohort": Cohort,
     "evaluate": Evaluate,
     "train": Train,
     "benchmark": Benchmark,

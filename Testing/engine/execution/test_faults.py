@@ -13,6 +13,7 @@ import pytest
 
 from ZSADCLIPLib.detection import case as detect_case
 from ZSADCLIPLib.detection.inputs import Case
+from ZSADCLIPLib.detection.summary import settler
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.files import atomic
 from ZSADCLIPLib.files.atomic import atomic_path, clear_temporaries
@@ -236,8 +237,8 @@ def test_errors_of_a_case_name_no_folder(one):
     assert row["error"] == "Unexpected: RuntimeError: bad file a.nii in y.py"
 
 
-def test_unwritable_cases_end_a_run(one):
-    settle = one.job._settler(type("T", (), {"kept": 0, "put": lambda *a: None})(), lambda event: None)
+def test_unwritable_cases_end_a_run():
+    settle = settler(type("T", (), {"kept": 0, "put": lambda *a: None})(), lambda event: None)
     row = {"id": "a", "status": "failed", "error": "OutputError: disk full", "unwritable": True}
     settle(0, dict(row))
     settle(1, {**row, "unwritable": False})
