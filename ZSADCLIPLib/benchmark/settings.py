@@ -274,8 +274,8 @@ def _check_split(split: SplitSettings, where: str) -> None:
 def _check_memory_bank(methods: dict[str, MethodSettings], where: str) -> None:
     for method, chosen in methods.items():
         if chosen.kshot and not METHODS[method].memory_bank:
-            able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
-            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; only {able} has a memory bank")
+            able = " and ".join(name for name, info in METHODS.items() if info.memory_bank)
+            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; only {able} have a memory bank")
 
 
 def _check_planes(planes: tuple[str, ...], where: str) -> None:

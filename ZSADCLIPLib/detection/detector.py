@@ -215,7 +215,8 @@ class Detector:
     @property
     def _of_brains(self) -> bool:
         """Whether the adapter's prompts may speak of a brain; AnomalyCLIP's speak of any object."""
-        return self.adapter.config.object_name == "object" or "brain" in self.adapter.config.object_name
+        name = self.adapter.describe().get("config", {}).get("object_name", "")
+        return name == "object" or "brain" in name
 
     def _sequence(self, prepared: Prepared) -> dict | None:
         """Which MR sequence words make of the slices, with their share, 0 to 1; None for CT and other objects."""

@@ -60,6 +60,10 @@ def content_key(settings: Mapping) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
+NOTICE = "NOTICE.txt"
+"""Licences of the embedded data, which make no number."""
+
+
 @lru_cache(maxsize=1)
 def code_version() -> str:
     """Such as "0.1.0+3f9c0a1b2d4e": 12 hex digits of the SHA-256 over names and contents of what makes numbers.
@@ -67,7 +71,7 @@ def code_version() -> str:
     That is the code of `MAKES_NUMBERS` with its embedded models and prompts; line ends of texts do not matter.
     """
     digest, parts = hashlib.sha256(), [PACKAGE / name for name in MAKES_NUMBERS]
-    files = [path for part in parts for path in ([part] if part.is_file() else part.rglob("*"))]
+    files = [path for part in parts for path in ([part] if part.is_file() else part.rglob("*")) if path.name != NOTICE]
     named = {path.relative_to(PACKAGE).as_posix(): path for path in files if path.suffix in TEXTS + BINARIES}
     for name, path in sorted(named.items()):
         content = path.read_bytes()

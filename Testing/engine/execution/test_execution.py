@@ -304,10 +304,10 @@ def test_settings_that_name_a_header_depend_on_its_data(data, tmp_path):
 
 
 def test_results_depend_on_code_and_embedded_models(data, monkeypatch):
-    from ZSADCLIPLib.jobs import detect as detect_job
+    from ZSADCLIPLib.jobs import keys
 
     before = detect(data, "out").key
-    monkeypatch.setattr(detect_job, "code_version", lambda: "0.1.0+other")
+    monkeypatch.setattr(keys, "code_version", lambda: "0.1.0+other")
     assert detect(data, "out").key != before
 
 

@@ -31,6 +31,8 @@ NAMES = [f"c{n}" for n in range(6)]
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Six small volumes, the last with a lesion that has a truth, a tiny model, and the results over them in `here`."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as each of two workers has: another number rounds differently
     folder, rng = tmp_path_factory.mktemp("cohort"), np.random.default_rng(5)
     (folder / "tiny.json").write_text(json.dumps(VIT))
     rows = []
@@ -45,7 +47,8 @@ def data(tmp_path_factory):
         rows.append(f"{name},in/{name}.nii,truth/{name}.nii")
     (folder / "batch.csv").write_text("\n".join(["id,image,mask", *rows]) + "\n")
     assert cohort(folder, folder / "here").run()["failed"] == 0
-    return folder
+    yield folder
+    torch.set_num_threads(threads)
 
 
 def cohort(data, out, *inputs, **changes):
