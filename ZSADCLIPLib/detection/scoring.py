@@ -64,6 +64,17 @@ class Scoring:
         """Whether a map is just that of the slices of one plane."""
         return len(self.planes) < 2 and not self.smooth_mm and self.shifts == 1
 
+    def record(self) -> dict:
+        """The way for the provenance, JSON-able; what has no effect is None."""
+        return {
+            "scoring": self.way,
+            "planes": list(self.planes),
+            "fuse": self.fuse if len(self.planes) > 1 else None,
+            "smooth_mm": self.smooth_mm,
+            "smooth": self.smooth if self.smooth_mm else None,
+            "shifts": self.shifts,
+        }
+
     def settled(self, planes: tuple[str, ...], provenance: dict) -> Scoring:
         """The way for a volume that is scored in `planes`, with the smoothing that the adapter's `provenance` suggests."""
         chosen = replace(self, planes=planes)
