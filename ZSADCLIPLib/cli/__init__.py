@@ -1,4 +1,4 @@
-"""The command line: `zsadclip detect`, `evaluate`, `train`, `benchmark`, `report`, `data`, `models`, `phantom`, `run`."""
+"""The command line: `zsadclip COMMAND`, one of COMMANDS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from .. import __version__
 from ..errors import UsageError, ZSADCLIPError
 from ..files.privacy import redact
 from ..progress import Cancelled
+from .bank import add_bank, run_bank
 from .benchmark import add_benchmark, add_report, run_benchmark, run_report
 from .data import add_data, run_data
 from .detect import add_detect, run_detect
@@ -33,6 +34,7 @@ def _run_run(chosen: argparse.Namespace) -> int:
 
 COMMANDS = {
     "detect": (add_detect, run_detect, "anomaly map, mask, findings and picture of each volume"),
+    "bank": (add_bank, run_bank, "a bank of healthy volumes, for detect --method bank"),
     "evaluate": (
         add_evaluate,
         run_evaluate,

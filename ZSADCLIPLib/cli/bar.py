@@ -61,3 +61,9 @@ def adapter_line(event: dict) -> str:
     """A trained adapter."""
     cut = "" if event["threshold"] is None else f", threshold {event['threshold']:.4f}"
     return f"{event['id']}: {event['status']}, {event['epochs']} epochs, loss {event['loss']:.4f}{cut}"
+
+
+def tokens_line(event: dict) -> str:
+    """The tokens of a volume."""
+    detail = f"{event['cells']} cells" if event["status"] == "done" else event["error"]
+    return f"{event['id']}: {event['status']}  {detail}"

@@ -38,7 +38,7 @@ class Detection:
 
     map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal.
     mask           uint8 0/1: map at or above the threshold inside the brain, small parts removed.
-    slice_scores   image-level score of every slice (N,); volume_score is their largest.
+    slice_scores   image-level score of every slice (N,); volume_score is their largest (in `neighbours` that of the top cells).
     threshold      raw map value; threshold_rule says where it came from.
     display        {"lo", "hi"}: raw values drawn as the ends of the colour scale (linear between, clipped outside).
     stack          the slices that were scored, of the first plane; image its 8-bit version (N, R, C).

@@ -19,7 +19,8 @@ BLOCK = 1 << 20
 MAKES_NUMBERS = (
     *("volume.py", "volumes", "synthetic", "evaluation", "datasets", "backbones", "adapters", "detection"),
     *("neighbours", "training"),
-    *("benchmark", "jobs/detect.py", "data", "prompts"),  # that job chooses activation, size and seed
+    *("benchmark", "data", "prompts"),
+    *("jobs/detect.py", "jobs/comparison.py"),  # these choose activation, size and seed
 )
 """The parts of the package that results depend on; the others start the work, spread it, or describe what came out."""
 TEXTS, BINARIES = (".py", ".json", ".txt"), (".npz", ".safetensors")

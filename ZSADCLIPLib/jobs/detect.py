@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
@@ -21,8 +19,8 @@ from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
 from ..fields import AtLeast, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
-from ..files.digests import code_version
 from ..files.locks import folder_lock, is_held
+from ..neighbours import BANK, LABELS
 from ..notes import DOUBTS
 from ..progress import Progress, Report, quiet, silent
 from ..volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
@@ -31,7 +29,7 @@ from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
 from ..volumes.smoothing import SMOOTHING
-from .keys import by_content, unpinned
+from .keys import settings_key
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
 NOT_SETTINGS = {
@@ -51,6 +49,7 @@ class Detect(Execution):
     """Score volumes and write their maps, masks, findings and pictures.
 
     inputs         files, folders, globs, or one manifest CSV (id,image[,mask]).
+    method         one of METHODS, or "bank": the distance to the healthy volumes in the file `bank`, which says how to look.
     checkpoint     a file, or None for the embedded adapter of the method; "METHOD:random" is untrained.
     weights        of the backbone: None, an open_clip tag, a file, or "random".
     threshold      "checkpoint", a number, "fixed:T" or "quantile:Q".
@@ -73,7 +72,10 @@ class Detect(Execution):
         "inputs", metavar="INPUT", help="volumes, folders, globs, or a CSV with id,image[,mask]"
     )
     output: str = flag("-o", "--output", metavar="OUT", help="folder for the results")
-    method: Annotated[str, OneOf(tuple(METHODS))] = flag(default=DEFAULT_METHOD)
+    method: Annotated[str, OneOf((*METHODS, BANK))] = flag(default=DEFAULT_METHOD)
+    bank: str | None = flag(
+        default=None, metavar="FILE", help="healthy volumes to compare with ('zsadclip bank build')"
+    )
     backbone: str = flag(default="mini", help=f"{', '.join(BACKBONES)}, an open_clip name, or a JSON config")
     weights: str | None = flag(default=None, help="backbone weights: open_clip tag, file, folder, or random[:SEED]")
     weights_dir: str | None = flag(default=None, help="folder with weights, searched before the cache")
@@ -187,7 +189,7 @@ class Detect(Execution):
 
     def _read(self, cases: list) -> Iterator[Path]:
         """Every file and folder that the run reads."""
-        named = [*self.inputs, self.brain_mask, self.checkpoint, self.prompts, *self.reference]
+        named = [*self.inputs, self.brain_mask, self.checkpoint, self.bank, self.prompts, *self.reference]
         yield from map(Path, filter(None, named))
         yield from (path for case in cases for path in (case.image, case.mask) if path)
 
@@ -215,7 +217,7 @@ class Detect(Execution):
         """What the work on a case needs of these settings."""
         return CaseRun(
             output=self.output,
-            label=METHODS[self.method].label,
+            label=LABELS.get(self.method) or METHODS[self.method].label,
             paths=self.paths,
             skip_existing=self.skip_existing,
             keep_identifiers=self.keep_identifiers,
@@ -255,9 +257,9 @@ class Detect(Execution):
 
     def detector(self, slot: int = 0):
         """The detector these settings describe, models loaded; `slot` spreads workers over the GPUs."""
-        from .detectors import make_detector
+        from .detectors import make_bank_detector, make_detector
 
-        return make_detector(self, slot)
+        return (make_bank_detector if self.method == BANK else make_detector)(self, slot)
 
     def paths(self, case_id: str) -> dict[str, Path]:
         """Where the results of a case go: map, mask, json and, with pictures, png."""
@@ -270,6 +272,5 @@ class Detect(Execution):
         Raises WeightsError when files of the backbone are missing.
         """
         ignored = NOT_SETTINGS | set(EXECUTION_FIELDS)
-        data = {k: by_content(v) for k, v in asdict(self).items() if k not in ignored} | {"version": code_version()}
-        data |= {"files": files} if (files := unpinned(self.backbone, self.weights, self.weights_dir)) else {}
-        return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
+        values = {name: value for name, value in asdict(self).items() if name not in ignored}
+        return settings_key(values, self.backbone, self.weights, self.weights_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from ..adapters import METHODS
@@ -74,6 +75,53 @@ def make_detector(job, slot: int = 0):
     if job.reference:
         _remember(job, detector)
     return detector
+
+
+def make_bank_detector(job, slot: int = 0):
+    """The detector with a bank of healthy volumes that the settings of a `detect.Detect` describe; see `make_detector`.
+
+    The bank says how volumes are looked at: raises UsageError for settings that say otherwise.
+    """
+    from ..detection.scoring import Scoring
+    from ..detection.threshold import Threshold
+    from ..neighbours.bank import load_bank
+    from ..neighbours.detector import BankDetector
+    from ..neighbours.result import Cut
+
+    if not job.bank:
+        raise UsageError("--method bank needs --bank FILE; 'zsadclip bank build' makes one of healthy volumes")
+    bank = load_bank(job.bank)
+    _check_agreement(job, bank.settings)
+    if job.settings:
+        raise UsageError(f"settings {', '.join(job.settings)}: a bank has none")
+    cut = Cut(Threshold.parse(job.threshold), Scoring(**job.scoring), job.min_size_mm3, job.min_depth_mm)
+    return BankDetector(load_model(job, slot, bank.backbone.get("activation")), bank, cut, job.slices_at_once())
+
+
+def _check_agreement(job, settings) -> None:
+    """Raise UsageError where a job says of how volumes are looked at what its bank does not, or what a bank has no use for."""
+    defaults = {each.name: each.default for each in fields(job)}
+    said = {name: getattr(job, name) for name in ("planes", "image_size", "fast")} | job.look
+    theirs = {**asdict(settings), "plane": settings.planes[0]}
+    for name, value in said.items():
+        if value != defaults[name] and value != theirs[name]:
+            raise UsageError(
+                f"{name} {value}: the bank was built with {theirs[name]}; leave it out, or build another bank"
+            )
+    for name in ("checkpoint", "sequence", "allow_mismatch", "prompts", "object_name", "reference", "background"):
+        if getattr(job, name) != defaults[name]:
+            raise UsageError(f"{name} {getattr(job, name)}: a bank has no use for it; leave it out")
+
+
+def load_model(job, slot: int = 0, activation: str | None = None):
+    """The backbone that a job's settings name, on its device; `activation` is for where the job says none."""
+    from ..backbones import load_backbone
+    from ..detection.devices import choose_device, choose_dtype
+
+    device = choose_device(job.device, slot)
+    known = activation if activation in ("gelu", "quick_gelu") else None
+    dtype = choose_dtype(job.precision, device)
+    return load_backbone(job.backbone, job.weights, job.activation or known, device, dtype, job.weights_dir)
 
 
 def _others(job, backbone: str) -> dict[str, Path]:

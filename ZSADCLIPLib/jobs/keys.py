@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from ..backbones import BACKBONES
-from ..files.digests import content_hash
+from ..files.digests import code_version, content_hash
 from ..volumes.reading import volume_hash
+
+
+def settings_key(values: Mapping, backbone: str, weights: str | None, weights_dir: str | None) -> str:
+    """Sixteen hex digits of settings, the content of the files they name and those of the backbone, and `code_version`.
+
+    Raises WeightsError when files of the backbone are missing.
+    """
+    data = {name: by_content(value) for name, value in values.items()} | {"version": code_version()}
+    data |= {"files": files} if (files := unpinned(backbone, weights, weights_dir)) else {}
+    return hashlib.sha256(json.dumps(data, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def by_content(value: object) -> object:

@@ -8,6 +8,7 @@ from ..benchmark.steps import Steps
 from ..errors import InputError, UsageError
 from ..fields import from_dict
 from ..files.text import parse_json
+from .bank import BuildBank
 from .benchmark import Benchmark
 from .detect import Detect
 from .evaluate import Evaluate
@@ -16,6 +17,7 @@ from .weights import GetWeights
 
 JOBS = {
     "detect": Detect,
+    "bank": BuildBank,
     "evaluate": Evaluate,
     "train": Train,
     "benchmark": Benchmark,

@@ -78,6 +78,18 @@ def mutual_scores(distances: Tensor, low: float = INTERVAL[0], high: float = INT
     return distances.sort(dim=1).values[:, first:end].mean(dim=1)
 
 
+def share_scores(distances: Tensor, shares: Sequence[float]) -> Tensor:
+    """`mutual_scores` with bounds that are shares from 0 to 1, where 1 is all images and not a count of one."""
+    check_shares(shares)
+    return mutual_scores(distances, *(distances.shape[1] if bound == 1 else bound for bound in shares))
+
+
+def check_shares(shares: Sequence[float]) -> None:
+    """Raise UsageError unless the two bounds of an interval are shares, the lower one first."""
+    if len(shares) != 2 or not 0 <= shares[0] <= shares[1] <= 1:
+        raise UsageError(f"the interval {' to '.join(map(str, shares))}: expected shares with 0 <= LOW <= HIGH <= 1")
+
+
 def image_scores(
     levels: Sequence[Tensor], low: float = INTERVAL[0], high: float = INTERVAL[1], chunk: int = CHUNK
 ) -> Tensor:
