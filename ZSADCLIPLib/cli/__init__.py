@@ -14,6 +14,7 @@ from ..files.privacy import redact
 from ..progress import Cancelled
 from .bank import add_bank, run_bank
 from .benchmark import add_benchmark, add_report, run_benchmark, run_report
+from .cohort import add_cohort, run_cohort
 from .data import add_data, run_data
 from .detect import add_detect, run_detect
 from .dicom import add_dicom, run_dicom
@@ -35,6 +36,7 @@ def _run_run(chosen: argparse.Namespace) -> int:
 COMMANDS = {
     "detect": (add_detect, run_detect, "anomaly map, mask, findings and picture of each volume"),
     "bank": (add_bank, run_bank, "a bank of healthy volumes, for detect --method bank"),
+    "cohort": (add_cohort, run_cohort, "a batch of volumes scored against each other; nothing is known of any"),
     "evaluate": (
         add_evaluate,
         run_evaluate,

@@ -20,7 +20,7 @@ MAKES_NUMBERS = (
     *("volume.py", "volumes", "synthetic", "evaluation", "datasets", "backbones", "adapters", "detection"),
     *("neighbours", "training"),
     *("benchmark", "data", "prompts"),
-    *("jobs/detect.py", "jobs/comparison.py"),  # these choose activation, size and seed
+    *("jobs/detect.py", "jobs/comparison.py", "jobs/cohort.py"),  # these choose activation, size and seed
 )
 """The parts of the package that results depend on; the others start the work, spread it, or describe what came out."""
 TEXTS, BINARIES = (".py", ".json", ".txt"), (".npz", ".safetensors")

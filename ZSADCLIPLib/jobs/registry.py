@@ -10,6 +10,7 @@ from ..fields import from_dict
 from ..files.text import parse_json
 from .bank import BuildBank
 from .benchmark import Benchmark
+from .cohort import Cohort
 from .detect import Detect
 from .evaluate import Evaluate
 from .train import Train
@@ -18,6 +19,7 @@ from .weights import GetWeights
 JOBS = {
     "detect": Detect,
     "bank": BuildBank,
+    "cohort": Cohort,
     "evaluate": Evaluate,
     "train": Train,
     "benchmark": Benchmark,
