@@ -29,6 +29,7 @@ from ..volumes.checks import is_label_map, size_notes
 from ..volumes.reading import FORMATS, volume_hash
 from .choice import Case
 from .outputs import ENDINGS, SUMMARY, unfinished_marker
+from .summary import against_truth
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
 SPARE_BYTES = 1 << 20
@@ -200,7 +201,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
         "notes": [note.to_dict() for note in detection.notes],
     }
     if truth is not None:
-        row |= _against(detection, truth)
+        row |= against_truth(detection, truth)
     progress(0.92, "writing")
     _check_output(run)
     with _begun(run, case):
@@ -309,19 +310,3 @@ def _check_space(folder: str | os.PathLike, voxels: int) -> None:
         raise OutputError(
             f"the disk of {folder} has {free / 1e6:.0f} MB left and a case may need {needed / 1e6:.0f} MB; free some space"
         )
-
-
-def _against(detection, truth) -> dict:
-    """Voxel metrics of a detection over the whole volume, rankings inside the brain as well; undefined ones empty.
-
-    Air is easily told from lesions, so that rankings over the whole volume flatter.
-    """
-    from ..evaluation.curves import curve
-    from ..evaluation.metrics import confusion, scores
-
-    overlap, ranking = scores(confusion(detection.mask.array > 0, truth)), curve(detection.map.array, truth)
-    inside = curve(detection.map.array[detection.brain], truth[detection.brain])
-    values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}
-    values |= {"auroc": ranking.auroc, "average_precision": ranking.average_precision, "f1_max": ranking.f1_max}
-    values |= {"auroc_brain": inside.auroc, "average_precision_brain": inside.average_precision}
-    return {k: float(v) if v == v else None for k, v in values.items()}

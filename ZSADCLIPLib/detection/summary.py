@@ -169,3 +169,19 @@ def _read_part(path: Path, ids: Sequence[str], whole: SummaryRows, first: int, s
     for n, row in enumerate(rows):
         whole.put(first + n * step, row)
     return True
+
+
+def against_truth(detection, truth) -> dict:
+    """Voxel metrics of a detection over the whole volume, rankings inside the brain as well; undefined ones empty.
+
+    Air is easily told from lesions, so that rankings over the whole volume flatter.
+    """
+    from ..evaluation.curves import curve
+    from ..evaluation.metrics import confusion, scores
+
+    overlap, ranking = scores(confusion(detection.mask.array > 0, truth)), curve(detection.map.array, truth)
+    inside = curve(detection.map.array[detection.brain], truth[detection.brain])
+    values = {k: overlap[k] for k in ("dice", "sensitivity", "specificity", "ppv")}
+    values |= {"auroc": ranking.auroc, "average_precision": ranking.average_precision, "f1_max": ranking.f1_max}
+    values |= {"auroc_brain": inside.auroc, "average_precision_brain": inside.average_precision}
+    return {k: float(v) if v == v else None for k, v in values.items()}
