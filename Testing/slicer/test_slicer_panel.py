@@ -23,7 +23,7 @@ def test_menus_come_from_the_registries(panel):
     ui = panel.ui
     assert {ui.methodSelector.itemData(n) for n in range(ui.methodSelector.count)} == set(METHODS)
     assert {ui.modelSelector.itemData(n) for n in range(ui.modelSelector.count)} == set(BACKBONES)
-    assert panel._parameters.model == "mini" and ui.modelSelector.currentIndex == 0
+    assert panel._parameters.model == "mini-mri" and ui.modelSelector.currentIndex == 0
 
 
 def test_choosing_in_menus_changes_the_parameters_and_back(panel):

@@ -81,8 +81,8 @@ def write(job, behaviour):
     outcome = {
         "volume_score": max(slices), "slice_scores": slices, "threshold": cut, "threshold_rule": "checkpoint",
         "display": {"lo": 0.0, "hi": 1.0}, "findings": len(find(score, mask, stack, brain=brain)),
-        "notes": [], "provenance": {"preprocessing": {"plane": stack.plane}, "min_size_mm3": job["min_size_mm3"],
-                                    "min_depth_mm": job["min_depth_mm"]},
+        "notes": [], "provenance": {"backbone": {"name": "mini"}, "preprocessing": {"plane": stack.plane},
+                                    "min_size_mm3": job["min_size_mm3"], "min_depth_mm": job["min_depth_mm"]},
     }  # fmt: skip
     (output / "input.json").write_text(json.dumps(outcome), encoding="utf-8")
     say(event="case", id="input", status="done")

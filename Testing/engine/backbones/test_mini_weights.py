@@ -19,7 +19,7 @@ from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.slicing import slice_volume
 
-NAMES = ("mini", "mini-rn")
+NAMES = ("mini", "mini-mri", "mini-rn")
 
 
 @pytest.fixture(scope="module", params=NAMES)
