@@ -1,5 +1,15 @@
 """The words of anatomy, disease and imaging that the embedded backbones were taught."""
 
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a bad photo of a {}.",
+    "a cropped photo of the {}.",
+    "a close-up photo of a {}.",
+    "a blurry photo of the {}.",
+)
+"""Sentences around a word, of those that the models were taught with."""
+
 TISSUES = {
     "background": ("black background", "empty background", "background"),
     "fluid": ("cerebrospinal fluid", "ventricle", "csf"),

@@ -11,9 +11,8 @@ from scipy import ndimage
 from torch import Tensor
 
 from ..adapters.maps import to_grid, upsample
-from ..adapters.prompts import load_prompts
 from ..backbones import load_backbone
-from ..backbones.words import BRAIN, SEQUENCES, TISSUES
+from ..backbones.words import BRAIN, SEQUENCES, TEMPLATES, TISSUES
 from ..notes import Note
 from ..volume import Volume
 from ..volumes.components import largest_part
@@ -36,11 +35,10 @@ def taught_model(device: str):
 
 
 def word_vectors(backbone, groups: dict[str, tuple[str, ...]]) -> Tensor:
-    """Unit vectors (len(groups), C): the mean over the synonyms of each group in all of VAND's templates."""
-    templates = load_prompts("vand").templates
+    """Unit vectors (len(groups), C): the mean over the synonyms of each group in all of `words.TEMPLATES`."""
     means = []
     for words in groups.values():
-        sentences = [template.replace("{}", word) for word in words for template in templates]
+        sentences = [template.replace("{}", word) for word in words for template in TEMPLATES]
         means.append(F.normalize(backbone.encode_sentences(sentences), dim=-1).mean(dim=0))
     return F.normalize(torch.stack(means), dim=-1)
 
