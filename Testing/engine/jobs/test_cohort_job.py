@@ -140,7 +140,8 @@ def test_a_batch_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path):
     # Within tokens, distances, scores, distances of the second pass, results; scores are written anew each time.
     for count in (4, 4, 4, 8, 20):
         command = [sys.executable, str(SUPPORT / "killed_after.py"), str(count), str(tmp_path / "job.json")]
-        assert subprocess.run(command).returncode == -signal.SIGKILL
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
         assert not (tmp_path / "out" / "summary.csv").exists()
     job.run()
     assert bytes_of(tmp_path / "out") == bytes_of(data / "here")
