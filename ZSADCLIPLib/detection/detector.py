@@ -16,6 +16,7 @@ from ..progress import Progress, silent, sub_progress
 from ..volume import Volume
 from ..volumes.components import check_depth, remove_small, slices_deep
 from ..volumes.fusion import Fusion
+from ..volumes.hounsfield import is_hounsfield
 from ..volumes.intensity import blank_slices, is_skull_stripped
 from ..volumes.planes import slice_in, usable_planes
 from ..volumes.skull import has_skull
@@ -227,7 +228,8 @@ class Detector:
 
     def _brain(self, volume: Volume) -> tuple[Volume, np.ndarray | None]:
         """The volume with a note, and the brain of a whole head as words find it; None where the image itself decides."""
-        if self.brain != "auto" or not self._of_brains or not has_skull(volume):
+        # The words were learnt on MRI alone.
+        if self.brain != "auto" or not self._of_brains or is_hounsfield(volume.array) or not has_skull(volume):
             return volume, None
         look = replace(self.look, plane=self._planes(volume)[0][0], crop="head")
         brain, note = brain_of_head(taught_model(str(self.backbone.device)), look, volume, self.batch_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -30,7 +31,7 @@ DEFAULT_SIZE = 240
 
 
 @dataclass(frozen=True)
-class Comparison(Execution):
+class Comparison(Execution, ABC):
     """Settings of tokens and of their comparison; see `neighbours.tokens.TokenSettings` and `jobs.detect.Detect`.
 
     inputs    volumes, folders, globs, or one manifest CSV.
@@ -71,9 +72,9 @@ class Comparison(Execution):
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
 
     @property
+    @abstractmethod
     def root(self) -> Path:
         """The folder of the steps' files."""
-        raise NotImplementedError
 
     def check_settings(self) -> None:
         """Raise UsageError for values that are not allowed."""

@@ -14,6 +14,8 @@ from ZSADCLIPLib.evaluation.metrics import confusion, scores
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.synthetic.mri.scans import make_scan
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.hounsfield import is_hounsfield
+from ZSADCLIPLib.volumes.skull import has_skull
 
 
 @pytest.fixture(scope="module")
@@ -85,3 +87,15 @@ def test_any_backbone_gets_the_brain_but_another_object_keeps_all(head):
 def test_another_choice_is_refused(model):
     with pytest.raises(UsageError, match="brain 'skull' is unknown; choose auto or image"):
         Detector(model, load_adapter("vand:random:1", model), brain="skull")
+
+
+def test_a_ct_head_is_not_asked_about_in_words_of_mri(rng):
+    x, y, z = np.ogrid[-1:1:60j, -1:1:60j, -1:1:12j]
+    depth = np.sqrt(x**2 + y**2 + 0.2 * z**2)
+    array = np.where(depth < 0.7, 40.0, np.where(depth < 0.85, 900.0, -1000.0)) + rng.normal(0, 8, depth.shape)
+    volume = Volume(array.astype(np.float32), np.diag([3.0, 3, 10, 1]), "ct")
+    assert is_hounsfield(volume.array) and has_skull(volume)
+    small = backbone()
+    found = Detector(small, load_adapter("vand:random:1", small), 64, plane="axial").detect(volume)
+    assert not {"brain", "brain-unknown"} & {note.code for note in found.notes}
+    assert found.provenance["preprocessing"]["sequence"] is None
