@@ -108,6 +108,15 @@ METHODS: dict[str, MethodInfo] = {
         memory_bank=True,
         low_precision=False,  # its scores lie close together
     ),
+    "mvfa": MethodInfo(
+        label="MVFA-AD",
+        summary="Bottlenecks inside the image tower take tokens into the text space; few-shot with reference volumes.",
+        target=".mvfa:MVFA",
+        paper="arXiv 2403.12570",
+        activation={"ViT-L-14-336": "gelu"},
+        colour="#882255",
+        memory_bank=True,
+    ),
 }
 DEFAULT_METHOD = "vand"
 

@@ -245,7 +245,8 @@ class _Run:
                 labelled = self.data.images[: len(self.data)]
                 images, masks = augmented(labelled, self.data.masks, rows, self.schedule.augment, rng)
                 labels = masks.any(axis=(1, 2)).astype(np.int64)
-                features = self.adapter.features(self.backbone, self.backbone.preprocess(torch.from_numpy(images)))
+                inputs = self.backbone.preprocess(torch.from_numpy(images), self.adapter.normalised)
+                features = self.adapter.features(self.backbone, inputs)
             targets = torch.from_numpy(np.ascontiguousarray(masks)).to(device).float()
             return self.adapter.objective(self.backbone, features, targets, torch.from_numpy(labels).to(device))
 
