@@ -88,5 +88,5 @@ def test_the_extended_profile_has_every_method_in_its_setups():
     lines = {line["row"]: line for line in estimate(profile, rows, None)["rows"]}
     few = lines["mvfa-few-shot"]
     assert len(lines) == len(rows) and (few["train_slices"], few["epochs"]) == (88, 50)
-    assert lines["mvfa-brats"]["train_hours"] > 10 * lines["mvfa-few-shot"]["train_hours"] > 0
+    assert lines["mvfa-brats"]["train_hours"] > few["train_hours"] > 0
     assert load_profile("paper").rows == "paper" and select_rows() == select_rows(extended=False)
