@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..backbones.focus import Box, patch_box
 from ..errors import InputError, UsageError
 from ..evaluation.thresholds import reaches
 from ..notes import Note
@@ -24,7 +23,7 @@ from ..volumes.slicing import Fit, SliceStack
 from .anatomy import brain_of_head, sequence_by_words, taught_model
 from .devices import default_batch_size
 from .findings import Finding, find
-from .planeview import PlaneView, notes_of
+from .planeview import PlaneView, boxes_of, notes_of
 from .preparation import Look, Prepared
 from .scoring import PLAIN, Scoring
 from .shifts import offsets, over_shifts
@@ -255,7 +254,7 @@ class Detector:
     def _plane_map(self, volume: Volume, prepared: Prepared, progress: Progress) -> tuple[np.ndarray, PlaneView]:
         """The map float32 (I, J, K) of one plane, and what came of it beside that."""
         stack, fit = prepared.stack, prepared.fit
-        boxes = self._boxes(stack, fit, prepared.brain) if self.fast else None
+        boxes = boxes_of(prepared, self.backbone.vision, self.image_size) if self.fast else None
         moves = offsets(self.scoring.shifts, self.backbone.vision.patch or 1)
 
         def score(slices: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -275,13 +274,6 @@ class Detector:
         """Whether the adapter was made for such an image."""
         world = world_of(self.adapter.provenance)
         return outside(world, volume, prepared.brain, prepared.stack, prepared.square_mm) if world else ()
-
-    def _boxes(self, stack: SliceStack, fit: Fit, brain: np.ndarray) -> list[Box]:
-        """For each run of slices the patches that hold any voxel of the brain; they do not depend on the batch size."""
-        seen = fit.apply(stack.arrange(brain).astype(np.uint8) * 255) > 0
-        patch, grid = self.backbone.vision.patch, self.backbone.vision.grid(self.image_size)
-        starts = range(0, len(seen), FAST_RUN)
-        return [patch_box(seen[first : first + FAST_RUN].any(axis=0), patch, grid) for first in starts]
 
     def _provenance(self, volume: Volume, seen: list[PlaneView], scoring: Scoring, notes: tuple[Note, ...]) -> dict:
         first = seen[0]
