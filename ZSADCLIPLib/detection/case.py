@@ -267,10 +267,10 @@ def _begun(run: CaseRun, case: Case) -> Iterator[None]:
 def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from ..files.text import plain, write_json
-    from ..volumes.reading import write_volume
+    from ..volumes.reading import write_map, write_volume
 
     paths = run.paths(case.id)
-    write_volume(paths["map"], detection.map, "float32")
+    write_map(paths["map"], detection.map, detection.map_type)
     _check_output(run)
     write_volume(paths["mask"], detection.mask, "uint8")
     _check_output(run)

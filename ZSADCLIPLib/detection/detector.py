@@ -17,6 +17,7 @@ from ..volumes.components import check_depth, remove_small, slices_deep
 from ..volumes.fusion import Fusion
 from ..volumes.hounsfield import is_hounsfield
 from ..volumes.intensity import blank_slices, is_skull_stripped
+from ..volumes.maptypes import as_stored, check_map_type
 from ..volumes.planes import slice_in, usable_planes
 from ..volumes.skull import has_skull
 from ..volumes.slicing import Fit, SliceStack
@@ -40,7 +41,8 @@ BRAINS = ("auto", "image")
 class Detection:
     """What was found in one volume.
 
-    map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal.
+    map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal. As a file of `map_type` they
+                   are these very numbers, from which mask and findings are cut.
     mask           uint8 0/1: map at or above the threshold inside the brain, small parts removed.
     slice_scores   image-level score of every slice (N,); volume_score is their largest (in `neighbours` that of the top cells).
     threshold      raw map value; threshold_rule says where it came from.
@@ -63,6 +65,7 @@ class Detection:
     stack: SliceStack = field(repr=False)
     image: np.ndarray = field(repr=False)
     brain: np.ndarray = field(repr=False)
+    map_type: str = "float32"
 
     def to_dict(self) -> dict:
         """The JSON of a case: everything but the arrays."""
@@ -89,6 +92,7 @@ class Detector:
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     min_size_mm3, min_depth_mm   of a finding: its volume, and over how many mm of slices of the first plane it must reach.
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
+    map_type      "float32", or "int16": scores are rounded to what such a file holds (`volumes.maptypes`).
     fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:
                   attention no longer sees the background (docs/performance.md); recorded in the provenance.
     Raises UsageError for values that are not allowed.
@@ -111,7 +115,9 @@ class Detector:
         scoring: Scoring = PLAIN,
         min_depth_mm: float = 0.0,
         brain: str = "auto",
+        map_type: str = "float32",
     ):
+        check_map_type(map_type)
         if brain not in BRAINS:
             raise UsageError(f"brain {brain!r} is unknown; choose auto or image")
         if background not in ("keep", "zero"):
@@ -133,7 +139,7 @@ class Detector:
         self.image_size, self.look = image_size, Look(plane, intensity, window, crop)
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
         self.min_size_mm3, self.min_depth_mm, self.background = min_size_mm3, min_depth_mm, background
-        self.scoring, self.brain = scoring, brain
+        self.scoring, self.brain, self.map_type = scoring, brain, map_type
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
     def prepare(self, volume: Volume, brain: np.ndarray | None = None) -> tuple[SliceStack, np.ndarray, Fit]:
@@ -189,6 +195,7 @@ class Detector:
         # Skull and scalp are no anomaly, whoever cuts the map again.
         if self.background == "zero" or by_words:
             array = zeroed_background(array, inside)
+        array = as_stored(array, self.map_type)
         result = volume.with_array(array)
         threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance, scoring)
         deep, across = slices_deep(self.min_depth_mm, stack.spacing[2], len(stack.array)), stack.permutation[0]
@@ -210,6 +217,7 @@ class Detector:
             stack=stack,
             image=first.image,
             brain=inside,
+            map_type=self.map_type,
         )
 
     @property
@@ -305,6 +313,7 @@ class Detector:
             "exact": not self.fast and self.backbone.dtype == torch.float32,
             "fast": fast,
             "background": self.background,
+            "map_type": self.map_type,
             "min_size_mm3": self.min_size_mm3,
             "min_depth_mm": self.min_depth_mm,
             "device": self.backbone.device.type,

@@ -86,13 +86,24 @@ def test_a_folder_of_volumes(scans, tiny, tmp_path, capsys):
     assert {p.name for p in out.iterdir()} == names
     source, result = nibabel.load(scans / "a.nii.gz"), nibabel.load(out / "a_anomaly.nii.gz")
     assert np.array_equal(source.affine, result.affine) and source.shape == result.shape
-    assert result.get_data_dtype() == np.float32
+    assert result.get_data_dtype() == np.int16
     assert nibabel.load(out / "a_mask.nii.gz").get_data_dtype() == np.uint8
     found = json.loads((out / "a.json").read_text("utf-8"))
     assert found["findings"][0]["rank"] == 1 and len(found["slice_scores"]) == 6  # sagittal ones of 2 mm
     assert found["provenance"]["adapter"]["method"] == "vand"
     assert str(tmp_path) not in (out / "a.json").read_text("utf-8")
     assert [r["status"] for r in rows(out)] == ["done", "done"]
+
+
+@pytest.mark.parametrize("map_type", ["int16", "float32"])
+def test_map_and_mask_agree_for_whoever_opens_them(map_type, scans, tiny, tmp_path):
+    out = tmp_path / "out"
+    options = ("--threshold", "quantile:0.9", "--map-type", map_type, "--min-size", "0", "--min-depth", "0")
+    assert detect([scans / "a.nii.gz"], out, tiny, "--background", "zero", *options) == 0
+    image, found = nibabel.load(out / "a_anomaly.nii.gz"), json.loads((out / "a.json").read_text("utf-8"))
+    assert image.get_data_dtype() == map_type and found["provenance"]["map_type"] == map_type
+    mask = nibabel.load(out / "a_mask.nii.gz").get_fdata() > 0
+    assert mask.any() and np.array_equal(image.get_fdata() >= found["threshold"], mask)
 
 
 def test_results_do_not_depend_on_the_run(scans, tiny, tmp_path):
