@@ -226,9 +226,25 @@ def test_phantom_command(tmp_path, capsys):
     assert nibabel.load(tmp_path / "industrial-00000" / "industrial-00000-image.nii.gz").shape == (240, 240, 1)
 
 
-def test_help_needs_no_torch():
-    code = "import sys; import ZSADCLIPLib; from ZSADCLIPLib.cli import parser; parser(); print('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+def imported(code):
+    """Which packages besides Python's own a process has imported, and how many modules of ours."""
+    code += "\nprint('|', *{name.partition('.')[0] for name in sys.modules} - sys.stdlib_module_names - before)"
+    code += "\nprint('|', sum(name.startswith('ZSADCLIPLib') for name in sys.modules))"
+    code = f"import sys\nbefore = {{name.partition('.')[0] for name in sys.modules}}\n{code}"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    packages, ours = (line.removeprefix("|").split() for line in said.splitlines()[-2:])
+    return set(packages) - {"ZSADCLIPLib"}, int(ours[0])
+
+
+def test_help_imports_next_to_nothing():
+    """What `zsadclip --help` takes is what it imports: no numpy, no torch, and a handful of modules of ours."""
+    packages, ours = imported("from ZSADCLIPLib import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass")
+    assert packages == set() and ours <= 8
+
+
+def test_the_arguments_of_all_commands_need_no_torch():
+    packages, _ = imported("from ZSADCLIPLib.cli import parser; parser()")
+    assert packages and not packages & {"torch", "sklearn", "matplotlib", "nibabel", "open_clip"}
 
 
 def test_the_way_of_scoring_is_chosen_on_the_command_line(scans, tiny, tmp_path, capsys):
