@@ -36,11 +36,8 @@ def tiny(tmp_path):
 @pytest.fixture
 def panel_with_engine(panel, tiny, monkeypatch):
     settings = panel.logic.settings
-    panel.longer = {
-        "planes": ("axial", "coronal", "sagittal"),
-        "shifts": 4,
-    }  # a busy machine must not miss its cancelling
-    monkeypatch.setattr(panel.logic, "settings", lambda *a: replace(settings(*a), **tiny, **panel.longer))
+    panel.longer = {"image_size": 240, "batch_size": 1}  # so that even a busy machine is there before its end
+    monkeypatch.setattr(panel.logic, "settings", lambda *a: replace(settings(*a), **{**tiny, **panel.longer}))
     monkeypatch.setattr(panel.logic, "ready", lambda: True)
     return panel
 
