@@ -239,6 +239,7 @@ def test_lines_may_arrive_in_pieces(slicer_env):
     assert events[0]["text"] == "Größe 1" and "noise" in child.log
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="ends a process by a signal")
 def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     from ZSADCLIPSlicer.engine.process import childCommand, childEnvironment

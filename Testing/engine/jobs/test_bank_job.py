@@ -168,6 +168,7 @@ def test_shards_and_wrong_intervals_are_refused(data, tmp_path):
     assert isinstance(build(data, tmp_path / "a.bank"), Spreadable)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bank_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path, workers):
     job = build(data, tmp_path / "a.bank", workers=workers)

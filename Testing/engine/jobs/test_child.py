@@ -68,6 +68,7 @@ def test_a_run_speaks_json_lines(job, tmp_path):
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"a_anomaly.nii", "a_mask.nii", "a.json", "summary.csv"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("how", ["cancel", "parent gone"])
 def test_cancelling(job, tmp_path, how):
     process = start(job(image_size=240))

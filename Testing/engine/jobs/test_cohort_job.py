@@ -131,6 +131,7 @@ def test_other_settings_keep_the_tokens_and_replace_the_rest(data, tmp_path):
     assert cohort(data, tmp_path).run()["skipped"] == 6 and bytes_of(tmp_path) == bytes_of(data / "here")
 
 
+@pytest.mark.long
 def test_a_batch_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path):
     job = cohort(data, tmp_path / "out")
     (tmp_path / "job.json").write_text(json.dumps({"job": "cohort", **asdict(job)}))
@@ -142,6 +143,7 @@ def test_a_batch_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path):
     assert bytes_of(tmp_path / "out") == bytes_of(data / "here")
 
 
+@pytest.mark.long
 def test_worker_processes_give_the_same_bytes(data, tmp_path):
     assert cohort(data, tmp_path, workers=2).run()["failed"] == 0
     assert bytes_of(tmp_path) == bytes_of(data / "here") and isinstance(cohort(data, tmp_path), Spreadable)
