@@ -248,9 +248,10 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     from ZSADCLIPLib.volumes.reading import write_volume
 
     (tmp_path / "tiny.json").write_text(json.dumps(VIT), encoding="utf-8")
-    image = np.random.default_rng(0).integers(1, 500, (64, 64, 400)).astype(np.int16)
+    image = np.zeros((64, 64, 400), np.int16)
+    image[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).integers(1, 500, (56, 56, 392))
     write_volume(tmp_path / "a.nii", Volume(image, np.eye(4)))
-    job = {"job": "detect", "inputs": [str(tmp_path / "a.nii")], "output": str(tmp_path / "out"), "image_size": 64}
+    job = {"job": "detect", "inputs": [str(tmp_path / "a.nii")], "output": str(tmp_path / "out"), "image_size": 240}
     job |= {"backbone": str(tmp_path / "tiny.json"), "weights": "random", "checkpoint": "vand:random", "batch_size": 1}
     (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     parent = (
@@ -261,7 +262,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
         "child.start()\n"
         "while not any(e.get('done') for e in child.poll()): time.sleep(0.01)\n"
         "print(child.pid, flush=True)\n"
-        "time.sleep(60)"
+        "time.sleep(3600)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "ZSADCLIP")])}
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=environment)

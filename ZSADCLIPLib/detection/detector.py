@@ -30,7 +30,7 @@ from .scoring import PLAIN, Scoring
 from .shifts import offsets, over_shifts
 from .slice_maps import FAST_RUN, check_finite, fill_memory, slice_maps, zeroed_background
 from .threshold import Threshold
-from .world import outside, world_of
+from .world import outside_of
 
 DEFAULT_SIZE = 240
 MOST_SLICES = 4096
@@ -183,7 +183,7 @@ class Detector:
             )
         by_words = False
         if brain is None:
-            volume, brain = self._brain(volume)
+            volume, brain, progress = self._brain(volume, progress)
             by_words = brain is not None
         array, seen, left_out = self._fused(volume, brain, progress)
         first, scored = seen[0].prepared, np.logical_and.reduce([each.prepared.scored for each in seen])
@@ -201,7 +201,7 @@ class Detector:
         deep, across = slices_deep(self.min_depth_mm, stack.spacing[2], len(stack.array)), stack.permutation[0]
         mask = remove_small(reaches(array, threshold) & scored, volume.spacing, self.min_size_mm3, deep, across)
         low, high = self.adapter.display_range(self.backbone)
-        notes = (*volume.notes, *notes_of(seen), *left_out, *self._outside(volume, first))
+        notes = (*volume.notes, *notes_of(seen), *left_out, *outside_of(self.adapter.provenance, volume, first))
         notes += self.threshold.doubts(self.adapter.provenance, scoring)
         return Detection(
             map=result,
@@ -233,14 +233,18 @@ class Detector:
         name, share = sequence_by_words(taught_model(str(self.backbone.device)), prepared)
         return {"name": name, "share": round(share, 3)}
 
-    def _brain(self, volume: Volume) -> tuple[Volume, np.ndarray | None]:
-        """The volume with a note, and the brain of a whole head as words find it; None where the image itself decides."""
+    def _brain(self, volume: Volume, progress: Progress) -> tuple[Volume, np.ndarray | None, Progress]:
+        """The volume with a note, the brain of a whole head as words find it, None where the image itself decides, and what is
+        left of the progress."""
         # The words were learnt on MRI alone.
         if self.brain != "auto" or not self._of_brains or is_hounsfield(volume.array) or not has_skull(volume):
-            return volume, None
-        look = replace(self.look, plane=self._planes(volume)[0][0], crop="head")
-        brain, note = brain_of_head(taught_model(str(self.backbone.device)), look, volume, self.batch_size)
-        return replace(volume, notes=(*volume.notes, note)), brain
+            return volume, None, progress
+        look, model = (
+            replace(self.look, plane=self._planes(volume)[0][0], crop="head"),
+            taught_model(str(self.backbone.device)),
+        )
+        brain, note = brain_of_head(model, look, volume, self.batch_size, sub_progress(progress, 0.0, 0.3, "brain: "))
+        return replace(volume, notes=(*volume.notes, note)), brain, sub_progress(progress, 0.3, 1.0)
 
     def _fused(
         self, volume: Volume, brain: np.ndarray | None, progress: Progress
@@ -277,11 +281,6 @@ class Detector:
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
         return np.ascontiguousarray(stack.restore(fit.back(maps))), PlaneView(prepared, scores, boxes)
-
-    def _outside(self, volume: Volume, prepared: Prepared) -> tuple[Note, ...]:
-        """Whether the adapter was made for such an image."""
-        world = world_of(self.adapter.provenance)
-        return outside(world, volume, prepared.brain, prepared.stack, prepared.square_mm) if world else ()
 
     def _provenance(self, volume: Volume, seen: list[PlaneView], scoring: Scoring, notes: tuple[Note, ...]) -> dict:
         first = seen[0]
