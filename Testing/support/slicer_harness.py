@@ -104,8 +104,8 @@ def overlay_shown(map_node):
     return any(node.GetForegroundVolumeID() == map_node.GetID() for node in display.compositeNodes())
 
 
-def spin(condition, seconds=10.0):
-    """Let Qt work until `condition()` is true; fails the test after `seconds`."""
+def spin(condition, seconds=300.0):
+    """Let Qt work until `condition()` is true; fails the test after `seconds`, which only what hangs ever takes."""
     import time
 
     import slicer

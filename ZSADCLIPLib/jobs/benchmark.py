@@ -76,11 +76,12 @@ class Benchmark(Execution):
         runs = variations(profile, rows)
         profile = runs[0].profile
         if self.dry_run:
-            from ..benchmark.estimate import estimate
+            from ..benchmark.estimate import estimate, short_of_room
 
             forecast = estimate(profile, rows, self.data, self.weights_dir, self.device)
             if len(runs) > 1:
                 forecast["notes"] += [f"the first of {len(runs)} runs: {', '.join(v.label for v in runs)}"]
+            forecast["notes"] += short_of_room(self.output, sum(forecast["disk_gb"].values()) * len(runs))
             return {**forecast, "dry_run": True, "output": self.output}
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")
