@@ -33,8 +33,8 @@ from ZSADCLIPSlicer.panels.parameters import ZSADCLIPParameterNode  # noqa: E402
 from ZSADCLIPSlicer.panels.preferences import setting  # noqa: E402
 from ZSADCLIPSlicer.panels.result import ResultPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.run import RunPanel  # noqa: E402
-from ZSADCLIPSlicer.scene import sampledata  # noqa: E402
-from ZSADCLIPSlicer.scene.results import ResultNodes, resultsOf  # noqa: E402
+from ZSADCLIPSlicer.scene import nodes, sampledata  # noqa: E402
+from ZSADCLIPSlicer.scene.results import ResultNodes, inputVolumes, resultsOf  # noqa: E402
 
 
 class ZSADCLIP(ScriptedLoadableModule):
@@ -53,11 +53,12 @@ class ZSADCLIP(ScriptedLoadableModule):
         parent.acknowledgementText = _(
             "After: Marzullo and Ranzini, Exploring Zero-Shot Anomaly Detection with CLIP in Medical Imaging, 2024."
         )
-        slicer.app.connect("startupCompleted()", self.registerSampleData)
+        slicer.app.connect("startupCompleted()", self.started)
 
-    def registerSampleData(self):
-        """Offer the synthetic case in the Sample Data module."""
+    def started(self):
+        """Offer the synthetic case in the Sample Data module; results leave the scene whole, also with the panel closed."""
         sampledata.register(self.resourcePath("Icons"))
+        nodes.watch()
 
 
 class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -84,9 +85,11 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
+        nodes.watch()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.inputs.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.initializeParameterNode()
 
@@ -134,16 +137,13 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Read the parameter node of the scene; choose the first volume when none is chosen."""
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameters.inputVolume is None:
-            for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-                if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute("ZSADCLIP.Result"):
-                    self._parameters.inputVolume = node
-                    break
+            self._parameters.inputVolume = next(iter(inputVolumes()), None)
 
     def setParameterNode(self, parameters):
         self.disconnectGui()
         self._parameters = parameters
         if parameters is not None:
-            # Not connectGui, which before Slicer 5.13 returns no tag to disconnect by.
+            # Not connectGui, which before Slicer 5.10 returns no tag to disconnect by.
             self._guiTag = parameters.connectParametersToGui(self._widgetsOfParameters())
             menus.translate(self.ui)  # connecting filled the menus with the keys
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)

@@ -6,12 +6,14 @@ import logging
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
 from ..engine import choices, health, install
 from ..scene import geometry, sampledata
+from ..scene.results import isResult
 from . import menus
 from .preferences import setSetting, setting
 
@@ -52,8 +54,20 @@ class InputsPanel:
             return
         if self.promptKey() != parameters.prompts:
             menus.select(self.ui.promptSelector, parameters.prompts)
+        self.hideResults()
         self._showSegments(parameters.brainMask)
         self.showNotes()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node) -> None:
+        """Another node in the scene, a result perhaps."""
+        if isResult(node):
+            self.hideResults()
+
+    def hideResults(self) -> None:
+        """Leave anomaly maps out of the volumes on offer: they are no inputs."""
+        maps = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isResult(node)]
+        self.ui.inputSelector.sortFilterProxyModel().hiddenNodeIDs = maps
 
     def _showSegments(self, mask) -> None:
         """Offer the segments when the brain mask is a segmentation with more than one."""
