@@ -25,6 +25,7 @@ for _folder in (_here, os.path.dirname(_here)):
             sys.path.insert(0, _folder)
         break
 
+from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
@@ -152,10 +153,9 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def disconnectGui(self):
         if self._parameters is None:
             return
-        node = self._parameters.parameterNode
-        if self._guiTag is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self._guiTag = None
+        node, tag, self._guiTag = self._parameters.parameterNode, self._guiTag, None
+        if tag is not None:
+            self._parameters.disconnectGui(tag)
         if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged):
             self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
 
@@ -304,17 +304,17 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
 class ZSADCLIPTest(ScriptedLoadableModuleTest):
     """Runs offline in seconds, in Slicer and in the project's own tests."""
 
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
     def runTest(self):
-        self.setUp()
-        self.test_synthetic_case()
+        self.test_ready_scores()
+        if ZSADCLIPLogic().ready():
+            self.test_synthetic_case()
+
+    def test_ready_scores(self):
+        """Everything that happens to a result in the scene, with scores that need no model."""
+        selftest.ready(self)
 
     def test_synthetic_case(self):
         """The embedded model finds the lesion of a synthetic case, and the threshold moves the segmentation."""
-        from ZSADCLIPSlicer import selftest
-
         if not ZSADCLIPLogic().ready():
             self.skipTest(_("The engine's Python packages are not installed."))
         selftest.run(self, ZSADCLIPLogic())
