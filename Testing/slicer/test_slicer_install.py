@@ -105,6 +105,7 @@ def test_packages_are_installed_once_more_but_for_what_slicer_builds_on(panel, i
     panel.ui.reinstallButton.click()
     assert asked and not calls
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: True)
+    monkeypatch.setattr(install, "pip", lambda names, constraints, wheels: calls.append(names))
     panel.ui.reinstallButton.click()
     assert calls[0][:2] == ["--force-reinstall", "--no-deps"]
     assert {"torch==2.8", "torchvision==0.23", "nibabel==5.3"} == set(calls[0][2:])
