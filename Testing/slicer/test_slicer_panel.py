@@ -242,7 +242,7 @@ def test_install_asks_and_takes_the_folder_of_wheels(panel, monkeypatch):
 
     absent, taken = [install.Package("torch>=2.6", "", False)], []
     monkeypatch.setattr(install, "missing", lambda: absent)
-    monkeypatch.setattr(install, "install", lambda wheels: (taken.append(wheels), absent.clear()))
+    monkeypatch.setattr(install, "install", lambda wheels, again: (taken.append(wheels), absent.clear()))
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, title: "torch>=2.6" in text)
     try:
         panel.ui.wheelsFolderEdit.currentPath = "/media/wheels"

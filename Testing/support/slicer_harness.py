@@ -36,7 +36,12 @@ def start(module_path=MODULE):
     sys.path[:0] = [str(HERE / "standins"), str(HERE)]
     import slicer
 
-    slicer.__path__.append(os.environ.get("ZSADCLIP_SLICER_BASE") or str(HERE / "standins" / "slicerbase"))
+    if base := os.environ.get("ZSADCLIP_SLICER_BASE"):  # before slicer-core's own modules of these names
+        slicer.__path__.insert(0, base)
+        for name in ("util", "logic", "cli"):
+            sys.modules.pop(f"slicer.{name}", None)
+    else:
+        slicer.__path__.append(str(HERE / "standins" / "slicerbase"))
     import slicer_boot
 
     app_logic, messages = slicer_boot.boot()
