@@ -101,7 +101,7 @@ def test_panel_fits_300_pixels(done, style):
     application.setStyle("Fusion")
     if dark:
         for role, colour in ((qt.QPalette.Window, 50), (qt.QPalette.Base, 35), (qt.QPalette.AlternateBase, 45),
-                             (qt.QPalette.Button), (qt.QPalette.Text, 220), (qt.QPalette.WindowText, 220),
+                             (qt.QPalette.Button, 60), (qt.QPalette.Text, 220), (qt.QPalette.WindowText, 220),
                              (qt.QPalette.ButtonText, 220)):  # fmt: skip
             dark.setColor(role, qt.QColor(colour, colour, colour))
         application.setPalette(dark)
@@ -289,3 +289,14 @@ def test_the_probe_knows_what_torch_was_built_for(slicer_env, tmp_path, monkeypa
         assert found["cuda"] == expected and found["versions"] == {"torch": "9.9"}
     version.unlink()
     assert healthprobe.facts([])["cuda"] is None
+
+
+def test_the_panel_says_what_the_chosen_adapter_was_made_for(panel):
+    ui = panel.ui
+    panel.initializeParameterNode()
+    assert "any contrast" in ui.modelNotesLabel.text and "synthetic" in ui.modelNotesLabel.text
+    assert not ui.modelNotesLabel.isHidden()
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("mini"))
+    assert "T2w" in ui.modelNotesLabel.text
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("winclip"))
+    assert "Not trained" in ui.modelNotesLabel.text
