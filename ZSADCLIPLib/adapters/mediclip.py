@@ -1,6 +1,6 @@
-"""MediCLIP (Zhang et al., arXiv 2405.11315): learned context before fixed phrases, trained on normal images with synthetic anomalies.
+"""MediCLIP (Zhang et al., arXiv 2405.11315): learned context before phrases, made for normal images with synthetic anomalies.
 
-Step by step in docs/methods/mediclip.md. The map is the sigmoid of a plain cosine difference, averaged over layers, no temperature.
+Step by step in docs/methods/mediclip.md. The map is the sigmoid of the cosine difference, averaged over layers, no temperature.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class MediCLIP(Adapter):
         return tuple([f"{phrase.replace('_', ' ').strip()}." for phrase in group] for group in groups)
 
     def _sentences(self, backbone: Backbone) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """Of each group the ids (n, context) with places for the context, and for each position the order (n, context) of rows."""
+        """Of each group the ids (n, context) with room for the context, and for each position the order (n, context) of rows."""
         text, count = backbone.text, self.config.context
         key = ("mediclip", self.prompts, self.config.object_name, count, self.config.positions)
         if key not in backbone.cache:
