@@ -2,8 +2,9 @@
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
-PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only. context-brats, smooth-brats and
-planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
+PMC-CLIP or BiomedCLIP. healthy: trained from a random start on slices without lesion, with synthetic
+anomalies. A training-free method has the cells industrial and biomedclip only. context-brats, smooth-brats and planes-brats: as
+brats, with evidence of more than a slice (EVIDENCE).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ SETUP_LABELS = {
     "brats": "Brats",
     "pmc": "PMC",
     "biomedclip": "BiomedCLIP",
+    "healthy": "Healthy",
     "context-brats": "Brats, context",
     "smooth-brats": "Brats, smoothed",
     "planes-brats": "Brats, 3 planes",
@@ -52,7 +54,7 @@ class Row:
 
     `backbone` is a role that a profile turns into a model: default, pmc or biomedclip; None without a model. `start` is
     where the adapter's weights come from: industrial, random, or None without an adapter to train. `trained_on` is what
-    the row itself trains on: brain, or None.
+    the row itself trains on: brain, healthy, or None.
     """
 
     method: str
@@ -84,19 +86,21 @@ _SETUPS = {
     "brats": ("default", "random", "brain"),
     "pmc": ("pmc", "random", "brain"),
     "biomedclip": ("biomedclip", "random", "brain"),
+    "healthy": ("default", "random", "healthy"),
 }
 _SETUPS |= {setup: _SETUPS[evidence.of] for setup, evidence in EVIDENCE.items()}
 _TRAINING_FREE = ("industrial", "biomedclip")  # the setups of a method without a training
 
 
-def _row(method: str, setup: str) -> Row:
+def row_of(method: str, setup: str) -> Row:
+    """The row of a method in a setup."""
     backbone, start, trained_on = _SETUPS[setup]
     return Row(method, setup, backbone, *((start, trained_on) if METHODS[method].trainable else (None, None)))
 
 
 def _rows(*setups: str) -> tuple[Row, ...]:
     cells = [(method, setup) for method in _METHODS for setup in setups]
-    return tuple(_row(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
+    return tuple(row_of(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
 
 
 _CELLS = ("industrial", "finetune", "brats", "pmc")
@@ -105,15 +109,16 @@ MORE_ROWS = tuple(row for row in _rows(*_CELLS) if row.method not in _PAPER)
 """Rows of methods that the paper does not have."""
 BASELINE = Row("intensity", "baseline", None, None, None)
 BIOMEDCLIP_ROWS = _rows("biomedclip")
+HEALTHY_ROWS = _rows("healthy")
 VOLUME_ROWS = tuple(
     row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
 )
-ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *VOLUME_ROWS)
+ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *VOLUME_ROWS)
 
 
 def row_without(row: Row) -> Row:
     """The row that differs from this one by its evidence alone; itself when it has none."""
-    return _row(row.method, row.evidence.of) if row.setup in EVIDENCE else row
+    return row_of(row.method, row.evidence.of) if row.setup in EVIDENCE else row
 
 
 def select_rows(
@@ -122,7 +127,8 @@ def select_rows(
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
     BiomedCLIP rows and those with volumetric evidence come only by id or by naming the setup, those of methods that the paper
-    does not have by id or by naming the method. Raises UsageError naming what does not exist.
+    does not have by id or by naming the method. The setup healthy, which the paper has not, has every trained method. Raises
+    UsageError naming what does not exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -137,6 +143,7 @@ def select_rows(
         return tuple(row for row in ALL_ROWS if row.id in ids)
     named = (row for row in (*BIOMEDCLIP_ROWS, *VOLUME_ROWS) if row.setup in setups)
     pool = tuple(row for row in (*ROWS, *MORE_ROWS, *named) if row.method in (methods or _PAPER))
+    pool += tuple(row for row in HEALTHY_ROWS if row.setup in setups)
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()

@@ -93,7 +93,8 @@ class Train:
         from ..benchmark import tasks
         from ..benchmark.cohort import read_cohort
         from ..benchmark.maps import open_adapter
-        from ..benchmark.plan import Machine, plan_single
+        from ..benchmark.plan import Machine
+        from ..benchmark.single import plan_single
         from ..benchmark.slices import build_slices
         from ..datasets.splits import write_split
         from ..files.digests import FileHashes

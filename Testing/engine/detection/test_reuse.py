@@ -11,7 +11,7 @@ from small_models import config
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.maps import open_adapter
-from ZSADCLIPLib.benchmark.plan import Machine, make_plan, plan_single
+from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.rows import select_rows
 from ZSADCLIPLib.benchmark.slices import build_slices
