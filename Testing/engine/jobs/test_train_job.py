@@ -195,7 +195,7 @@ def test_healthy_scans_that_cannot_train_are_named(place, tmp_path, capsys):
     assert train(place, out, "--healthy", folder) == 1
     assert "healthy scan broken:" in capsys.readouterr().err
     image = read_volume(folder / "normal0.nii.gz")
-    air = np.where(image.array > 0, 40, -1000).astype(np.int16)
+    air = np.where(image.array > 0, np.where(image.array > 190, 800, 40), -1000).astype(np.int16)
     write_volume(folder / "broken.nii.gz", replace(image, array=air))
     assert train(place, out, "--healthy", folder) == 1
     assert "some scans are CT (broken)" in capsys.readouterr().err
