@@ -198,7 +198,10 @@ def _healthy_slices(spec: HealthySlices, records: tuple[Record, ...], progress: 
 
 
 def with_anomalies(case: CaseSlices, spec: HealthySlices) -> CaseSlices:
-    """The slices of a case without lesion, with synthetic anomalies as its truth; raises InputError when it has none."""
+    """The slices of a case without lesion, every second one with synthetic anomalies as its truth, the others as they are.
+
+    Raises InputError when there is none.
+    """
     rows = without_lesion(case)
     if not rows.size:
         raise InputError(f"case {case.record.id} has no slice without lesion")
@@ -206,6 +209,7 @@ def with_anomalies(case: CaseSlices, spec: HealthySlices) -> CaseSlices:
     heads = kept["brain"] if spec.within == "head" else None
     seed = int(drawn_order(spec.seed, case).integers(1 << 31))
     ((image, truth),) = versions(kept["image"], heads, 1, seed, spec.within)
+    image[1::2], truth[1::2] = kept["image"][1::2], False
     return replace(case, **{**kept, "image": image, "truth": truth})
 
 
