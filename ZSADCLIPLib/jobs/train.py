@@ -138,7 +138,7 @@ class Train:
         if threshold is not None and profile.score.scale in ("raw", "layers"):
             factor = adapter.summed_layers if profile.score.scale == "layers" else 1
             cases = f"{len(plan.row.threshold.cases)} "
-            cases += "training cases" if world is None else "held-out healthy scans with synthetic anomalies"
+            cases += "training cases" if world is None else "held-out healthy scans, of the voxels of the head"
             stored = threshold * factor
             provenance |= _by_way(stored, profile.score) | {"threshold_rule": f"{profile.threshold.rule} on {cases}"}
         if world is not None:
