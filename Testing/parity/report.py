@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import adaclip, anomalyclip, anovl, mediclip, musc, pmcclip, vand, winclip
+from . import adaclip, anomalyclip, anovl, mediclip, musc, mvfa, pmcclip, vand, winclip
 from .case import Case, load_cases
 
 RUNNERS = {
@@ -20,6 +20,7 @@ RUNNERS = {
     "pmcclip": pmcclip,
     "winclip": winclip,
     "mediclip": mediclip,
+    "mvfa": mvfa,
     "musc": musc,
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
 
@@ -197,22 +197,6 @@ def _healthy_slices(spec: HealthySlices, records: tuple[Record, ...], progress: 
     return _build(Path(spec.folder), pieces, size)
 
 
-def with_anomalies(case: CaseSlices, spec: HealthySlices) -> CaseSlices:
-    """The slices of a case without lesion, every second one with synthetic anomalies as its truth, the others as they are.
-
-    Raises InputError when there is none.
-    """
-    rows = without_lesion(case)
-    if not rows.size:
-        raise InputError(f"case {case.record.id} has no slice without lesion")
-    kept = {name: getattr(case, name)[rows] for name in ("image", "ignore", "brain", "intensities")}
-    heads = kept["brain"] if spec.within == "head" else None
-    seed = int(drawn_order(spec.seed, case).integers(1 << 31))
-    ((image, truth),) = versions(kept["image"], heads, 1, seed, spec.within)
-    image[1::2], truth[1::2] = kept["image"][1::2], False
-    return replace(case, **{**kept, "image": image, "truth": truth})
-
-
 def _industrial_slices(spec: IndustrialSlices, progress: Progress) -> dict:
     """Synthetic industrial images, three quarters of them with a defect."""
     from ..synthetic.industrial import make_image
@@ -272,36 +256,50 @@ def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
 
 
 def _reference_slices(spec: ReferenceSlices, cases: tuple[Record, ...], progress: Progress) -> dict:
-    """Normal slices, with brain and without lesion: of the cases in their order one each and round again.
+    """Normal slices, with brain and without lesion, and then, where they are asked for, slices with a lesion."""
+    wanted, drawn = {"normal": spec.count, "abnormal": spec.abnormal}, {"normal": [], "abnormal": []}
+
+    def pieces():
+        for kind, count in wanted.items():
+            yield from _drawn(spec, cases, kind, count, drawn[kind], progress)
+
+    info = _build(Path(spec.folder), pieces, spec.slices.image_size, lambda count: {"drawn": sum(drawn.values(), [])})
+    lacking = {"normal": info["slices"] - info["lesion"] < spec.count, "abnormal": info["lesion"] < spec.abnormal}
+    for kind, lacks in lacking.items():
+        if lacks:
+            found = info["lesion"] if kind == "abnormal" else info["slices"] - info["lesion"]
+            raise InputError(
+                f"the training cases gave {found} {kind} slices and {wanted[kind]} are wanted; give a smaller kshot"
+            )
+    return info
+
+
+def _drawn(
+    spec: ReferenceSlices, cases: tuple[Record, ...], kind: str, wanted: int, drawn: list[str], progress: Progress
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and masks of `wanted` slices: of the cases in their order one each and round again; `drawn` gets their names.
 
     The next case stands in for what one lacks.
     """
-    size, wanted, drawn = spec.slices.image_size, spec.count, []
-
-    def pieces():
-        used = [0] * len(cases)
-        for turn in range(2 * len(cases)):  # the second time round only for what the first one did not give
-            i, owed = turn % len(cases), wanted - len(drawn)
-            share = wanted // len(cases) + (i < wanted % len(cases)) or 1
-            asked = min(owed, share) if turn < len(cases) else owed
-            if not asked:
-                return
-            record = cases[i]
-            progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
-            case = read_slices(record, spec.data, spec.slices)
-            order = drawn_order(spec.seed, case).permutation(without_lesion(case))
-            rows = np.sort(order[used[i] : used[i] + asked])
-            used[i] += len(rows)
-            drawn.extend(f"{record.id} slice {row}" for row in rows)
-            if rows.size:
-                yield case.fit(size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
-
-    info = _build(Path(spec.folder), pieces, size, lambda count: {"drawn": drawn})
-    if info["slices"] < wanted:
-        raise InputError(
-            f"the training cases gave {info['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
-        )
-    return info
+    size, used = spec.slices.image_size, [0] * len(cases)
+    for turn in range(2 * len(cases)):  # the second time round only for what the first one did not give
+        i, owed = turn % len(cases), wanted - len(drawn)
+        share = wanted // len(cases) + (i < wanted % len(cases)) or 1
+        asked = min(owed, share) if turn < len(cases) else owed
+        if not asked:
+            return
+        record = cases[i]
+        progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
+        case = read_slices(record, spec.data, spec.slices)
+        lesion = case.truth.any(axis=(1, 2))
+        free = np.flatnonzero(lesion) if kind == "abnormal" else without_lesion(case)
+        order = drawn_order(spec.seed, case).permutation(free)
+        rows = np.sort(order[used[i] : used[i] + asked])
+        used[i] += len(rows)
+        drawn.extend(f"{record.id} slice {row}" for row in rows)
+        if rows.size:
+            masks = case.fit(size, MASKS[spec.masks]).apply(case.truth[rows].astype(np.uint8) * 255)
+            yield case.fit(size).apply(case.image[rows]), masks > 127
 
 
 def training_slices(spec: TrainingSpec) -> tuple[tuple, tuple | None]:

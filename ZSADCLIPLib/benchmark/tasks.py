@@ -24,10 +24,11 @@ from ..files.text import write_csv, write_json
 from ..progress import Cancelled, Progress, silent, sub_progress
 from ..volumes.components import slices_deep
 from ..volumes.reading import read_volume, write_volume
+from .anomalies import with_anomalies
 from .clocks import Clock, logged_seconds, runtime_of
 from .manifest import manifest_of
 from .rowfolder import finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
-from .slices import CaseSlices, read_slices, training_slices, with_anomalies
+from .slices import CaseSlices, read_slices, training_slices
 from .specs import HealthySlices, RowSpec, TrainingSpec
 
 

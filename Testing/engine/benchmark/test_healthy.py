@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from benchmark_cases import contents, write_brains, write_profile
 
+from ZSADCLIPLib.benchmark.anomalies import with_anomalies
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.estimate import estimate
 from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.rows import HEALTHY_ROWS, select_rows
-from ZSADCLIPLib.benchmark.slices import build_slices, open_slices, read_slices, with_anomalies
+from ZSADCLIPLib.benchmark.slices import build_slices, open_slices, read_slices
 from ZSADCLIPLib.benchmark.specs import HealthySlices, RowSpec, from_json, to_json
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.files.digests import FileHashes

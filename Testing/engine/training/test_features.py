@@ -27,6 +27,7 @@ KEYS = {
     "linear-probe": {"layers", "pos_embed"},
     "winclip": {"scales", "reference_norm", "pos_embed"},
     "mediclip": {"layers", "pos_embed"},
+    "mvfa": {"layers", "normalise", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {
@@ -36,6 +37,9 @@ OTHER = {
     "vv_blocks": 1,
     "score_views": "identity",
     "kind": "S",
+    "normalise": "clip",
+    "supervision": "labels",
+    "scaling": "batch",
     "object_name": "liver",
     "prompts": PROMPTS,
     "depth": 2,
