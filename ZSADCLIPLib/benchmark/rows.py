@@ -3,8 +3,8 @@
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
 PMC-CLIP or BiomedCLIP. healthy: trained from a random start on slices without lesion, with synthetic anomalies. few-shot: a
-memory bank of a few normal slices beside the industrial adapter, or beside one that is trained on these and as many with a lesion,
-where a method does that. A training-free method has the cells industrial, biomedclip and few-shot only. context-brats,
+memory bank of a few normal slices beside the industrial adapter, or beside one that is trained on these and as many with a
+lesion, where a method does that. A training-free method has the cells industrial, biomedclip and few-shot only. context-brats,
 smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
 """
 
