@@ -19,6 +19,7 @@ PACKAGES = (
         "volume",
         "files",
         "volumes",
+        "dicom",
         "synthetic",
         "evaluation",
         "datasets",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Collection
@@ -45,8 +46,11 @@ def export(folder: Path, sources: Sources, outcome: Outcome, wanted: str, pictur
     made = objects(sources, outcome, SETS[wanted], picture)
     temporary = unfinished(folder)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        os.chmod(folder.parent, 0o700)
+        if not folder.parent.exists():
+            folder.parent.mkdir(mode=0o700, parents=True)
+        for left in folder.parent.glob(f".{folder.name}.*"):  # of a run that was killed
+            if re.fullmatch(r"[0-9a-f]{8}", left.name.removeprefix(f".{folder.name}.")):
+                shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(mode=0o700)
         for kind, ds in made.items():
             _write(temporary / f"{kind}.dcm", ds)
@@ -88,7 +92,7 @@ def remove(folder: Path) -> None:
     """Remove the objects of an older run, and their folder where nothing else is in it."""
     for kind in NUMBERS:
         (folder / f"{kind}.dcm").unlink(missing_ok=True)
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # it is not there, or somebody keeps something in it
         folder.rmdir()
 
 

@@ -136,7 +136,9 @@ class Making:
     def positions(self):
         """The places of frames where the sources are some frames of a file, None where they say it in their order."""
         sources = self.sources
-        if sources.frames is None or sources.frames == tuple(range(len(sources.first.PerFrameFunctionalGroupsSequence))):
+        if sources.frames is None or sources.frames == tuple(
+            range(len(sources.first.PerFrameFunctionalGroupsSequence))
+        ):
             return None
         from highdicom import PlanePositionSequence
 
@@ -158,11 +160,18 @@ class Making:
                 if name in first:
                     setattr(made, name, first.get(name))
             date, time = self.sources.date_and_time
-            for name in ("ContentDate", "InstanceCreationDate", "SeriesDate", "PresentationCreationDate"):
+            for name in ("ContentDate", "InstanceCreationDate", "SeriesDate", "DateOfSecondaryCapture"):
                 if name in made:
                     setattr(made, name, date)
                     setattr(made, name.replace("Date", "Time"), time)
+            for item in made.get("ContributingEquipmentSequence", []):
+                item.ContributionDateTime = date + time
+            organized = [*made.get("DimensionOrganizationSequence", []), *made.get("DimensionIndexSequence", [])]
+            for item in organized:
+                item.DimensionOrganizationUID = self.uid(kind, "dimensions")
             made.SeriesDescription = f"{TITLES[kind]} {RESEARCH}"
             if "BodyPartExamined" not in made and kind in ("map", "picture"):
-                made.BodyPartExamined = first.get("BodyPartExamined") or region_of(self.outcome.region)[1] or "WHOLEBODY"
+                made.BodyPartExamined = (
+                    first.get("BodyPartExamined") or region_of(self.outcome.region)[1] or "WHOLEBODY"
+                )
         return made

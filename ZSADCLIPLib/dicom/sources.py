@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import re
 import warnings
 from collections.abc import Sequence
@@ -79,12 +80,15 @@ def read_sources(path: Path, series: str | None = None, keep_identifiers: bool =
 
     Also raises DependencyError without pydicom or highdicom.
     """
-    import importlib.util
-
-    if importlib.util.find_spec("highdicom") is None:
-        raise DependencyError("DICOM results need highdicom, which is not installed: pip install 'zsadclip[dicom]'")
+    check_library()
     group, _ = choose(path, series, keep_identifiers)
     return sources_of(path, group)
+
+
+def check_library() -> None:
+    """Raise DependencyError where highdicom is missing."""
+    if importlib.util.find_spec("highdicom") is None:
+        raise DependencyError("DICOM results need highdicom, which is not installed: pip install 'zsadclip[dicom]'")
 
 
 def sources_of(path: Path, group: Group) -> Sources:
@@ -155,7 +159,9 @@ def _header(path: Path, file: Path, said: dict):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote the header
         try:
-            read = pydicom.dcmread(file, stop_before_pixels=True, force=not has_preamble(file), specific_tags=list(TAGS))
+            read = pydicom.dcmread(
+                file, stop_before_pixels=True, force=not has_preamble(file), specific_tags=list(TAGS)
+            )
             with suppress(LookupError, UnicodeError):  # an unknown character set: what can be read stays
                 read.decode()
         except Exception as error:  # a damaged header makes pydicom raise nearly anything
