@@ -45,7 +45,7 @@ COMMANDS = {
     "train": (add_train, run_train, "train one adapter on labelled volumes"),
     "benchmark": (add_benchmark, run_benchmark, "the paper's experiment: rows, tables, figures, report"),
     "data": (add_data, run_data, "audit a data set"),
-    "dicom": (add_dicom, run_dicom, "list the volumes of a DICOM folder"),
+    "dicom": (add_dicom, run_dicom, "DICOM folders listed, objects checked and sent"),
     "models": (add_models, run_models, "list backbones and adapters, or download a backbone"),
     "phantom": (add_phantom, run_phantom, "write synthetic cases in BraTS-MET layout"),
     "report": (add_report, run_report, "tables, figures and report of a benchmark folder, from its finished rows"),

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 
 from .. import __version__
-from .sources import PATIENT, STUDY, UTF8, Sources, uid
+from ..errors import InputError
+from .sources import PATIENT, STUDY, UTF8, Sources, is_legal, source_of, uid
 from .terms import region_of
 
 MAKER = "ZSADCLIP"
 MOST_SEGMENTS = 50
 NUMBERS = {"seg": 9901, "report": 9902, "map": 9903, "picture": 9904}
 """Kinds of objects and the numbers of their series."""
+SAME_MM = 1e-3
 RESEARCH = "RESEARCH ONLY"
 TITLES = {
     "seg": "Anomaly findings",
@@ -169,9 +171,26 @@ class Making:
             organized = [*made.get("DimensionOrganizationSequence", []), *made.get("DimensionIndexSequence", [])]
             for item in organized:
                 item.DimensionOrganizationUID = self.uid(kind, "dimensions")
+            self._place(made)
             made.SeriesDescription = f"{TITLES[kind]} {RESEARCH}"
             if "BodyPartExamined" not in made and kind in ("map", "picture"):
                 made.BodyPartExamined = (
                     first.get("BodyPartExamined") or region_of(self.outcome.region)[1] or "WHOLEBODY"
                 )
         return made
+
+    def _place(self, made) -> None:
+        """Give frames the places of their images in the same letters, which highdicom writes anew; orientation likewise."""
+        places, first = self.sources.positions, self.sources.first
+        for frame in made.get("PerFrameFunctionalGroupsSequence", []):
+            place, own = places[source_of(frame)], frame.PlanePositionSequence[0]
+            if np.abs(np.subtract(place, own.ImagePositionPatient, dtype=float)).max() > SAME_MM:
+                raise InputError("a frame of a DICOM result would lie beside its image; leave out --dicom")
+            if is_legal(place):
+                own.ImagePositionPatient = place
+        if "SharedFunctionalGroupsSequence" in made:
+            groups = first.get("SharedFunctionalGroupsSequence")
+            turned = groups[0].PlaneOrientationSequence[0] if groups else first
+            shared = made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+            if is_legal(turned.ImageOrientationPatient):
+                shared.ImageOrientationPatient = turned.ImageOrientationPatient

@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -65,6 +65,15 @@ class Sources:
             return self.frames[k] + 1
         number = self.datasets[k].get("InstanceNumber")
         return int(number) if number is not None else k + 1
+
+    @property
+    def positions(self) -> dict[tuple[str, int], Sequence]:
+        """Where each slice lies (x, y, z), as its header has it, by SOPInstanceUID and number of the frame, 0 without frames."""
+        if self.frames is None:
+            return {(str(ds.SOPInstanceUID), 0): ds.ImagePositionPatient for ds in self.datasets}
+        groups = self.first.PerFrameFunctionalGroupsSequence
+        places = {n: groups[n].PlanePositionSequence[0].ImagePositionPatient for n in self.frames}
+        return {(str(self.first.SOPInstanceUID), n + 1): place for n, place in places.items()}
 
     @property
     def date_and_time(self) -> tuple[str, str]:
@@ -133,6 +142,22 @@ def check_grid(sources: Sources, affine: np.ndarray, shape: Sequence[int]) -> No
             f"the result's grid {tuple(shape)} is not that of the DICOM headers {sources.shape}, or lies elsewhere: "
             "name the series that was scored"
         )
+
+
+def source_of(frame) -> tuple[str, int]:
+    """The image that a frame of an object is from, as `Sources.positions` names it."""
+    source = frame.DerivationImageSequence[0].SourceImageSequence[0]
+    return str(source.ReferencedSOPInstanceUID), int(source.get("ReferencedFrameNumber") or 0)
+
+
+def as_written(values: Iterable) -> str:
+    """Decimal strings in the letters of their file."""
+    return "\\".join(str(getattr(value, "original_string", value)) for value in values)
+
+
+def is_legal(values: Iterable) -> bool:
+    """True for decimal strings that are no longer than DICOM allows (PS3.5, 6.2)."""
+    return all(len(text) <= 16 for text in as_written(values).split("\\"))
 
 
 def uid(*parts: str | bytes) -> str:
