@@ -20,6 +20,7 @@ from .detect import add_detect, run_detect
 from .dicom import add_dicom, run_dicom
 from .evaluate import add_evaluate, run_evaluate
 from .models import add_models, add_phantom, run_models, run_phantom
+from .node import add_node, run_node
 from .train import add_train, run_train
 
 
@@ -46,6 +47,7 @@ COMMANDS = {
     "benchmark": (add_benchmark, run_benchmark, "the paper's experiment: rows, tables, figures, report"),
     "data": (add_data, run_data, "audit a data set"),
     "dicom": (add_dicom, run_dicom, "DICOM folders listed, objects checked and sent"),
+    "node": (add_node, run_node, "a DICOM node: studies in, results back"),
     "models": (add_models, run_models, "list backbones and adapters, or download a backbone"),
     "phantom": (add_phantom, run_phantom, "write synthetic cases in BraTS-MET layout"),
     "report": (add_report, run_report, "tables, figures and report of a benchmark folder, from its finished rows"),
