@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from .outcome import MAKER, RESEARCH
-from .sources import PATIENT, STUDY, Sources, as_written, is_legal, source_of
+from .sources import PATIENT, STUDY, Sources, as_written, discreet, is_legal, source_of
 
 SEGMENTATION, MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.30"
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34))
@@ -30,8 +29,7 @@ def check(file: Path, places: Mapping[tuple[str, int], str] | None = None) -> li
     """
     import pydicom
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote the header
+    with discreet():
         try:
             ds = pydicom.dcmread(file)
             found = list(_general(ds))

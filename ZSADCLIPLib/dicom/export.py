@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import warnings
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +16,7 @@ from .outcome import NUMBERS, Making, Outcome
 from .picture import capture
 from .report import measurement_report
 from .segments import segmentation
-from .sources import Sources, check_grid
+from .sources import Sources, check_grid, discreet
 
 FOLDER = "dicom"
 SETS = {"results": ("seg", "report", "map"), "all": tuple(NUMBERS)}
@@ -68,8 +67,7 @@ def objects(sources: Sources, outcome: Outcome, kinds: Collection[str], picture:
     check_grid(sources, outcome.affine, outcome.map.shape)
     making, made = Making(sources, outcome), {}
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they may quote a header
+        with discreet():
             segments = segmentation(making) if outcome.findings and {"seg", "report"} & set(kinds) else None
             if segments is not None and "seg" in kinds:
                 made["seg"] = segments
@@ -98,8 +96,7 @@ def remove(folder: Path) -> None:
 
 def _write(path: Path, ds) -> None:
     temporary = path.with_suffix(".part")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with discreet():
         ds.save_as(temporary, enforce_file_format=True)
     put_in_place(temporary, path)
     path.chmod(0o600)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import re
 import ssl
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DependencyError, InputError, OutputError, UsageError
+from .sources import discreet
 
 TIMEOUT_S = 30
 PLACE = re.compile(r"(?P<aet>[^@\s]{1,16})@(?P<host>[^\s@]+):(?P<port>\d{1,5})")
@@ -155,8 +155,7 @@ def _store(association, file: Path, syntax: str, accepted: set[str]) -> str:
 
     if not association.is_established:
         return "the connection ended"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with discreet():
         ds = dcmread(file)
         if syntax not in accepted and accepted:
             if syntax not in PLAIN:

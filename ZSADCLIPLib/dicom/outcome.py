@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +12,7 @@ import numpy as np
 
 from .. import __version__
 from ..errors import InputError
-from .sources import PATIENT, STUDY, UTF8, Sources, is_legal, source_of, uid
+from .sources import PATIENT, STUDY, UTF8, Sources, discreet, is_legal, uid
 from .terms import region_of
 
 MAKER = "ZSADCLIP"
@@ -155,8 +154,7 @@ class Making:
     def finished(self, kind: str, made):
         """The object with the identity of its source in Unicode, a time of the source, and what it is."""
         first = self.sources.first
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the header
+        with discreet():
             made.SpecificCharacterSet = UTF8
             for name in (*PATIENT, *STUDY, "PatientIdentityRemoved", "DeidentificationMethod"):
                 if name in first:
@@ -180,14 +178,23 @@ class Making:
         return made
 
     def _place(self, made) -> None:
-        """Give frames the places of their images in the same letters, which highdicom writes anew; orientation likewise."""
+        """Give frames the places of their images in the same letters, which highdicom writes anew; orientation likewise.
+
+        Of a multi-frame source it names the first frame in a place, which may be that of another echo: ours is named here.
+        """
         places, first = self.sources.positions, self.sources.first
+        numbers = list(places)
+        known = np.array([[float(x) for x in place] for place in places.values()])
         for frame in made.get("PerFrameFunctionalGroupsSequence", []):
-            place, own = places[source_of(frame)], frame.PlanePositionSequence[0]
-            if np.abs(np.subtract(place, own.ImagePositionPatient, dtype=float)).max() > SAME_MM:
+            own, source = frame.PlanePositionSequence[0], frame.DerivationImageSequence[0].SourceImageSequence[0]
+            away = np.abs(known - np.array(own.ImagePositionPatient, float)).max(axis=1)
+            image, number = numbers[int(away.argmin())]
+            if away.min() > SAME_MM or source.ReferencedSOPInstanceUID != image:
                 raise InputError("a frame of a DICOM result would lie beside its image; leave out --dicom")
-            if is_legal(place):
-                own.ImagePositionPatient = place
+            if number:
+                source.ReferencedFrameNumber = number
+            if is_legal(places[image, number]):
+                own.ImagePositionPatient = places[image, number]
         if "SharedFunctionalGroupsSequence" in made:
             groups = first.get("SharedFunctionalGroupsSequence")
             turned = groups[0].PlaneOrientationSequence[0] if groups else first

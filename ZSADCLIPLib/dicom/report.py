@@ -6,11 +6,11 @@ import numpy as np
 
 from .. import __version__
 from .outcome import MAKER, Making, name_of
-from .terms import ALTERED, FIRST_IMAGE, LAST_IMAGE, LESION, PROCEDURE, SCORE, SIDES, VOLUME, code, region_of
+from .terms import ALTERED, COUNT, FIRST_IMAGE, LAST_IMAGE, LESION, PROCEDURE, SCORE, SIDES, VOLUME, code, region_of
 
 
 def measurement_report(making: Making, segmentation=None):
-    """The report on the exported findings, whose segments `segmentation` holds; None where there is no finding.
+    """The report on the exported findings, whose segments `segmentation` holds, or on there being none.
 
     It names no region of an image: readers that find one look for planes and leave the segments aside.
     """
@@ -26,10 +26,11 @@ def measurement_report(making: Making, segmentation=None):
     device = DeviceObserverIdentifyingAttributes(
         making.uid("device"), MAKER, manufacturer_name=MAKER, model_name=MAKER, serial_number=__version__
     )
+    groups = [_group(making, n, each, segmentation) for n, each in enumerate(making.outcome.segments, start=1)]
     content = MeasurementReport(
         ObservationContext(observer_device_context=ObserverContext(codes.DCM.Device, device)),
         code(PROCEDURE),
-        [_group(making, n, each, segmentation) for n, each in enumerate(making.outcome.segments, start=1)] or None,
+        groups or [_nothing(making)],
         title=codes.DCM.ImagingMeasurementReport,
     )
     evidence = [*making.sources.datasets, *([segmentation] if segmentation is not None else [])]
@@ -37,6 +38,23 @@ def measurement_report(making: Making, segmentation=None):
     made.SoftwareVersions, made.ManufacturerModelName = __version__, MAKER
     made.DeviceSerialNumber = making.device()["device_serial_number"]
     return making.finished("report", made)
+
+
+def _nothing(making: Making):
+    """A group that says that there are no findings."""
+    from highdicom.sr import (
+        AlgorithmIdentification,
+        Measurement,
+        MeasurementsAndQualitativeEvaluations,
+        TrackingIdentifier,
+    )
+    from pydicom.sr.codedict import codes
+
+    return MeasurementsAndQualitativeEvaluations(
+        TrackingIdentifier(making.uid("no finding"), "No findings"),
+        measurements=[Measurement(code(COUNT), 0, codes.UCUM.NoUnits)],
+        algorithm_id=AlgorithmIdentification(making.outcome.algorithm[:64], __version__),
+    )
 
 
 def _group(making: Making, number: int, segment, segmentation):

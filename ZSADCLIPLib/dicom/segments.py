@@ -26,7 +26,22 @@ def segmentation(making: Making):
         content_description=making.description or RESEARCH,
         plane_positions=making.positions(),
     )
+    _say_segments_by_frame(made)
     return making.finished("seg", made)
+
+
+def _say_segments_by_frame(made) -> None:
+    """Name the segment in each frame: highdicom shares it where there is one, and then cannot refer to it in a report."""
+    from pydicom import Dataset
+
+    shared = made.SharedFunctionalGroupsSequence[0]
+    if named := shared.get("SegmentIdentificationSequence"):
+        number = named[0].ReferencedSegmentNumber
+        del shared.SegmentIdentificationSequence
+        for frame in made.PerFrameFunctionalGroupsSequence:
+            item = Dataset()
+            item.ReferencedSegmentNumber = number
+            frame.SegmentIdentificationSequence = [item]
 
 
 def _description(making: Making, number: int, segment):

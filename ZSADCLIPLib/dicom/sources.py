@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import logging
 import re
 import warnings
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -92,6 +93,22 @@ def read_sources(path: Path, series: str | None = None, keep_identifiers: bool =
     check_library()
     group, _ = choose(path, series, keep_identifiers)
     return sources_of(path, group)
+
+
+@contextmanager
+def discreet() -> Iterator[None]:
+    """No warning and no line of a log of the DICOM libraries, which quote headers."""
+    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
+    levels = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def check_library() -> None:
@@ -181,8 +198,7 @@ def _check_places(path: Path, group: Group) -> None:
 def _header(path: Path, file: Path, said: dict):
     """The elements TAGS of a file in Unicode; raises InputError."""
     pydicom = pydicom_of(file)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they quote the header
+    with discreet():
         try:
             read = pydicom.dcmread(
                 file, stop_before_pixels=True, force=not has_preamble(file), specific_tags=list(TAGS)
@@ -193,9 +209,7 @@ def _header(path: Path, file: Path, said: dict):
             raise InputError(f"cannot read a DICOM header of {path} for its results") from error
         ds = pydicom.Dataset()
         for name in TAGS:
-            value = _valid(read, name, said)
-            if value is not None:
-                setattr(ds, name, value)
+            _copy(read, ds, name, said)
         ds.SpecificCharacterSet = UTF8
     missing = [name for name in MUST if not ds.get(name)]
     if missing:
@@ -203,16 +217,21 @@ def _header(path: Path, file: Path, said: dict):
     return ds
 
 
-def _valid(ds, name: str, said: dict):
-    """The value of an element, None where it is absent or not to be used; dates, times and sex must be such."""
+def _copy(read, ds, name: str, said: dict) -> None:
+    """Copy an element that is there and is what DICOM asks; dates, times, words and numbers must be such."""
+    try:
+        value = _valid(read.get(name), name, said)
+        if value is not None:
+            setattr(ds, name, value)
+    except Exception:  # no number where one is due, say
+        said[f"{name} of the source is damaged and left out"] = None
+
+
+def _valid(value, name: str, said: dict):
+    """The value of an element, None where it is absent or not to be used."""
     from pydicom.datadict import dictionary_VR
 
     kind = dictionary_VR(name)
-    try:
-        value = ds.get(name)
-    except Exception:  # a value that is no number where one is due
-        value = None
-        said[f"{name} of the source is damaged and left out"] = None
     if value is None or (kind in EMPTY and not isinstance(value, int) and not value):
         return None
     text = str(value)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 
 from ..dicom.network import pynetdicom_of
+from ..dicom.sources import discreet
 from ..errors import OutputError
 from ..volumes.dicom_headers import IMAGES, STORAGE
 from .config import NodeSettings
@@ -41,9 +41,11 @@ def listen(settings: NodeSettings, spool: Spool, log: Callable[[str], None]):
         return caller.address in allowed.get(str(caller.ae_title).strip(), ())
 
     def on_request(event) -> None:
-        if not is_known(event):
-            log(f"refused a call from {event.assoc.requestor.address}")
-            event.assoc.abort()
+        caller = event.assoc.requestor
+        title = str(caller.primitive.calling_ae_title).strip()
+        if caller.address not in allowed.get(title, ()):
+            log(f"refused a call from {caller.address}")
+            event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # for good, by the user: calling title not recognised
 
     def on_echo(event) -> int:
         return SUCCESS if is_known(event) else NOT_AUTHORISED
@@ -64,8 +66,7 @@ def _store(event, spool: Spool, log: Callable[[str], None]) -> int:
     """The answer to an image."""
     caller = str(event.assoc.requestor.ae_title).strip()
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they quote the header
+        with discreet():
             ds = event.dataset
             study, instance = str(ds.get("StudyInstanceUID", "")), str(event.request.AffectedSOPInstanceUID)
             # Names are made of them; a different one within would be another image under this name.

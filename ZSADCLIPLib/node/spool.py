@@ -26,9 +26,10 @@ LEDGER_S = 86400.0  # how long a study is known after its images went, so that o
 
 @dataclass(frozen=True)
 class Parcel:
-    """An object to be sent: its file below the study, where to, and whether sending was begun or ended."""
+    """An object to be sent: its file below the study, its UID, where to, and whether sending was begun or ended."""
 
     file: str
+    uid: str
     to: str
     state: str = "new"
 
@@ -37,7 +38,8 @@ class Parcel:
 class Ledger:
     """What is known of a study: who sent it, its state, the images that were scored, and what goes out.
 
-    `images` are names of files; `said` is why it failed, without identifiers; `tries` of the present step.
+    `images` are names of files; `said` is why it failed, without identifiers; `tries` of the present step; `sent` are the
+    UIDs of all that went out, so that a study that is scored again sends only what is new.
     """
 
     caller: str
@@ -46,6 +48,7 @@ class Ledger:
     parcels: tuple[Parcel, ...] = field(default_factory=tuple)
     tries: int = 0
     said: str = ""
+    sent: tuple[str, ...] = ()
 
 
 class Study:
@@ -147,7 +150,7 @@ class Spool:
         if ledger.state in (DONE, FAILED):
             if not set(names) - set(ledger.images):
                 return None
-            return study.write(Ledger(ledger.caller))
+            return study.write(Ledger(ledger.caller, sent=ledger.sent))
         return ledger
 
     def expire(self, keep_s: float) -> None:

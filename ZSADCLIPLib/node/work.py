@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from ..dicom.export import FOLDER
 from ..dicom.network import has_instance, send
 from ..dicom.outcome import MAKER, NUMBERS
+from ..dicom.sources import discreet
 from ..errors import InputError, OutputError
 from ..files.text import write_json
 from ..volumes.dicom import scan
@@ -23,7 +23,7 @@ from .config import NodeSettings, Rule, detect_job
 from .spool import DONE, FAILED, SCORED, Ledger, Parcel, Study
 
 Score = Callable[[dict, Path], None]
-"""Runs a job, raising InputError where it failed for good and OutputError where another try may do; the path is a scratch folder."""
+"""Runs a job with a scratch folder; raises InputError where it failed for good, OutputError where another try may do."""
 
 
 def score_study(study: Study, ledger: Ledger, settings: NodeSettings, score: Score) -> Ledger:
@@ -38,7 +38,8 @@ def score_study(study: Study, ledger: Ledger, settings: NodeSettings, score: Sco
         order = {f"{kind}.dcm": place for place, kind in enumerate(NUMBERS)}
         files = sorted((out / FOLDER).glob("*/*.dcm"), key=lambda file: (file.parent, order.get(file.name, len(order))))
         to = rule.results or ledger.caller
-        parcels += [Parcel(str(file.relative_to(study.folder)), to) for file in files]
+        found = [Parcel(str(file.relative_to(study.folder)), _uids(file)[-1], to) for file in files]
+        parcels += [parcel for parcel in found if parcel.uid not in ledger.sent]
     said = "" if chosen else "no volume fits a rule"
     state = SCORED if parcels else DONE
     return study.write(replace(ledger, state=state, images=names, parcels=tuple(parcels), tries=0, said=said))
@@ -92,7 +93,8 @@ def fail(study: Study, ledger: Ledger, why: str) -> Ledger:
 def _noted(study: Study, ledger: Ledger, n: int, state: str) -> Ledger:
     parcels = list(ledger.parcels)
     parcels[n] = replace(parcels[n], state=state)
-    return study.write(replace(ledger, parcels=tuple(parcels)))
+    sent = (*ledger.sent, parcels[n].uid) if state == "sent" else ledger.sent
+    return study.write(replace(ledger, parcels=tuple(parcels), sent=sent))
 
 
 def _uids(file: Path) -> tuple[str, str, str]:
@@ -107,8 +109,7 @@ def _is_own(file: Path) -> bool:
     """True for what this software made, lest it score its own results."""
     from pydicom import dcmread
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with discreet():
         try:
             head = dcmread(file, specific_tags=["Manufacturer"], stop_before_pixels=True)
             return str(head.get("Manufacturer", "")) == MAKER
