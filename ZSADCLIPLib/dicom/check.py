@@ -107,6 +107,11 @@ def _map(ds) -> Iterator[str]:
         yield "the map holds NaN or infinite values"
     if not ds.SharedFunctionalGroupsSequence[0].get("FrameAnatomySequence"):
         yield "without FrameAnatomySequence Slicer's importer crashes"
+    places = [f.PlanePositionSequence[0].ImagePositionPatient for f in ds.PerFrameFunctionalGroupsSequence]
+    turned = ds.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient
+    normal = np.cross(*np.reshape(np.array(turned, float), (2, 3)))
+    if (np.diff(np.array(places, float) @ normal) < 0).any():
+        yield "the frames run against their normal: Slicer's importer would mirror the map"
     if "ContentCreatorName" not in ds:
         yield "without ContentCreatorName, which every map has, be it empty"
 

@@ -33,9 +33,22 @@ def parametric_map(making: Making):
         content_qualification="RESEARCH",
         plane_positions=making.positions(),
     )
+    _along_the_normal(made, scores)
     made.ContentCreatorName = ""
     # Slicer's importer (dcmqi) ends with a crash where this group is missing.
     anatomy, region = Dataset(), code(region_of(making.outcome.region)[0] or BODY)
     anatomy.AnatomicRegionSequence, anatomy.FrameLaterality = [region], "U"
     made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [anatomy]
     return making.finished("map", made)
+
+
+def _along_the_normal(made, scores: np.ndarray) -> None:
+    """Turn the frames round: highdicom stores them from the last to the first along the normal of the slices.
+
+    Slicer's importer (dcmqi 1.5.7) lays frames on one another as they come, upwards from the lowest: it would mirror the map.
+    """
+    frames = list(made.PerFrameFunctionalGroupsSequence)[::-1]
+    for number, frame in enumerate(frames, start=1):
+        frame.FrameContentSequence[0].DimensionIndexValues = number
+    made.PerFrameFunctionalGroupsSequence = frames
+    made.FloatPixelData = scores.astype("<f4").tobytes()

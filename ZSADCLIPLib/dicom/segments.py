@@ -26,6 +26,7 @@ def segmentation(making: Making):
         content_description=making.description or RESEARCH,
         plane_positions=making.positions(),
     )
+    made.ContentCreatorName = ""
     _say_segments_by_frame(made)
     return making.finished("seg", made)
 

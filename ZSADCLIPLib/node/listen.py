@@ -46,6 +46,7 @@ def listen(settings: NodeSettings, spool: Spool, log: Callable[[str], None]):
         if caller.address not in allowed.get(title, ()):
             log(f"refused a call from {caller.address}")
             event.assoc.acse.send_reject(0x01, 0x01, 0x03)  # for good, by the user: calling title not recognised
+            event.assoc.kill()
 
     def on_echo(event) -> int:
         return SUCCESS if is_known(event) else NOT_AUTHORISED

@@ -174,7 +174,7 @@ def test_terms_come_from_the_object_asked_for(tmp_path, spoken, region, part):
 def test_findings_beyond_fifty_are_one_segment_and_none_make_no_segmentation(tmp_path):
     sources = read_sources(whole_series(tmp_path / "s"))
     outcome = outcome_of(sources, 60)
-    made = objects(sources, outcome, ("seg", "report", "map"))
+    made = objects(sources, outcome, ("seg",))
     segments = made["seg"].SegmentSequence
     assert [s.SegmentNumber for s in segments] == list(range(1, MOST_SEGMENTS + 1))
     assert segments[-1].SegmentLabel == "Further findings"
@@ -471,6 +471,11 @@ def test_check_finds_what_is_wrong(tmp_path):
     assert "RESEARCH ONLY" in after("report", lambda ds: setattr(ds, "SeriesDescription", "x"))
     assert "verified" in after("report", lambda ds: setattr(ds, "VerificationFlag", "VERIFIED"))
     assert "crashes" in after("map", lambda ds: delattr(ds.SharedFunctionalGroupsSequence[0], "FrameAnatomySequence"))
+
+    def backwards(ds):
+        ds.PerFrameFunctionalGroupsSequence = list(ds.PerFrameFunctionalGroupsSequence)[::-1]
+
+    assert "mirror" in after("map", backwards)
     (tmp_path / "no.dcm").write_bytes(b"no DICOM")
     with pytest.raises(InputError, match="no DICOM file"):
         check(tmp_path / "no.dcm")
