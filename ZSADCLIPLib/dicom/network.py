@@ -15,6 +15,7 @@ from .sources import discreet
 
 TIMEOUT_S = 30
 PLACE = re.compile(r"(?P<aet>[^@\s]{1,16})@(?P<host>[^\s@]+):(?P<port>\d{1,5})")
+ECHO = "1.2.840.10008.1.1"
 PLAIN = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 """Explicit and implicit little endian, which every server takes."""
 STATUSES = {
@@ -94,9 +95,7 @@ def associated(peer: Peer, title: str, contexts: Iterable[tuple[str, tuple[str, 
 
 def echo(peer: Peer, title: str) -> None:
     """Ask whether a server is there; raises OutputError."""
-    from pynetdicom.sop_class import Verification
-
-    with associated(peer, title, [(Verification, PLAIN)]) as association:
+    with associated(peer, title, [(ECHO, PLAIN)]) as association:
         if getattr(association.send_c_echo(), "Status", None) != 0:
             raise OutputError(f"{peer} does not answer an echo")
 
@@ -107,7 +106,8 @@ def send(files: Iterable[Path], peer: Peer, title: str, sent: Callable[[Path, st
     Raises OutputError where the server does not answer and InputError for a file that is no DICOM object.
     """
     heads = {file: _head(file) for file in files}
-    contexts: dict[tuple[str, tuple[str, ...]], None] = {}
+    # A server that takes no kind of object ends the call unless there is something else that it takes.
+    contexts: dict[tuple[str, tuple[str, ...]], None] = {(ECHO, PLAIN): None}
     for sop_class, syntax in heads.values():
         contexts[sop_class, PLAIN] = None
         if syntax not in PLAIN:
