@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..backbones.words import SEQUENCE_LABELS
 from ..errors import InputError, OutputError, ZSADCLIPError
 from ..execution.base import failed
 from ..files.digests import is_intact, seal
@@ -29,12 +29,10 @@ from ..volumes.checks import is_label_map, size_notes
 from ..volumes.reading import FORMATS, volume_hash
 from . import objects
 from .choice import Case
-from .outputs import ENDINGS, SUMMARY, unfinished_marker
+from .outputs import ENDINGS, SUMMARY, check_space, unfinished_marker
 from .summary import against_truth
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
-SPARE_BYTES = 1 << 20
-BYTES_A_VOXEL = 5  # of map and mask, uncompressed
 LABEL_MAP = "a label map beside images; name it alone to score it"
 
 
@@ -185,7 +183,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     volume = read_image(run, case)
     if volume is None:
         return {"id": case.id, "status": "left out", "error": LABEL_MAP}
-    _check_space(run.output, volume.array.size)
+    check_space(run.output, volume.array.size)
     truth, notes = _truth(run, case, volume)
     sources, about = objects.sources_of(run, case)
     volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes, *about), run.allow))
@@ -203,6 +201,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
         "threshold_rule": detection.threshold_rule,
         "findings": len(detection.findings),
         "volume_mm3": sum(f.volume_mm3 for f in detection.findings),
+        "sequence": (_sequence(detection) or {}).get("name", ""),
         "notes": [note.to_dict() for note in detection.notes],
     }
     if truth is not None:
@@ -273,17 +272,17 @@ def _begun(run: CaseRun, case: Case) -> Iterator[None]:
 def _write(run: CaseRun, case: Case, detection, truth, sources, facts: dict) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from ..files.text import plain, write_json
-    from ..volumes.reading import write_volume
+    from ..volumes.reading import write_map, write_volume
 
     paths = run.paths(case.id)
-    write_volume(paths["map"], detection.map, "float32")
+    write_map(paths["map"], detection.map, detection.map_type)
     _check_output(run)
     write_volume(paths["mask"], detection.mask, "uint8")
     _check_output(run)
     if "png" in paths:
         from .pictures import montage_of
 
-        title = f"{case.id}: {run.label} on {detection.provenance['backbone']['name']}"
+        title = f"{case.id}: {run.label} on {detection.provenance['backbone']['name']}{_looks(detection)}"
         montage_of(paths["png"], detection, truth, title=title)
     files, record = seal(path for key, path in paths.items() if key != "json"), detection.to_dict()
     if sources is not None:
@@ -296,6 +295,17 @@ def _write(run: CaseRun, case: Case, detection, truth, sources, facts: dict) -> 
     write_json(paths["json"], data | {"seal": _seal_of(data)})
 
 
+def _sequence(detection) -> dict | None:
+    """What words make of the sequence, {"name", "share"}, where they were asked."""
+    return detection.provenance.get("preprocessing", {}).get("sequence")
+
+
+def _looks(detection) -> str:
+    """The end of a picture's title: which sequence the scan looks like, with the share of the words."""
+    found = _sequence(detection)
+    return f", looks like {SEQUENCE_LABELS[found['name']]} ({100 * found['share']:.0f} %)" if found else ""
+
+
 def _check_output(run: CaseRun) -> None:
     """Raise OutputError unless the folder is there, and this run's."""
     if not run.owns_output():
@@ -305,16 +315,3 @@ def _check_output(run: CaseRun) -> None:
             else "is gone; is its share still connected?"
         )
         raise OutputError(f"the output folder {run.output} {what}")
-
-
-def _check_space(folder: str | os.PathLike, voxels: int) -> None:
-    """Raise OutputError before any work when the results of a volume cannot fit."""
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        return
-    needed = SPARE_BYTES + BYTES_A_VOXEL * voxels
-    if free < needed:
-        raise OutputError(
-            f"the disk of {folder} has {free / 1e6:.0f} MB left and a case may need {needed / 1e6:.0f} MB; free some space"
-        )
