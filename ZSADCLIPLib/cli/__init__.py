@@ -20,6 +20,7 @@ from .detect import add_detect, run_detect
 from .dicom import add_dicom, run_dicom
 from .evaluate import add_evaluate, run_evaluate
 from .models import add_models, add_phantom, run_models, run_phantom
+from .review import add_review, run_review
 from .train import add_train, run_train
 
 
@@ -42,6 +43,7 @@ COMMANDS = {
         run_evaluate,
         "detect on labelled volumes, and what it is worth: tables, pictures, page",
     ),
+    "review": (add_review, run_review, "a page to look through results in the browser, and what readers said of them"),
     "train": (add_train, run_train, "train one adapter on labelled volumes"),
     "benchmark": (add_benchmark, run_benchmark, "the paper's experiment: rows, tables, figures, report"),
     "data": (add_data, run_data, "audit a data set"),
