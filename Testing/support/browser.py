@@ -1,4 +1,4 @@
-"""Headless Chromium by the WebDriver protocol (W3C), with nothing but the standard library; `available` says whether it is there."""
+"""Headless Chromium by the WebDriver protocol (W3C) and the standard library; `available` says whether it is there."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from pathlib import Path
 DRIVER = shutil.which("chromedriver")
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 available = bool(DRIVER and BROWSER)
+ESCAPE, CONTROL, RELEASE = "\ue00c", "\ue009", "\ue000"
 KEY = "element-6066-11e4-a52e-4f735466cecf"
 SOFTWARE = ("--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist")
 NO_WEBGL = ("--disable-gpu", "--disable-software-rasterizer", "--disable-3d-apis")
@@ -35,7 +36,11 @@ class Browser:
             self._base = f"http://127.0.0.1:{self._port()}/session"
             flags = ["--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--no-first-run", "--mute-audio"]
             flags += [f"--window-size={size[0]},{size[1]}", f"--user-data-dir={self._home.name}/profile"]
-            flags += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1", *(SOFTWARE if gl else NO_WEBGL), *arguments]
+            flags += [
+                "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+                *(SOFTWARE if gl else NO_WEBGL),
+                *arguments,
+            ]
             options = {"binary": BROWSER, "args": flags, "prefs": {"download.default_directory": str(self.downloads)}}
             wanted = {"goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}
             session = self._ask("POST", "", {"capabilities": {"alwaysMatch": wanted}})
@@ -71,7 +76,9 @@ class Browser:
         end = time.monotonic() + seconds
         while not (value := self.run(f"return {script}", *arguments)):
             if time.monotonic() > end:
-                raise TimeoutError(f"{script} is still {value!r}; the page says {self.run('return document.body.innerText')[:600]}")
+                raise TimeoutError(
+                    f"{script} is still {value!r}; the page says {self.run('return document.body.innerText')[:600]}"
+                )
             time.sleep(0.2)
         return value
 
@@ -84,9 +91,6 @@ class Browser:
     def type(self, selector: str, text: str) -> None:
         """Type as a person does, keys and all."""
         self._ask("POST", f"/element/{self._element(selector)}/value", {"text": text})
-
-    def clear(self, selector: str) -> None:
-        self._ask("POST", f"/element/{self._element(selector)}/clear", {})
 
     def screenshot(self, path: Path) -> None:
         Path(path).write_bytes(b64decode(self._ask("GET", "/screenshot")))

@@ -94,7 +94,7 @@ def thinned(volume: Volume, steps: tuple[int, int, int], peaks: bool = False) ->
         return volume
     array = volume.array
     if peaks:
-        array = ndimage.maximum_filter(array, size=steps, origin=[-((n - 1) // 2) for n in steps])
+        array = ndimage.maximum_filter(array, size=steps, origin=[-(n // 2) for n in steps])
     affine = volume.affine @ np.diag([*steps, 1.0])
     return replace(volume, array=array[:: steps[0], :: steps[1], :: steps[2]], affine=affine, geometry=None)
 

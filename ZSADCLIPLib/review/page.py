@@ -159,6 +159,7 @@ def _case_data(case: Finished, settings: PageSettings, notes: list[str]) -> dict
         "id": case.id,
         "seal": case.seal,
         "about": about,
+        "plane": provenance.get("preprocessing", {}).get("plane") or "axial",
         "threshold": None if blind else facts["threshold"],
         "display": None if blind else facts["display"],
         "findings": findings,

@@ -153,7 +153,7 @@
       const scores = each.peak === null ? "" : `, peak ${fixed(each.peak, 3)}`;
       button.append(make("span", said ? `${SIGNS[said.verdict]} ` : "· ", said?.verdict));
       button.append(make("span", `${n + 1}: ${fixed(each.volume_mm3 / 1000, 2)} ml ${each.side}`));
-      button.append(make("small", ` R ${each.peak_ras.map((x) => fixed(x, 0)).join(", ")}${scores}${said ? `, ${said.verdict}` : ""}${said?.note ? ", note" : ""}`));
+      button.append(make("small", ` at ${each.peak_ras.map((x) => fixed(x, 0)).join(", ")}${scores}${said ? `, ${said.verdict}` : ""}${said?.note ? ", note" : ""}`));
       button.setAttribute("aria-current", String(n === chosen));
       button.addEventListener("click", () => choose(n));
       const item = make("li");
@@ -199,7 +199,7 @@
 
   function drawMissed() {
     $("missed").replaceChildren(...review.missed.map((each, n) => {
-      const item = make("li"), go = make("button", `${n + 1}: R ${each.ras.map((x) => fixed(x, 0)).join(", ")}`);
+      const item = make("li"), go = make("button", `${n + 1}: at ${each.ras.map((x) => fixed(x, 0)).join(", ")}`);
       const note = make("input"), away = make("button", "Remove");
       go.type = away.type = "button";
       note.value = each.note;

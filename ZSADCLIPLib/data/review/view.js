@@ -1,6 +1,10 @@
 /* The three planes: NiiVue with one case at a time. */
 "use strict";
 
+/** NiiVue's numbers of the planes. */
+const PLANES = ["axial", "coronal", "sagittal"];
+const WIDTH_MM = 0.5; // of the crosshair, which leaves a gap of 20 half widths to each side
+
 zsadclip.View = class {
   /** `moved` is told where the crosshair is: moved([R, A, S], values as text). */
   constructor(canvas, moved) {
@@ -15,8 +19,8 @@ zsadclip.View = class {
     if (!document.createElement("canvas").getContext("webgl2")) throw new Error("this browser has no WebGL2");
     this.nv = new Niivue({
       logLevel: "silent", dragAndDropEnabled: false, multiplanarShowRender: 0, isRadiologicalConvention: true, sagittalNoseLeft: true,
-      dragMode: 9, crosshairGap: 6, crosshairWidth: 1, isColorbar: true, show3Dcrosshair: false, backColor: [0, 0, 0, 1],
-      viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "", isNearestInterpolation: true,
+      dragMode: 9, crosshairGap: 20, crosshairWidth: WIDTH_MM, crosshairWidthUnit: "mm", isColorbar: true, show3Dcrosshair: false, backColor: [0, 0, 0, 1],
+      colorbarHeight: 0.03, viewModeHotKey: "", clipPlaneHotKey: "", cycleClipPlaneHotKey: "", loadingText: "", isNearestInterpolation: true,
     });
     await this.nv.attachToCanvas(this.canvas);
     this.nv.setSliceType(3);
@@ -46,7 +50,26 @@ zsadclip.View = class {
     const ras = above.matRAS;
     this.voxelMl = Math.abs(ras[0] * (ras[5] * ras[10] - ras[6] * ras[9]) - ras[1] * (ras[4] * ras[10] - ras[6] * ras[8])
       + ras[2] * (ras[4] * ras[9] - ras[5] * ras[8])) / 1000;
+    this.nv.setCustomLayout(this.layout(data.plane));
     this.nv.updateGLVolume();
+  }
+
+  /** The plane that was scored large, the two others beside or below it. */
+  layout(plane) {
+    const main = Math.max(PLANES.indexOf(plane), 0), rest = [0, 1, 2].filter((each) => each !== main);
+    // Below them is the colour bar.
+    if (this.canvas.clientWidth < this.canvas.clientHeight) {
+      return [
+        { sliceType: main, position: [0, 0, 1, 0.5] },
+        { sliceType: rest[0], position: [0, 0.5, 0.5, 0.38] },
+        { sliceType: rest[1], position: [0.5, 0.5, 0.5, 0.38] },
+      ];
+    }
+    return [
+      { sliceType: main, position: [0, 0, 0.6, 0.9] },
+      { sliceType: rest[0], position: [0.6, 0, 0.4, 0.45] },
+      { sliceType: rest[1], position: [0.6, 0.45, 0.4, 0.45] },
+    ];
   }
 
   /** How many voxels have each code or a higher one, for all 65,536 codes of the map. */
@@ -82,7 +105,7 @@ zsadclip.View = class {
   }
 
   setCrosshair(isShown) {
-    this.nv.setCrosshairWidth(isShown ? 1 : 0);
+    this.nv.setCrosshairWidth(isShown ? WIDTH_MM : 0);
   }
 
   setSmooth(isSmooth) {
@@ -101,14 +124,15 @@ zsadclip.View = class {
 
   /** Put the crosshair on a place in RAS mm. */
   jump(ras) {
-    this.nv.scene.crosshairPos = this.nv.mm2frac(ras);
+    // In the scanner's own space, also where the grid lies obliquely in it.
+    this.nv.scene.crosshairPos = this.nv.mm2frac(ras, 0, true);
     this.nv.createOnLocationChange();
     this.nv.drawScene();
   }
 
   /** The crosshair in RAS mm. */
   position() {
-    return [...this.nv.frac2mm(this.nv.scene.crosshairPos)].slice(0, 3);
+    return [...this.nv.frac2mm(this.nv.scene.crosshairPos, 0, true)].slice(0, 3);
   }
 
   step(i, j, k) {
