@@ -93,7 +93,14 @@ class Browser:
         self._ask("POST", f"/element/{self._element(selector)}/value", {"text": text})
 
     def screenshot(self, path: Path) -> None:
-        Path(path).write_bytes(b64decode(self._ask("GET", "/screenshot")))
+        # The driver gives up after 10 s, in which slow computers without a graphics card may still be drawing.
+        for attempt in range(12):
+            try:
+                Path(path).write_bytes(b64decode(self._ask("GET", "/screenshot")))
+                return
+            except RuntimeError:
+                if attempt == 11:
+                    raise
 
     def complaints(self) -> list[str]:
         """What the console said since the last call, above information."""

@@ -181,7 +181,10 @@
     if (!current?.findings.length) return;
     chosen = Math.min(Math.max(n, 0), current.findings.length - 1);
     for (const [m, item] of [...$("findings").children].entries()) item.firstChild.setAttribute("aria-current", String(m === chosen));
-    $("findings").children[chosen].scrollIntoView({ block: "nearest" });
+    // The list scrolls, never the page: on a phone the picture must stay.
+    const item = $("findings").children[chosen], top = item.offsetTop - $("findings").offsetTop, bottom = top + item.offsetHeight;
+    if (top < $("findings").scrollTop) $("findings").scrollTop = top;
+    else if (bottom > $("findings").scrollTop + $("findings").clientHeight) $("findings").scrollTop = bottom - $("findings").clientHeight;
     drawVerdict();
     if (!flat) view.jump(current.findings[chosen].peak_ras);
   }
