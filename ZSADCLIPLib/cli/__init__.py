@@ -18,6 +18,7 @@ from .cohort import add_cohort, run_cohort
 from .data import add_data, run_data
 from .detect import add_detect, run_detect
 from .dicom import add_dicom, run_dicom
+from .doctor import add_doctor, run_doctor
 from .evaluate import add_evaluate, run_evaluate
 from .models import add_models, add_phantom, run_models, run_phantom
 from .review import add_review, run_review
@@ -50,6 +51,7 @@ COMMANDS = {
     "dicom": (add_dicom, run_dicom, "list the volumes of a DICOM folder"),
     "models": (add_models, run_models, "list backbones and adapters, or download a backbone"),
     "phantom": (add_phantom, run_phantom, "write synthetic cases in BraTS-MET layout"),
+    "doctor": (add_doctor, run_doctor, "what is installed, how it will run, what a volume costs here"),
     "report": (add_report, run_report, "tables, figures and report of a benchmark folder, from its finished rows"),
     "run": (_add_run, _run_run, "run a job file as a child process (JSON lines)"),
 }
@@ -68,10 +70,22 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
+GREETING = """ZSADCLIP finds what is unusual in medical volumes. Three commands to begin with:
+
+  zsadclip phantom --out try --world mri      a synthetic brain to try it on
+  zsadclip detect try -o out --review         anomaly map, findings, and a page for the browser: out/review/index.html
+  zsadclip doctor                             what is installed, and what a volume costs here
+
+All commands: zsadclip --help. Research use only, not for diagnosis."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     try:
         _end_like_an_interrupt()
+        if not (sys.argv[1:] if arguments is None else arguments):
+            print(GREETING)
+            return 0
         chosen = parser().parse_args(arguments)
         _, run, _ = COMMANDS[chosen.command]
         return run(chosen)
