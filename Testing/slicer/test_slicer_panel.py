@@ -74,7 +74,7 @@ def test_a_missing_model_offers_its_download(panel, monkeypatch):
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a[0]) or True)
     panel.ui.downloadButton.click()
-    spin(lambda: panel.models.fetch is None, 60)
+    spin(lambda: panel.models.fetch is None)
     assert asked == [text]
     assert "offline" in panel.ui.statusLabel.text  # HF_HUB_OFFLINE=1 in tests
 
@@ -149,7 +149,7 @@ def test_local_files_of_a_missing_model(panel, tmp_path, monkeypatch):
     wrong.write_bytes(b"no weights")
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileNames", staticmethod(lambda *a: [str(wrong)]))
     panel.ui.localFilesButton.click()
-    spin(lambda: panel.models.fetch is None, 60)
+    spin(lambda: panel.models.fetch is None)
     assert "sha256" in panel.ui.statusLabel.text and panel.models.model().state == "missing"
 
 
@@ -242,7 +242,7 @@ def test_install_asks_and_takes_the_folder_of_wheels(panel, monkeypatch):
 
     absent, taken = [install.Package("torch>=2.6", "", False)], []
     monkeypatch.setattr(install, "missing", lambda: absent)
-    monkeypatch.setattr(install, "install", lambda wheels: (taken.append(wheels), absent.clear()))
+    monkeypatch.setattr(install, "install", lambda wheels, again: (taken.append(wheels), absent.clear()))
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, title: "torch>=2.6" in text)
     try:
         panel.ui.wheelsFolderEdit.currentPath = "/media/wheels"
@@ -289,3 +289,14 @@ def test_the_probe_knows_what_torch_was_built_for(slicer_env, tmp_path, monkeypa
         assert found["cuda"] == expected and found["versions"] == {"torch": "9.9"}
     version.unlink()
     assert healthprobe.facts([])["cuda"] is None
+
+
+def test_the_panel_says_what_the_chosen_adapter_was_made_for(panel):
+    ui = panel.ui
+    panel.initializeParameterNode()
+    assert "any contrast" in ui.modelNotesLabel.text and "synthetic" in ui.modelNotesLabel.text
+    assert not ui.modelNotesLabel.isHidden()
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("mini"))
+    assert "T2w" in ui.modelNotesLabel.text
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("winclip"))
+    assert "Not trained" in ui.modelNotesLabel.text

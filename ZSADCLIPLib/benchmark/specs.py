@@ -62,7 +62,10 @@ class StackSlices(BrainSlices):
 
 @dataclass(frozen=True)
 class ReferenceSlices:
-    """`count` normal slices for a memory bank, drawn from cases in an order that `order` digests."""
+    """`count` normal slices for a memory bank, drawn from cases in an order that `order` digests.
+
+    With `abnormal`, as many slices with a lesion come after them: the support that a few-shot adapter trains on.
+    """
 
     folder: str
     records: str
@@ -71,6 +74,13 @@ class ReferenceSlices:
     slices: Slices
     seed: int
     count: int
+    abnormal: int = 0
+    masks: str = "half"
+
+    @property
+    def rule(self) -> str:
+        """As the rule of training slices."""
+        return f"support {self.count}+{self.abnormal} in the order {self.order}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +111,7 @@ class TrainingSpec:
     settings: dict
     prompts: dict | None
     schedule: Schedule
-    slices: BrainSlices | StackSlices | IndustrialSlices
+    slices: BrainSlices | StackSlices | ReferenceSlices | IndustrialSlices
     validation: BrainSlices | StackSlices | float | None
     max_slices: int | None
     subjects: int
