@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ...adapters.registry import METHODS
 from ...files.text import write_text
+from ...review import page as review
 from .. import typeset
 from ..page import page
 from .cases import BASELINE, LESIONS, Measured
@@ -43,7 +44,12 @@ def write_evaluation(
     shown = [typeset.markdown(table) for table in tables if not table.folded]
     write_text(out / TEXT, "\n".join([f"{USE}\n", *(f"{line}\n" for line in notes), *shown]))
     title = "ZSADCLIP evaluation"
-    html = page("evaluation", title=title, warnings=said, notes=notes, sections=sections, pictures=pictures)
+    # Written by --review; a page that is not there is no link.
+    addresses = {name: f"{name}/{review.FOLDER}/index.html" for name in evaluation.methods}
+    reviews = {METHODS[name].label: address for name, address in addresses.items() if (out / address).is_file()}
+    html = page(
+        "evaluation", title=title, warnings=said, notes=notes, sections=sections, pictures=pictures, reviews=reviews
+    )
     write_text(out / PAGE, html)
     return {"page": out / PAGE, "text": out / TEXT, "tables": out / "tables", "pictures": out / "pictures"}
 
