@@ -10,8 +10,10 @@ from slicer.i18n import tr as _
 import ZSADCLIPLib
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.backbones import BACKBONES
+from ZSADCLIPLib.neighbours import BANK, LABELS
 
 PLANES = ("auto", "axial", "coronal", "sagittal")
+AUTOMATIC = -1.0  # mm of smoothing
 DEVICES = ("auto", "cuda", "mps", "cpu")
 BATCHES = ("auto", "1", "2", "4", "8", "16", "32", "64")
 
@@ -45,6 +47,17 @@ def planeLabel(key: str) -> str:
     }.get(key, key)
 
 
+def fuseLabel(key: str) -> str:
+    """A way to fuse planes in the user's language."""
+    return {
+        "geometric": _("geometric mean"),
+        "mean": _("mean"),
+        "logit": _("mean of logits"),
+        "median": _("median"),
+        "min": _("minimum"),
+    }.get(key, key)
+
+
 def deviceLabel(key: str) -> str:
     """A device in the user's language."""
     return {
@@ -66,8 +79,10 @@ def colorLabel(key: str) -> str:
 
 
 def methods() -> list[Choice]:
-    """The methods, in the engine's order."""
-    return [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
+    """The methods, in the engine's order, and the comparison with a bank of healthy volumes."""
+    tip = _("How far a volume is from healthy ones, which a bank remembers: no words, no training, no lesion masks.")
+    listed = [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
+    return [*listed, Choice(BANK, _(LABELS[BANK]), tip)]
 
 
 def models(weightsFolder: str = "") -> list[Model]:
@@ -85,7 +100,14 @@ def models(weightsFolder: str = "") -> list[Model]:
 
 
 def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
-    """The adapters of a method for a model: the package's own and those in the user's folder; first the engine's choice."""
+    """The adapters of a method for a model: the package's own and those in the user's folder; first the engine's choice.
+
+    Of the method bank the banks in that folder.
+    """
+    if method == BANK:
+        banks = sorted(Path(folder).glob("*.bank")) if folder else []
+        tip = _("Make one of healthy volumes with 'zsadclip bank build', or take one of your weights folder.")
+        return [Choice("", _("Choose a bank"), tip)] + [Choice(str(path), path.stem, str(path)) for path in banks]
     from ZSADCLIPLib.adapters.checkpoint import list_adapters
 
     tip = _("The adapter that comes with the module, if there is one.")
