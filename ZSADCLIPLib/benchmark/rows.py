@@ -3,7 +3,8 @@
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
 PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only. context-brats, smooth-brats and
-planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
+planes-brats: as brats, with evidence of more than a slice (EVIDENCE). volume: volumes that are compared with training ones
+(bank) or with each other (cohort).
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import dataclass, field
 
 from ..adapters.registry import METHODS
 from ..errors import UsageError
+from ..neighbours import BANK, COHORT, LABELS
 
 _PAPER = ("adaclip", "anovl", "anomalyclip", "vand")  # the order of the paper's table; other methods come after
 _METHODS = sorted(METHODS, key=lambda name: _PAPER.index(name) if name in _PAPER else len(_PAPER))
-METHOD_LABELS = {**{name: METHODS[name].name for name in _METHODS}, "intensity": "Intensity"}
+METHOD_LABELS = {**{name: METHODS[name].name for name in _METHODS}, **LABELS, "intensity": "Intensity"}
 SETUP_LABELS = {
     "industrial": "Industrial",
     "finetune": "Finetune",
@@ -25,6 +27,7 @@ SETUP_LABELS = {
     "context-brats": "Brats, context",
     "smooth-brats": "Brats, smoothed",
     "planes-brats": "Brats, 3 planes",
+    "volume": "Volumes",
     "baseline": "Baseline",
 }
 
@@ -108,7 +111,9 @@ BIOMEDCLIP_ROWS = _rows("biomedclip")
 VOLUME_ROWS = tuple(
     row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
 )
-ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *VOLUME_ROWS)
+CELL_ROWS = (Row(BANK, "volume"), Row(COHORT, "volume"))
+"""Rows that compare volumes with each other (`cells`)."""
+ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *VOLUME_ROWS, *CELL_ROWS)
 
 
 def row_without(row: Row) -> Row:
@@ -122,7 +127,8 @@ def select_rows(
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
     BiomedCLIP rows and those with volumetric evidence come only by id or by naming the setup, those of methods that the paper
-    does not have by id or by naming the method. Raises UsageError naming what does not exist.
+    does not have by id or by naming the method; those that compare volumes either way. Raises UsageError naming what does not
+    exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -137,6 +143,7 @@ def select_rows(
         return tuple(row for row in ALL_ROWS if row.id in ids)
     named = (row for row in (*BIOMEDCLIP_ROWS, *VOLUME_ROWS) if row.setup in setups)
     pool = tuple(row for row in (*ROWS, *MORE_ROWS, *named) if row.method in (methods or _PAPER))
+    pool += tuple(row for row in CELL_ROWS if row.method in methods or (row.setup in setups and not methods))
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()

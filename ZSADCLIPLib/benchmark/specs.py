@@ -139,6 +139,25 @@ class AdapterSpec:
 
 
 @dataclass(frozen=True)
+class CellSpec:
+    """Cells of volumes that are compared: `method` bank, or cohort, whose sides are compared each with itself.
+
+    `tokens` are the fields of `neighbours.tokens.TokenSettings`, `settings` what else says how cells are scored, both as JSON;
+    `train` and `test` are ids. Scores go to `folder`, and tokens, which several rows share, to `token_folder`.
+    """
+
+    folder: str
+    token_folder: str
+    method: str
+    backbone: BackboneSpec
+    data: DataSpec
+    tokens: dict
+    settings: dict
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ThresholdSpec:
     """The primary rule, all rules, and the ids of the training cases that thresholds are taken from."""
 
@@ -149,7 +168,7 @@ class ThresholdSpec:
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One row in its folder; without `adapter` it ranks intensities. `split` to `threshold_data` are digests."""
+    """One row in its folder; without `adapter` and `cells` it ranks intensities. `split` to `threshold_data` are digests."""
 
     row: str
     method: str
@@ -166,11 +185,13 @@ class RowSpec:
     test_data: str
     threshold_data: str
     folder: str = ""
+    cells: CellSpec | None = None
 
     @property
     def backbone(self) -> BackboneSpec | None:
-        """The adapter's."""
-        return self.adapter and self.adapter.backbone
+        """The adapter's, or that of the cells."""
+        model = self.adapter or self.cells
+        return model and model.backbone
 
     @property
     def key(self) -> str:
@@ -197,7 +218,7 @@ def row_settings(spec: RowSpec) -> dict:
             "threshold_data": spec.threshold_data,
             "data": spec.data,
             "slices": spec.slices,
-            "score": spec.adapter and spec.score,
+            "score": spec.backbone and spec.score,
             "rules": spec.threshold.rules,
             "region": spec.metrics.region,
             "slice_ranking": spec.metrics.aggregate == "slices",
@@ -205,8 +226,9 @@ def row_settings(spec: RowSpec) -> dict:
             "min_depth_mm": spec.score.min_depth_mm,
             "froc_levels": spec.metrics.froc_levels,
             "keep": spec.keep,
-            "backbone": spec.adapter and _backbone_settings(spec.backbone),
+            "backbone": spec.backbone and _backbone_settings(spec.backbone),
             "adapter": spec.adapter and _adapter_settings(spec.adapter, spec.training),
+            "cells": spec.cells and {k: getattr(spec.cells, k) for k in ("tokens", "settings", "train", "test")},
         }
     )
 

@@ -25,6 +25,7 @@ from ..files.text import write_csv, write_json
 from ..progress import Cancelled, Progress, silent, sub_progress
 from ..volumes.components import slices_deep
 from ..volumes.reading import read_volume, write_volume
+from .cells import described
 from .clocks import Clock, logged_seconds, runtime_of
 from .rowfolder import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .slices import CaseSlices, read_slices, training_slices
@@ -143,7 +144,7 @@ def settle_row(spec: RowSpec, progress: Progress = silent) -> dict:
         pooled.merge(read_sketch(path, region))
     levels = froc_levels(pooled, spec.metrics.froc_levels) if spec.metrics.froc_levels else ()
     content = {"rules": thresholds, "levels": list(levels), "region": region, "cases": list(spec.threshold.cases)}
-    if spec.adapter is not None and spec.score.scale == "minmax-dataset":
+    if spec.backbone is not None and spec.score.scale == "minmax-dataset":
         content = _on_dataset_scale(content, paths)
     write_json(folder / "threshold.json", content)
     write_json(folder / "manifest.json", _manifest(spec))
@@ -242,6 +243,8 @@ def _manifest(spec: RowSpec) -> dict:
         method["adapted"] = adapter.adaptations(model)
         training = adapter.provenance.get("training") if spec.training else None
         method["start"] = spec.start_label
+    elif spec.cells is not None:
+        backbone, method = described(spec.cells)
     return {
         "row": spec.row,
         "key": spec.key,
@@ -295,7 +298,7 @@ def _from_sketches(spec: RowSpec, rule, sketches, clean) -> float:
 
 
 def _maps(specs: Sequence[RowSpec], case: CaseSlices, progress: Progress) -> list[np.ndarray | Exception]:
-    if specs[0].adapter is None:
+    if specs[0].backbone is None:
         from ..evaluation.intensity_rank import equalised
 
         return [equalised(case.intensities, case.brain)] * len(specs)
@@ -305,7 +308,7 @@ def _maps(specs: Sequence[RowSpec], case: CaseSlices, progress: Progress) -> lis
 
 
 def _range(spec: RowSpec) -> tuple[float, float]:
-    if spec.adapter is None:
+    if spec.backbone is None:
         return 0.0, 1.0
     from .maps import range_of
 
