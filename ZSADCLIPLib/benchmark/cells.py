@@ -114,7 +114,7 @@ def make_tokens(spec: CellSpec, record: Record, progress: Progress = silent) -> 
     from ..neighbours.storing import write_arrays
     from ..neighbours.tokens import volume_tokens
     from ..volumes.slicing import slice_volume
-    from .maps import open_backbone
+    from .models import open_backbone
 
     path = _tokens(spec, record.id)
     if path.is_file():
@@ -167,7 +167,7 @@ def drawn(spec: CellSpec, case: CaseSlices) -> np.ndarray:
 
 def described(cells: CellSpec) -> tuple[dict, dict]:
     """Backbone and method of a row that compares volumes, for its manifest."""
-    from .maps import open_backbone
+    from .models import open_backbone
 
     model = {**open_backbone(cells.backbone).describe(), "weights_id": cells.backbone.weights_id}
     told = {"name": cells.method, "trainable_parameters": 0, "adapted": [], "start": None}

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from ..adapters.checkpoint import load_adapter
 from ..adapters.registry import METHODS
-from ..backbones import load_backbone
-from ..detection.devices import choose_device, choose_dtype, default_batch_size
+from ..detection.devices import default_batch_size
 from ..detection.slice_maps import check_finite, fill_memory, slice_maps, zeroed_background
 from ..errors import ZSADCLIPError
 from ..evaluation.scales import scale_range, scaled
@@ -23,26 +22,10 @@ from ..volumes.planes import usable_planes
 from ..volumes.slicing import SliceStack
 from ..volumes.smoothing import smoothed
 from .cells import RANGE, drawn
+from .models import open_backbone
 from .settings import Score
 from .slices import CaseSlices, open_slices, plane_slices
-from .specs import AdapterSpec, BackboneSpec, RowSpec, from_json, to_json
-
-
-def device_of(model: BackboneSpec) -> str:
-    """The device behind a specification's; of several GPUs the one that this process was given (`steps.Steps.load`)."""
-    return choose_device(model.device)
-
-
-@lru_cache(maxsize=2)
-def _backbone(text: str):
-    model = from_json(BackboneSpec, json.loads(text))
-    device, dtype = device_of(model), choose_dtype(model.precision, device_of(model))
-    return load_backbone(model.name, model.weights, model.activation, device, dtype, model.weights_dir)
-
-
-def open_backbone(model: BackboneSpec):
-    """The backbone of a specification, kept in this process."""
-    return _backbone(json.dumps(to_json(model), sort_keys=True))
+from .specs import AdapterSpec, RowSpec, from_json, to_json
 
 
 @lru_cache(maxsize=8)

@@ -45,7 +45,7 @@ def train_adapter(spec: TrainingSpec, progress: Progress = silent) -> dict:
     from ..adapters.checkpoint import load_adapter, save_adapter
     from ..training.fit import SliceSet, fit
     from ..training.schedule import selected_epoch
-    from .maps import open_backbone
+    from .models import open_backbone
 
     folder, target, schedule = Path(spec.folder), Path(spec.adapter), spec.schedule
     if target.is_file():
