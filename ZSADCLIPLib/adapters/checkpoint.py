@@ -101,8 +101,8 @@ def backbone_for(method: str, source: str | None = None) -> str:
     return next((name for name in embedded if find_checkpoint(method, name)), DEFAULT_BACKBONE)
 
 
-def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None = None) -> None:
-    """Write an adapter (complete or not at all) with what is needed to load it again."""
+def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None = None, half: bool = False) -> None:
+    """Write an adapter (complete or not at all) with what is needed to load it again; `half` stores float16."""
     from safetensors.torch import save
 
     from ..files.atomic import atomic_path
@@ -115,7 +115,8 @@ def save_adapter(path: str | Path, adapter, backbone, provenance: Mapping | None
         "backbone": json.dumps(backbone.describe()),
         "provenance": json.dumps(dict(provenance or {}), sort_keys=True),
     }
-    tensors = {k: v.detach().float().cpu().contiguous() for k, v in adapter.state_dict().items()}
+    state = adapter.state_dict().items()
+    tensors = {k: (v.half() if half else v.float()).detach().cpu().contiguous() for k, v in state}
     with atomic_path(path) as temporary:
         temporary.write_bytes(_ordered(save(tensors, metadata=meta)))
 

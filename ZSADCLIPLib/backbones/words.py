@@ -40,6 +40,9 @@ SEQUENCES = {
     "t1c": ("t1 after contrast", "a t1 weighted image after contrast", "contrast enhanced t1"),
     "pd": ("a proton density image", "proton density"),
 }
+SEQUENCE_LABELS = {"t2w": "T2", "t2f": "FLAIR", "t1n": "T1", "t1c": "T1 with contrast", "pd": "proton density"}
+"""What people call them."""
+
 VIEWS = {
     "stripped": ("a skull stripped brain", "skull stripped", "a brain without skull"),
     "head": ("a whole head", "whole head", "a head with skull"),

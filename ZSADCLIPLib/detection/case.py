@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..backbones.words import SEQUENCE_LABELS
 from ..errors import InputError, OutputError, ZSADCLIPError
 from ..execution.base import failed
 from ..files.digests import is_intact, seal
@@ -198,6 +199,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
         "threshold_rule": detection.threshold_rule,
         "findings": len(detection.findings),
         "volume_mm3": sum(f.volume_mm3 for f in detection.findings),
+        "sequence": (_sequence(detection) or {}).get("name", ""),
         "notes": [note.to_dict() for note in detection.notes],
     }
     if truth is not None:
@@ -277,7 +279,7 @@ def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
     if "png" in paths:
         from .pictures import montage_of
 
-        title = f"{case.id}: {run.label} on {detection.provenance['backbone']['name']}"
+        title = f"{case.id}: {run.label} on {detection.provenance['backbone']['name']}{_looks(detection)}"
         montage_of(paths["png"], detection, truth, title=title)
     data = {"id": case.id, **facts, "files": seal(path for key, path in paths.items() if key != "json")}
     record = detection.to_dict()
@@ -286,6 +288,17 @@ def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
     data = plain(data | record)
     _check_output(run)
     write_json(paths["json"], data | {"seal": _seal_of(data)})
+
+
+def _sequence(detection) -> dict | None:
+    """What words make of the sequence, {"name", "share"}, where they were asked."""
+    return detection.provenance.get("preprocessing", {}).get("sequence")
+
+
+def _looks(detection) -> str:
+    """The end of a picture's title: which sequence the scan looks like, with the share of the words."""
+    found = _sequence(detection)
+    return f", looks like {SEQUENCE_LABELS[found['name']]} ({100 * found['share']:.0f} %)" if found else ""
 
 
 def _check_output(run: CaseRun) -> None:

@@ -18,7 +18,7 @@ from ..notes import Note, sentences
 from ..progress import Report
 from .outputs import SUMMARY
 
-COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3")
+COLUMNS = ("id", "status", "error", "volume_score", "threshold", "threshold_rule", "findings", "volume_mm3", "sequence")
 COLUMNS += (
     "dice",
     "sensitivity",

@@ -22,6 +22,8 @@ BACKBONE_SEED = 1000
 LESION = 16  # added to the lesion labels of the mri world
 SIDE = 240
 SHARES = (0.27, 0.33, 0.12, 0.12, 0.05, 0.11)  # of CHANNELS
+NAMED = ("t2w", "t2f", "t1n", "t1c", "pd")
+SHARES_OF_NAMED = (0.32, 0.4, 0.1, 0.12, 0.06)
 FIRST_LESION = len(TISSUES) - len(LESIONS)
 
 
@@ -94,6 +96,19 @@ def brain_of(seed: int, lesion: int = 7, clear: int = 4) -> tuple[np.ndarray, ..
             )
         )
     return tuple(np.concatenate(group) for group in zip(*parts, strict=True))
+
+
+def scan_of(seed: int):
+    """A scan with its lesions and its brain, both bool (I, J, K): metastases of the world met-t2 for every fourth seed, else any
+    disease of the mri world, in one of NAMED."""
+    channel = str(np.random.default_rng([seed, 43]).choice(NAMED, p=SHARES_OF_NAMED))
+    if seed % 4 == 0:
+        channel = channel if channel in ("t2w", "t2f", "t1c") else "t2w"
+        case = make_case(seed, healthy=seed % 20 == 16, channels=(channel,))
+    else:
+        case = make_scan(seed, (channel,))
+    tissue = case.tissue.array
+    return case.volumes[channel], case.seg.array > 0, (tissue > 0) & (tissue <= 3)
 
 
 def textured(index: int) -> tuple[np.ndarray, np.ndarray, int]:
