@@ -1,8 +1,14 @@
 """The upper part of the panel on stand-in widgets: inputs, models, menus, every control."""
 
+import json
+from pathlib import Path
+
 import pytest
 from slicer_cases import head
 from slicer_harness import grab, make_panel, spin
+
+from ZSADCLIPLib.fields import from_dict
+from ZSADCLIPLib.jobs.detect import Detect
 
 pytest_plugins = ["slicer_fixtures", "panel_fixtures"]
 
@@ -297,6 +303,13 @@ def test_the_probe_knows_what_torch_was_built_for(slicer_env, tmp_path, monkeypa
     assert healthprobe.facts([])["cuda"] is None
 
 
+def job_of(settings):
+    """The engine's job, as the child process reads it."""
+    job = json.loads(json.dumps(settings.job(Path("in.nii"), None, Path("out"))))
+    assert job.pop("job") == "detect"
+    return from_dict(Detect, job)
+
+
 def test_planes_and_smoothing_reach_the_engine_and_fusion_is_for_several(panel):
     ui, p, logic = panel.ui, panel._parameters, panel.logic
     settings = logic.settings(p)
@@ -309,6 +322,8 @@ def test_planes_and_smoothing_reach_the_engine_and_fusion_is_for_several(panel):
     ui.smoothingSpinBox.value = 0.0
     settings = logic.settings(p)
     assert settings.planes == ("axial", "sagittal") and settings.smooth_mm == 0.0
+    job = job_of(settings)
+    assert (job.planes, job.fuse, job.smooth_mm) == (("axial", "sagittal"), "geometric", 0.0)
 
 
 def test_a_bank_is_chosen_where_adapters_are_and_says_how_volumes_are_looked_at(panel, tmp_path, monkeypatch):
@@ -330,6 +345,7 @@ def test_a_bank_is_chosen_where_adapters_are_and_says_how_volumes_are_looked_at(
     settings = panel.logic.settings(p)
     assert (settings.method, settings.bank, settings.checkpoint) == ("bank", str(tmp_path / "h.bank"), None)
     assert (settings.planes, settings.object_name, settings.backbone) == ((), None, "auto")
+    assert job_of(settings).bank == str(tmp_path / "h.bank")
     ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("vand"))
     assert ui.inputsLayoutLabel8.text == "Adapter:" and ui.modelSelector.enabled and p.checkpoint == ""
 
