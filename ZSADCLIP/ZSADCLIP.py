@@ -25,6 +25,7 @@ for _folder in (_here, os.path.dirname(_here)):
             sys.path.insert(0, _folder)
         break
 
+from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
@@ -33,8 +34,8 @@ from ZSADCLIPSlicer.panels.parameters import ZSADCLIPParameterNode  # noqa: E402
 from ZSADCLIPSlicer.panels.preferences import setting  # noqa: E402
 from ZSADCLIPSlicer.panels.result import ResultPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.run import RunPanel  # noqa: E402
-from ZSADCLIPSlicer.scene import sampledata  # noqa: E402
-from ZSADCLIPSlicer.scene.results import ResultNodes, resultsOf  # noqa: E402
+from ZSADCLIPSlicer.scene import nodes, sampledata  # noqa: E402
+from ZSADCLIPSlicer.scene.results import ResultNodes, inputVolumes, resultsOf  # noqa: E402
 
 from ZSADCLIPLib.neighbours import BANK  # noqa: E402
 from ZSADCLIPLib.volumes.slicing import PLANES  # noqa: E402
@@ -56,11 +57,12 @@ class ZSADCLIP(ScriptedLoadableModule):
         parent.acknowledgementText = _(
             "After: Marzullo and Ranzini, Exploring Zero-Shot Anomaly Detection with CLIP in Medical Imaging, 2024."
         )
-        slicer.app.connect("startupCompleted()", self.registerSampleData)
+        slicer.app.connect("startupCompleted()", self.started)
 
-    def registerSampleData(self):
-        """Offer the synthetic case in the Sample Data module."""
+    def started(self):
+        """Offer the synthetic case in the Sample Data module; results leave the scene whole, also with the panel closed."""
         sampledata.register(self.resourcePath("Icons"))
+        nodes.watch()
 
 
 class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
@@ -87,9 +89,11 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
+        nodes.watch()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.inputs.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
         self.initializeParameterNode()
 
@@ -137,16 +141,13 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Read the parameter node of the scene; choose the first volume when none is chosen."""
         self.setParameterNode(self.logic.getParameterNode())
         if self._parameters.inputVolume is None:
-            for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode"):
-                if node.GetClassName() == "vtkMRMLScalarVolumeNode" and not node.GetAttribute("ZSADCLIP.Result"):
-                    self._parameters.inputVolume = node
-                    break
+            self._parameters.inputVolume = next(iter(inputVolumes()), None)
 
     def setParameterNode(self, parameters):
         self.disconnectGui()
         self._parameters = parameters
         if parameters is not None:
-            # Not connectGui, which before Slicer 5.13 returns no tag to disconnect by.
+            # Not connectGui, which before Slicer 5.10 returns no tag to disconnect by.
             self._guiTag = parameters.connectParametersToGui(self._widgetsOfParameters())
             menus.translate(self.ui)  # connecting filled the menus with the keys
             self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
@@ -155,10 +156,9 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def disconnectGui(self):
         if self._parameters is None:
             return
-        node = self._parameters.parameterNode
-        if self._guiTag is not None:
-            self._parameters.disconnectGui(self._guiTag)
-            self._guiTag = None
+        node, tag, self._guiTag = self._parameters.parameterNode, self._guiTag, None
+        if tag is not None:
+            self._parameters.disconnectGui(tag)
         if self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged):
             self.removeObserver(node, vtk.vtkCommand.ModifiedEvent, self.onParametersChanged)
 
@@ -315,17 +315,17 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
 class ZSADCLIPTest(ScriptedLoadableModuleTest):
     """Runs offline in seconds, in Slicer and in the project's own tests."""
 
-    def setUp(self):
-        slicer.mrmlScene.Clear()
-
     def runTest(self):
-        self.setUp()
-        self.test_synthetic_case()
+        self.test_ready_scores()
+        if ZSADCLIPLogic().ready():
+            self.test_synthetic_case()
+
+    def test_ready_scores(self):
+        """Everything that happens to a result in the scene, with scores that need no model."""
+        selftest.ready(self)
 
     def test_synthetic_case(self):
         """The embedded model finds the lesion of a synthetic case, and the threshold moves the segmentation."""
-        from ZSADCLIPSlicer import selftest
-
         if not ZSADCLIPLogic().ready():
             self.skipTest(_("The engine's Python packages are not installed."))
         selftest.run(self, ZSADCLIPLogic())

@@ -110,5 +110,7 @@ def test_no_large_files():
     tracked = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT).stdout.split("\n")
     sizes = {name: (ROOT / name).stat().st_size for name in tracked if name and (ROOT / name).is_file()}
     models = sum(size for name, size in sizes.items() if name.endswith(".safetensors"))
+    pictures = {name: size for name, size in sizes.items() if name.endswith(".png")}
+    assert max(pictures.values(), default=0) < 300e3, "scripts/make/small_png.py makes pictures small"
     assert 0 < max(sizes.values(), default=0) < 10e6
     assert models < 17e6 and sum(sizes.values()) - models < 12e6

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import adaclip, anomalyclip, anovl, musc, pmcclip, vand, winclip
+from . import adaclip, anomalyclip, anovl, musc, mvfa, pmcclip, vand, winclip
 from .case import Case, load_cases
 
 RUNNERS = {
@@ -19,6 +19,7 @@ RUNNERS = {
     "anovl": anovl,
     "pmcclip": pmcclip,
     "winclip": winclip,
+    "mvfa": mvfa,
     "musc": musc,
 }
 

@@ -26,6 +26,19 @@ def test_exchanged_volumes_are_nifti_to_others(slicer_env, tmp_path, rng, dtype)
     assert np.array_equal(exchange.read(path), array)
 
 
+@pytest.mark.parametrize("map_type", ["int16", "float32"])
+def test_maps_of_both_types_have_the_engines_numbers(slicer_env, tmp_path, rng, map_type):
+    from ZSADCLIPSlicer.engine import exchange
+
+    from ZSADCLIPLib.volume import Volume
+    from ZSADCLIPLib.volumes.reading import read_volume, write_map
+
+    path = tmp_path / "map.nii"
+    write_map(path, Volume(rng.normal(3, 0.1, (4, 5, 6)).astype(np.float32), np.eye(4)), map_type)
+    found = exchange.read(path)
+    assert found.dtype == np.float32 and np.array_equal(found, read_volume(path).array)
+
+
 def test_a_truncated_map_is_refused(slicer_env, tmp_path):
     from ZSADCLIPSlicer.engine import exchange
 

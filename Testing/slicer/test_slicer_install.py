@@ -82,6 +82,62 @@ def test_torch_comes_through_the_pytorch_extension(install, versions, monkeypatc
     assert "numpy==2.0" in constraints
 
 
+@pytest.mark.parametrize("fails", [lambda: None, lambda: 1 / 0], ids=["brings nothing", "raises"])
+def test_where_the_pytorch_extension_fails_torch_comes_through_pip(install, versions, monkeypatch, fails):
+    versions(numpy="2.0", torchvision="0.21")
+    calls, extension = [], types.ModuleType("PyTorchUtils")
+    extension.PyTorchUtilsLogic = type("Logic", (), {"installTorch": lambda self, **options: fails()})
+    extension.__spec__ = ModuleSpec("PyTorchUtils", None)
+    monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
+    monkeypatch.setattr(install, "pip", lambda names, constraints, wheels: calls.append(names))
+    install.install()
+    assert calls[0] == ["torch>=2.6"] and "open_clip_torch>=3.3" in calls[1]
+    assert "PIP_CONSTRAINT" not in os.environ
+
+
+def test_packages_are_installed_once_more_but_for_what_slicer_builds_on(panel, install, versions, monkeypatch):
+    import slicer
+
+    versions(numpy="2.0", torch="2.8", torchvision="0.23", scipy="1.13", nibabel="5.3")
+    calls, asked = [], []
+    monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: calls.append(arguments), raising=False)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a))
+    panel.ui.reinstallButton.click()
+    assert asked and not calls
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: True)
+    monkeypatch.setattr(install, "pip", lambda names, constraints, wheels: calls.append(names))
+    panel.ui.reinstallButton.click()
+    assert calls[0][:2] == ["--force-reinstall", "--no-deps"]
+    assert {"torch==2.8", "torchvision==0.23", "nibabel==5.3"} == set(calls[0][2:])
+    assert "open_clip_torch>=3.3" in calls[1]
+
+
+def test_downloaded_models_are_deleted_after_asking(panel, tmp_path, monkeypatch):
+    import slicer
+    from ZSADCLIPSlicer.panels.preferences import setSetting
+
+    from ZSADCLIPLib.backbones.registry import BACKBONES
+
+    name, info = next((n, i) for n, i in BACKBONES.items() if i.files)
+    model = tmp_path / name / next(iter(info.files))
+    model.parent.mkdir()
+    model.write_bytes(b"weights")
+    (tmp_path / "mine.pt").write_bytes(b"mine")
+    asked = []
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, title: asked.append(text))
+    setSetting("WeightsFolder", str(tmp_path))
+    try:
+        panel.ui.deleteModelsButton.click()
+        assert str(model) in asked[0] and "mine" not in asked[0] and model.is_file()
+        monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: True)
+        panel.ui.deleteModelsButton.click()
+        assert not model.parent.exists() and (tmp_path / "mine.pt").is_file()
+        panel.ui.deleteModelsButton.click()
+        assert "No model was downloaded" in panel.ui.statusLabel.text
+    finally:
+        setSetting("WeightsFolder", "")
+
+
 def test_newer_slicer_installs_with_its_own_packaging(install, versions, monkeypatch):
     import slicer
 
@@ -116,7 +172,7 @@ def test_nothing_is_installed_when_the_user_declines(panel, install, versions, m
     versions(numpy="2.0")
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, title: asked.append(text))
-    monkeypatch.setattr(install, "install", lambda wheels: pytest.fail("installed without consent"))
+    monkeypatch.setattr(install, "install", lambda *a: pytest.fail("installed without consent"))
     head()
     panel.initializeParameterNode()
     panel.ui.applyButton.click()
@@ -151,9 +207,28 @@ def test_sample_data_is_registered_and_made_locally(slicer_env, monkeypatch):
     assert node.GetName() == "made here" and array.shape == (155, 240, 240) and np.count_nonzero(array) > 1e6
 
 
-def test_the_self_test_is_skipped_without_the_packages_not_passed(slicer_env, monkeypatch):
+def test_without_the_packages_the_self_test_tests_what_needs_none(slicer_env, monkeypatch):
+    from ZSADCLIPSlicer import selftest
+
+    ran, ready = [], selftest.ready
+    monkeypatch.setattr(slicer_env.module.ZSADCLIPLogic, "ready", lambda self: False)
+    monkeypatch.setattr(selftest, "ready", lambda case: (ready(case), ran.append(case)))
+    slicer_env.module.ZSADCLIPTest().runTest()
+    assert len(ran) == 1
+
+
+def test_the_self_test_of_the_model_is_skipped_without_the_packages_not_passed(slicer_env, monkeypatch):
     import unittest
 
     monkeypatch.setattr(slicer_env.module.ZSADCLIPLogic, "ready", lambda self: False)
     with pytest.raises(unittest.SkipTest, match="not installed"):
+        slicer_env.module.ZSADCLIPTest().test_synthetic_case()
+
+
+def test_the_self_test_notices_a_result_that_cannot_be_judged(slicer_env, monkeypatch):
+    from ZSADCLIPSlicer.scene.results import ResultNodes
+
+    monkeypatch.setattr(slicer_env.module.ZSADCLIPLogic, "ready", lambda self: False)
+    monkeypatch.setattr(ResultNodes, "accept", lambda self, rank, accepted: True)
+    with pytest.raises(AssertionError):
         slicer_env.module.ZSADCLIPTest().runTest()

@@ -134,10 +134,12 @@ def test_cmake_installs_beside_the_module(tmp_path):
     run("--install", str(tmp_path / "build"), "--prefix", str(tmp_path / "installed"))
     installed = tmp_path / "installed" / "qt-scripted-modules"
     found = {p.relative_to(installed).as_posix() for p in installed.rglob("*") if p.is_file()}
-    assert found == listed("ZSADCLIP") | {f"ZSADCLIPLib/{name}" for name in listed("ZSADCLIPLib")}
+    scripts = {f"ZSADCLIPScripts/{name}" for name in ("slicer_batch.py", "benchmark", "train")}
+    assert found == listed("ZSADCLIP") | {f"ZSADCLIPLib/{name}" for name in listed("ZSADCLIPLib")} | scripts
 
 
 STAND_IN = """
+set(Slicer_INSTALL_QTSCRIPTEDMODULES_LIB_DIR qt-scripted-modules)
 set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/Use.cmake")
 set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/Generate.cmake")
 set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/Pack.cmake")

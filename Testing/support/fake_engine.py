@@ -40,10 +40,10 @@ def main(job_path, behaviour):
         say(event="error", kind="ModuleNotFoundError", message="No module named 'wonder'")
         return 1
     if behaviour == "deaf":
-        grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+        grandchild = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
         say(event="progress", fraction=0.5, text=f"grandchild {grandchild.pid}", done=None, total=None, eta=None)
-        time.sleep(60)
-    slices = 200 if behaviour == "slow" else 4
+        time.sleep(600)
+    slices = 4000 if behaviour == "slow" else 4
     for n in range(slices):
         if stop.is_set():
             say(event="cancelled")

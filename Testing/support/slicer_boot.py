@@ -5,6 +5,7 @@ node classes, and makes `slicer.mrmlScene`, `slicer.modules` and `slicer.app` ex
 """
 
 import os
+import tempfile
 import types
 
 os.environ.setdefault("VTK_DEFAULT_OPENGL_WINDOW", "vtkEGLRenderWindow")  # no display is needed
@@ -59,6 +60,10 @@ def boot():
     messages = Messages()
     scene = slicer.vtkMRMLScene()
     slicer.mrmlScene = scene
+    files, cache = slicer.vtkDataIOManager(), slicer.vtkCacheManager()
+    cache.SetRemoteCacheDirectory(tempfile.mkdtemp(prefix="slicer-cache-"))  # where scenes in one file are unpacked
+    files.SetCacheManager(cache)
+    scene.SetDataIOManager(files)
     app_logic = slicer.vtkSlicerApplicationLogic()
     app_logic.SetMRMLScene(scene)
     app_logic.GetColorLogic().SetMRMLScene(scene)

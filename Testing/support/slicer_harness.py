@@ -36,7 +36,12 @@ def start(module_path=MODULE):
     sys.path[:0] = [str(HERE / "standins"), str(HERE)]
     import slicer
 
-    slicer.__path__.append(os.environ.get("ZSADCLIP_SLICER_BASE") or str(HERE / "standins" / "slicerbase"))
+    if base := os.environ.get("ZSADCLIP_SLICER_BASE"):  # before slicer-core's own modules of these names
+        slicer.__path__.insert(0, base)
+        for name in ("util", "logic", "cli"):
+            sys.modules.pop(f"slicer.{name}", None)
+    else:
+        slicer.__path__.append(str(HERE / "standins" / "slicerbase"))
     import slicer_boot
 
     app_logic, messages = slicer_boot.boot()
@@ -104,8 +109,8 @@ def overlay_shown(map_node):
     return any(node.GetForegroundVolumeID() == map_node.GetID() for node in display.compositeNodes())
 
 
-def spin(condition, seconds=10.0):
-    """Let Qt work until `condition()` is true; fails the test after `seconds`."""
+def spin(condition, seconds=300.0):
+    """Let Qt work until `condition()` is true; fails the test after `seconds`, which only what hangs ever takes."""
     import time
 
     import slicer

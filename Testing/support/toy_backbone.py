@@ -45,14 +45,25 @@ class ToyTower:
         return self.side
 
     def encode(self, images, taps=(), joint=(), vv_from=None, edit=None, pos_embed=""):
-        x = nn.functional.avg_pool2d(images, self.side).flatten(2).transpose(1, 2)
-        tapped = {}
-        for layer in (1, 2):
-            x = torch.tanh(self.layers[layer - 1](x))
-            tapped[layer] = x
+        tapped = {layer: self.begin(images, layer) for layer in (1, 2)}
+        x = tapped[2]
         dense = self.layers[-1](x)
         embedding = dense.mean(dim=1)
         return ImageFeatures(embedding, embedding, {k: tapped[k] for k in taps}, dict.fromkeys(joint, dense))
+
+    def begin(self, images, layer, pos_embed=""):
+        x = nn.functional.avg_pool2d(images, self.side).flatten(2).transpose(1, 2)
+        for each in self.layers[:layer]:
+            x = torch.tanh(each(x))
+        return x
+
+    def resume(self, tokens, layers, mix):
+        x, kept = tokens, {}
+        for layer, following in zip(layers, (*layers[1:], layers[-1]), strict=True):
+            x, kept[layer] = mix(layer, x)
+            for each in self.layers[layer:following]:
+                x = torch.tanh(each(x))
+        return kept
 
     def encode_windows(self, images, scale, wanted, pos_embed):
         tokens = self.encode(images, joint=(2,)).joint[2]

@@ -94,7 +94,7 @@ class Adapter(nn.Module, ABC):
 
     @torch.no_grad()
     def score(self, backbone: Backbone, images: Tensor) -> Scores:
-        """Score normalised images (B, 3, S, S); the result of an image does not depend on its batch."""
+        """Score preprocessed images (B, 3, S, S); the result of an image does not depend on its batch."""
         return self.predict(backbone, self.features(backbone, images), images.shape[-1])
 
     def loss(self, backbone: Backbone, images: Tensor, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -122,6 +122,11 @@ class Adapter(nn.Module, ABC):
     def context(self) -> tuple[float, ...]:
         """The `offsets` of this adapter."""
         return self.offsets(self.config)
+
+    @property
+    def normalised(self) -> bool:
+        """Whether images are normalised with CLIP's mean and std (`Backbone.preprocess`), else they come in 0..1."""
+        return True
 
     @property
     def summed_layers(self) -> int:

@@ -15,7 +15,8 @@ class MethodInfo:
     in figures. `score_cost` and `train_cost` are seconds of a slice's map and of a training step, `cache_cost` the size of what a
     training keeps of it, each against those of a map by VAND on the same backbone (docs/performance.md).
     `context` tells that the setting of this name brings in neighbouring slices;
-    `memory_bank` tells that `remember` takes normal images; `low_precision`, that an automatic choice may be bfloat16.
+    `memory_bank` tells that `remember` takes normal images, `support` holds the settings of a training on a few normal and
+    abnormal images (None: few-shot is the memory bank alone); `low_precision` tells that an automatic choice may be bfloat16.
     """
 
     label: str
@@ -31,6 +32,7 @@ class MethodInfo:
     cache_cost: float = 1.0
     context: bool = False
     memory_bank: bool = False
+    support: dict | None = None
     low_precision: bool = True
 
     @property
@@ -107,6 +109,19 @@ METHODS: dict[str, MethodInfo] = {
         score_cost=12.0,
         memory_bank=True,
         low_precision=False,  # its scores lie close together
+    ),
+    "mvfa": MethodInfo(
+        label="MVFA-AD",
+        summary="Bottlenecks inside the image tower take tokens into the text space; few-shot with reference volumes.",
+        target=".mvfa:MVFA",
+        paper="arXiv 2403.12570",
+        activation={"ViT-L-14-336": "gelu"},
+        colour="#882255",
+        score_cost=1.1,
+        train_cost=1.6,
+        cache_cost=0.25,
+        memory_bank=True,
+        support={"learning_rate": 1e-3},
     ),
 }
 DEFAULT_METHOD = "vand"

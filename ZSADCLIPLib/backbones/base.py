@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
-from .blocks import Edit
+from .blocks import Edit, Mix
 from .focus import Box
 from .text import Prompts, TextTower
 from .textcache import key_of, recall, remember
@@ -98,6 +98,12 @@ class VisionTower(Protocol):
     ) -> ImageFeatures:
         """Images (B, 3, S, S) -> `ImageFeatures`; raises UsageError for layers and edits that it does not have."""
 
+    def begin(self, images: Tensor, layer: int, pos_embed: str = "bicubic-antialias") -> Tensor:
+        """Images (B, 3, S, S) -> tokens (B, prefix + L, W) after `layer`; what comes later is not computed."""
+
+    def resume(self, tokens: Tensor, layers: Sequence[int], mix: Mix) -> dict[int, Tensor]:
+        """Go on from what `begin` gave for the first of `layers` (ascending) to the last: {layer: what `mix` keeps there}."""
+
     def encode_windows(self, images: Tensor, scale: int, wanted: Tensor, pos_embed: str) -> Tensor:
         """Images (B, 3, S, S) -> embeddings (m, C) of the m `wanted` (B, n) of all windows of scale x scale joint tokens.
 
@@ -157,9 +163,14 @@ class Backbone:
     def embed_dim(self) -> int:
         return self.vision.embed_dim
 
-    def preprocess(self, slices: Tensor) -> Tensor:
-        """Grey slices (B, S, S) uint8 -> (B, 3, S, S) float32, scaled to 0..1 and normalised with CLIP's mean and std."""
+    def preprocess(self, slices: Tensor, normalise: bool = True) -> Tensor:
+        """Grey slices (B, S, S) uint8 -> (B, 3, S, S) float32, scaled to 0..1 and normalised with CLIP's mean and std.
+
+        Without `normalise` they stay in 0..1.
+        """
         grey = slices.to(self.device, non_blocking=True).float().div(255)[:, None]
+        if not normalise:
+            return grey.repeat(1, 3, 1, 1)
         if "normalise" not in self.cache:
             with torch.inference_mode(False):
                 values = (torch.tensor(v, device=self.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
@@ -187,6 +198,27 @@ class Backbone:
             {k: v.float() for k, v in features.taps.items()},
             {k: v.float() for k, v in features.joint.items()},
         )
+
+    def begin(self, images: Tensor, layer: int, pos_embed: str = "bicubic-antialias") -> Tensor:
+        """Tokens (B, prefix + L, W) after `layer` in float32; no later layer is computed."""
+        focus = {} if self.box is None else {"box": self.box}
+        with whole_float32(self.device, self.dtype):
+            return self.vision.begin(images.to(self.device, self.dtype), layer, pos_embed, **focus).float()
+
+    def resume(self, tokens: Tensor, layers: Sequence[int], mix: Mix) -> dict[int, Tensor]:
+        """Go on from what `begin` gave for the first of `layers` to the last: {layer: what `mix` keeps there}, float32.
+
+        `mix` computes in float32, and gradients flow through all of it.
+        """
+        focus = {} if self.box is None else {"box": self.box}
+
+        def cast(layer: int, x: Tensor) -> tuple[Tensor, Tensor]:
+            following, kept = mix(layer, x.float())
+            return following.to(self.dtype), kept
+
+        with whole_float32(self.device, self.dtype):
+            kept = self.vision.resume(tokens.to(self.device, self.dtype), sorted(layers), cast, **focus)
+        return {layer: values.float() for layer, values in kept.items()}
 
     def encode_windows(self, images: Tensor, scale: int, pos_embed: str = "bicubic-antialias") -> Tensor:
         """Embeddings (B, n, C) of all windows of scale x scale patches in float32, not normalised.

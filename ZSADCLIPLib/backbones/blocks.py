@@ -126,3 +126,6 @@ def _activate(activation: nn.Module, hidden: Tensor) -> Tensor:
 
 Edit = Callable[[int, Tensor], Tensor]
 """`edit(i, tokens (B, N, W)) -> tokens`, called before block i (0-based): insert, replace or extend prompt rows."""
+
+Mix = Callable[[int, Tensor], tuple[Tensor, Tensor]]
+"""`mix(layer, tokens (B, N, W)) -> (tokens for the next layer, what is kept (B, N, ...))`, called after a layer (from 1)."""

@@ -31,7 +31,7 @@ def fetch(url: str, sha: str, path: Path, progress: Progress) -> None:
         raise WeightsError(f"offline (HF_HUB_OFFLINE=1): cannot download {where}")
     if not url.startswith("https://"):
         raise WeightsError(f"refusing to download {path.name} from {url}: only https addresses are used")
-    partial, redirects = path.with_name(path.name + ".part"), _HttpsOnly()
+    partial, redirects = partial_of(path), _HttpsOnly()
     start = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={start}-"} if start else {})
     opener = urllib.request.build_opener(redirects)
@@ -51,6 +51,11 @@ def fetch(url: str, sha: str, path: Path, progress: Progress) -> None:
             f"{path.name} arrived damaged: checksum {actual}, expected {expected}; it was deleted, try again"
         )
     put_in_place(partial, path)
+
+
+def partial_of(path: Path) -> Path:
+    """Where what has arrived of a file is kept until it is whole."""
+    return path.with_name(path.name + ".part")
 
 
 def sha256_of(path: Path) -> str:

@@ -7,6 +7,7 @@ stride is removed and whose later 3x3 convolutions are dilated, so that the grid
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 from .base import ImageFeatures
-from .blocks import Edit
+from .blocks import Edit, Mix
 from .posembed import resize_positions
 from .windows import window_cells
 
@@ -65,9 +66,7 @@ class ResNetTower:
         """
         if edit is not None:
             raise UsageError("a ResNet image tower has no token sequence, so visual prompts cannot be inserted")
-        for layer in taps:
-            if not 1 <= layer <= STAGES:
-                raise UsageError(f"layer {layer} does not exist: this image tower has stages 1 to {STAGES}")
+        self._check_layers(taps)
         if any(layer != STAGES for layer in joint):
             raise UsageError(f"joint tokens exist for stage {STAGES} only on a ResNet, not for {list(joint)}")
         x = self.visual.stem(images.to(self.visual.conv1.weight.dtype))
@@ -81,6 +80,30 @@ class ResNetTower:
         embedding = self._pool_mean(x, pos_embed)
         dense = {STAGES: self._pool_dense(self._stage4_fine(stage3), pos_embed)} if joint else {}
         return ImageFeatures(embedding, embedding, tapped, dense)
+
+    def _check_layers(self, layers: Sequence[int]) -> None:
+        for layer in layers:
+            if not 1 <= layer <= STAGES:
+                raise UsageError(f"layer {layer} does not exist: this image tower has stages 1 to {STAGES}")
+
+    def begin(self, images: Tensor, layer: int, pos_embed: str = "bicubic-antialias") -> Tensor:
+        """Images (B, 3, S, S) -> cells (B, L, W) of stage `layer`; positions come later, in the pool."""
+        self._check_layers([layer])
+        x = self.visual.stem(images.to(self.visual.conv1.weight.dtype))
+        for stage in self.stages[:layer]:
+            x = stage(x)
+        return x.flatten(2).transpose(1, 2)
+
+    def resume(self, tokens: Tensor, layers: Sequence[int], mix: Mix) -> dict[int, Tensor]:
+        """From cells (B, L, W) of the first of `layers`, which are stages, to the last: {layer: what `mix` keeps there}."""
+        self._check_layers(layers)
+        x, kept = tokens, {}
+        for layer, following in zip(layers, (*layers[1:], layers[-1]), strict=True):
+            x, kept[layer] = mix(layer, x)
+            for stage in self.stages[layer:following]:
+                side = math.isqrt(x.shape[1])
+                x = stage(x.transpose(1, 2).unflatten(2, (side, side))).flatten(2).transpose(1, 2)
+        return kept
 
     def _with_positions(self, x: Tensor, pos_embed: str) -> Tensor:
         tokens = x.flatten(2).transpose(1, 2)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError, WeightsError
 from .base import ImageFeatures
-from .blocks import Edit, forward_block, parts_of
+from .blocks import Edit, Mix, forward_block, parts_of
 from .focus import Box, crop, rows_of, spread
 from .posembed import resize_positions
 from .windows import window_cells
@@ -109,9 +110,7 @@ class ViTTower:
         that `edit` appends are cut from every output. The last block is computed only where its result is used. With `box`
         only its patches are computed; the others get the tokens of the nearest ones in it (not exact, see `focus`).
         """
-        for layer in {*taps, *joint}:
-            if not 1 <= layer <= self.depth:
-                raise UsageError(f"layer {layer} does not exist: this image tower has layers 1 to {self.depth}")
+        self._check_layers({*taps, *joint})
         x = self._embed(images, pos_embed, box)
         count, stream = x.shape[1], None
         tapped, in_joint = {}, {}
@@ -137,6 +136,34 @@ class ViTTower:
             tapped, in_joint = ({k: v[:, everywhere] for k, v in features.items()} for features in (tapped, in_joint))
         class_token = x[:, 0]
         return ImageFeatures(self.project(class_token), self._project(class_token), tapped, in_joint)
+
+    def _check_layers(self, layers: Iterable[int]) -> None:
+        for layer in layers:
+            if not 1 <= layer <= self.depth:
+                raise UsageError(f"layer {layer} does not exist: this image tower has layers 1 to {self.depth}")
+
+    def begin(self, images: Tensor, layer: int, pos_embed: str = "bicubic-antialias", box: Box | None = None) -> Tensor:
+        """Images (B, 3, S, S) -> tokens (B, 1 + L, W) after `layer`; with `box` as in `encode`."""
+        self._check_layers([layer])
+        x = self._embed(images, pos_embed, box)
+        for parts in self.blocks[:layer]:
+            x, _ = forward_block(parts, x)
+        return x if box is None else x[:, spread(box, self.grid(images.shape[-1]), x.device)]
+
+    def resume(self, tokens: Tensor, layers: Sequence[int], mix: Mix, box: Box | None = None) -> dict[int, Tensor]:
+        """From tokens (B, 1 + L, W) after the first of `layers` to the last: {layer: what `mix` keeps there}."""
+        self._check_layers(layers)
+        side, kept, x = math.isqrt(tokens.shape[1] - 1), {}, tokens
+        if box is not None:
+            x = x[:, rows_of(box, side, x.device)]
+        for layer, following in zip(layers, (*layers[1:], layers[-1]), strict=True):
+            x, kept[layer] = mix(layer, x)
+            for parts in self.blocks[layer:following]:
+                x, _ = forward_block(parts, x)
+        if box is None:
+            return kept
+        everywhere = spread(box, side, x.device)
+        return {layer: values[:, everywhere] for layer, values in kept.items()}
 
     def encode_windows(self, images: Tensor, scale: int, wanted: Tensor, pos_embed: str) -> Tensor:
         """Images (B, 3, S, S) -> embeddings (m, C) of the `wanted` (B, n) windows, each seen alone.

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..errors import WeightsError
 from ..files.atomic import atomic_path
 from ..progress import Progress, silent, sub_progress
-from .download import fetch, sha256_of
+from .download import fetch, partial_of, sha256_of
 from .registry import BACKBONES, BackboneInfo
 
 
@@ -103,6 +104,30 @@ def adopt(
         with atomic_path(folder / filename) as temporary:
             shutil.copyfile(named[filename], temporary)
     progress(1.0, f"{name} is installed")
+
+
+def downloaded(folder: str | Path | None = None) -> list[Path]:
+    """The files that `download` or `adopt` put into a folder (default: the cache), partial ones included."""
+    base = Path(folder or cache_dir())
+    names = [base / name / filename for name, info in BACKBONES.items() for filename in info.files]
+    found = [other for path in names for other in (path, partial_of(path)) if other.is_file()]
+    return sorted(set(found))
+
+
+def remove_downloaded(folder: str | Path | None = None) -> list[Path]:
+    """Delete the files of `downloaded`, and their folders where nothing else is in them; returns the files.
+
+    Raises WeightsError naming a file that cannot be deleted.
+    """
+    files = downloaded(folder)
+    for path in files:
+        try:
+            path.unlink()
+        except OSError as error:
+            raise WeightsError(f"{path} cannot be deleted: {error.strerror}; is a run using it?") from error
+        with suppress(OSError):  # other files are in it
+            path.parent.rmdir()
+    return files
 
 
 def _downloadable(name: str) -> BackboneInfo:

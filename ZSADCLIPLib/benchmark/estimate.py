@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
 from typing import NamedTuple
 
 from ..adapters.registry import METHODS
@@ -10,11 +13,17 @@ from ..detection.devices import choose_device
 from ..errors import ZSADCLIPError
 from .cohort import read_cohort
 from .identity import published, registered
-from .rows import Row
+from .rows import SHOTS, Row
 from .settings import Profile, slice_rule
 
+VERSIONS = 11  # of each slice of a support (adapters.support)
 SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023; shares are typical
 GPU_SPEED = 450  # VAND on ViT-L-14-336, float32: 1.9 s a slice on two AVX2 cores, 235 slices a second on one H100
+
+
+CASE_MB = {"numbers": 0.03, "sketches": 0.063, "panels": 0.112, "maps": 21.0}
+"""Of a scored volume of 240 x 240 x 155 in a row's folder, as measured on the demo's case; maps are float32."""
+BRAIN_MB = 2.7  # of an embedded brain
 
 
 class Cost(NamedTuple):
@@ -54,7 +63,7 @@ def counts(profile: Profile, data: str | None) -> dict:
 def estimate(
     profile: Profile, rows: tuple[Row, ...], data: str | None, weights_dir: str | None = None, device: str = "auto"
 ) -> dict:
-    """{"rows": [...], "models", "counts", "total_hours", "cache_gb", "notes"} of a run, JSON-able.
+    """{"rows": [...], "models", "counts", "total_hours", "cache_gb", "disk_gb", "notes"} of a run, JSON-able.
 
     Times are those of COSTS, scaled by image size; each row is priced alone and evaluation is not counted. Raises WeightsError
     as `registered` does.
@@ -75,15 +84,42 @@ def estimate(
         notes.append(f"not measured, so priced as the dearest backbone: {', '.join(unknown)}")
     if data is None and not profile.data.train_cases:
         notes.append(f"assumes the paper's {SUBJECTS} subjects with {SLICES} slices, {BRAIN_SHARE:.0%} with brain")
+    cache = sum(caches.values())
     return {
         "rows": lines,
         "counts": sizes,
         "models": {name: model.weights or states.get(name, "unknown") for name, model in models.items()},
         "industrial": _industrial(profile, rows, weights_dir),
         "total_hours": sum(line["train_hours"] + line["score_hours"] for line in lines),
-        "cache_gb": sum(caches.values()),
-        "slices_gb": 2 * profile.slices.image_size**2 * sizes["train_slices"] * sizes["train_subjects"] / 1e9,
+        "cache_gb": cache,
+        "disk_gb": {
+            "features": cache if profile.train.cache.startswith("disk") else 0.0,
+            **_disk(profile, rows, sizes, own_brains=data is None),
+        },
         "notes": notes,
+    }
+
+
+def short_of_room(folder: str | os.PathLike, gb: float) -> list[str]:
+    """A note where the disk of a folder, which need not be there yet, has less than `gb` GB left; else none."""
+    folder = Path(os.path.abspath(folder))
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    free = shutil.disk_usage(there).free / 1e9
+    return [] if free >= gb else [f"the disk of the output has {free:.2f} GB left: free some space, or choose another"]
+
+
+def _disk(profile: Profile, rows: tuple[Row, ...], sizes: dict, own_brains: bool) -> dict[str, float]:
+    """GB of training slices, of what the rows keep of their cases, and of brains made for the run."""
+    subjects, keep = sizes["train_subjects"], profile.keep
+    tuned = min(subjects, profile.threshold.max_subjects or subjects)
+    images = sizes["train_slices"] * subjects if any(row.trained_on for row in rows) else 0
+    images += profile.industrial.images if any(row.start == "industrial" for row in rows) else 0
+    each = CASE_MB["numbers"] + sum(CASE_MB[name] for name in ("sketches", "panels", "maps") if getattr(keep, name))
+    made = profile.data.train_cases + profile.data.test_cases if own_brains else 0
+    return {
+        "slices": 2 * profile.slices.image_size**2 * images / 1e9,  # image and mask
+        "results": len(rows) * (sizes["test_subjects"] * each + tuned * CASE_MB["sketches"]) / 1e3,
+        "brains": made * BRAIN_MB / 1e3,
     }
 
 
@@ -114,6 +150,9 @@ def _line(row: Row, profile: Profile, sizes: dict, scale: float) -> dict:
     subjects = min(sizes["train_subjects"], chosen.max_subjects or sizes["train_subjects"])
     slices = min(subjects * sizes["train_slices"], chosen.max_slices or subjects * sizes["train_slices"])
     epochs = chosen.epochs or method.load().Config().epochs
+    if row.trained_on == "support":
+        slices, own = 2 * (chosen.kshot or SHOTS) * VERSIONS, {**row.settings, **chosen.settings}
+        epochs = own.get("epochs", method.load().Config().epochs)
     area, size = (profile.slices.image_size / 240) ** 2, {"none": 0, "disk-half": 2}.get(profile.train.cache, 4)
     return line | {
         "train_slices": slices,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from ..adapters.checkpoint import read_info
@@ -102,3 +103,13 @@ def published(method: str, name: str, weights_dir: str | None) -> Path:
             f"({METHODS[method].paper}) and put it into {folders[0] / method}, or set methods.{method}.industrial"
         )
     return path
+
+
+@dataclass(frozen=True)
+class Start:
+    """An industrial adapter: where it is, what tells its content apart, words for the manifest; `file` if it is there already."""
+
+    source: str
+    id: str
+    label: str
+    file: str | None = None

@@ -13,9 +13,9 @@ from ..files.digests import FileHashes, content_key
 from ..training.schedule import Schedule
 from .cells import cell_spec
 from .cohort import Cohort
-from .identity import check_settings, model_id, offsets_of, prompts_of, published, weights_id
+from .identity import Start, check_settings, model_id, offsets_of, prompts_of, published, weights_id
 from .rowfolder import row_folder
-from .rows import Row, row_without
+from .rows import FEW_SHOT, SHOTS, Row, row_without
 from .settings import MethodSettings, Profile
 from .specs import (
     AdapterSpec,
@@ -142,7 +142,10 @@ class Maker:
             cells = cell_spec(row.method, profile, backbone, self._data(), self.cohort, records, self.out)
         elif row.backbone is not None:
             adapter = self._adapter(row, start)
-            training = self._brain_training(row, adapter.backbone, start) if row.trained_on else None
+            if row.trained_on == "support":
+                training = self._support_training(row, adapter.backbone)
+            elif row.trained_on:
+                training = self._brain_training(row, adapter.backbone, start)
         cases = tuple(record.id for record in records)
         spec = RowSpec(
             row=row.id,
@@ -169,7 +172,9 @@ class Maker:
     def _options(self, row: Row) -> MethodSettings:
         """The training settings of a row: its method's, and its own where the profile does not say otherwise."""
         options = self.profile.method(row.method)
-        return replace(options, settings={**row.evidence.settings, **options.settings})
+        if row.setup == FEW_SHOT:
+            options = replace(options, kshot=options.kshot or SHOTS)
+        return replace(options, settings={**row.settings, **options.settings})
 
     def _adapter(self, row: Row, start: Start | None) -> AdapterSpec:
         options = self._options(row)
@@ -194,13 +199,24 @@ class Maker:
             start_label=start.label if start else row.start,
         )
 
-    def _reference(self, count: int) -> ReferenceSlices:
-        """The normal slices of a memory bank, of all training subjects in their seeded order."""
+    def _support_training(self, row: Row, backbone: BackboneSpec) -> TrainingSpec:
+        """A training on `kshot` normal slices, those of the memory bank, and as many abnormal ones, all in fixed versions."""
+        options = replace(
+            self._options(row), epochs=None, batch_size=None, max_slices=None
+        )  # those are for many slices
+        training = self._training(row.method, options, backbone, self._reference(options.kshot, options.kshot))
+        schedule = replace(training.schedule, augment="versions", select="last")
+        subjects = len({record.subject for record in self.cohort.side("train")})
+        return replace(training, schedule=schedule, subjects=min(options.kshot, subjects))
+
+    def _reference(self, count: int, abnormal: int = 0) -> ReferenceSlices:
+        """The normal slices of a memory bank, of all training subjects in their seeded order, and abnormal ones beside them."""
         profile = self.profile
         order = shuffled((record.subject for record in self.cohort.side("train")), profile.split.seed)
         records = sorted(self.cohort.side("train"), key=lambda record: (order.index(record.subject), record.id))
         digest, ids = self.cohort.digest(tuple(records)), content_key([record.id for record in records])
-        spec = ReferenceSlices("", digest, ids, self._data(), profile.slices, profile.train.seed, count)
+        drawn = (profile.train.seed, count, abnormal, profile.train.masks)
+        spec = ReferenceSlices("", digest, ids, self._data(), profile.slices, *drawn)
         return self._slice_set(spec, records)
 
     def _held_out(self, records: tuple) -> tuple[tuple, tuple]:
@@ -233,7 +249,7 @@ class Maker:
         return overrides | {"upsample": score.upsample} | (kind.unblurred if score.gaussian_sigma is not None else {})
 
     def _training(
-        self, method: str, options: MethodSettings, backbone: BackboneSpec, slices: BrainSlices | IndustrialSlices
+        self, method: str, options: MethodSettings, backbone: BackboneSpec, slices: SliceSpec
     ) -> TrainingSpec:
         """A training from a random start, without a folder yet."""
         train = self.profile.train
@@ -302,13 +318,3 @@ class Maker:
         training = replace(training, folder=str(self.out / "adapters" / f"{name}-{key}"))
         self.industrial[training.folder] = training
         return Start(training.adapter, key, f"trained on {images} synthetic industrial images, key {key}")
-
-
-@dataclass(frozen=True)
-class Start:
-    """An industrial adapter: where it is, what tells its content apart, words for the manifest; `file` if it is there already."""
-
-    source: str
-    id: str
-    label: str
-    file: str | None = None

@@ -2,9 +2,10 @@
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
-PMC-CLIP or BiomedCLIP. A training-free method has the cells industrial and biomedclip only. context-brats, smooth-brats and
-planes-brats: as brats, with evidence of more than a slice (EVIDENCE). volume: volumes that are compared with training ones
-(bank) or with each other (cohort).
+PMC-CLIP or BiomedCLIP. few-shot: a memory bank of a few normal slices beside the industrial adapter, or beside one that is
+trained on these and as many with a lesion, where a method does that. A training-free method has the cells industrial, biomedclip
+and few-shot only. context-brats, smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE). volume:
+volumes that are compared with training ones (bank) or with each other (cohort).
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ SETUP_LABELS = {
     "brats": "Brats",
     "pmc": "PMC",
     "biomedclip": "BiomedCLIP",
+    "few-shot": "Few-shot",
     "context-brats": "Brats, context",
     "smooth-brats": "Brats, smoothed",
     "planes-brats": "Brats, 3 planes",
     "volume": "Volumes",
     "baseline": "Baseline",
 }
+
+
+FEW_SHOT, SHOTS = "few-shot", 4
+"""A setup, and the normal slices that it has where the profile says no other number (`methods.M.kshot`)."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ class Row:
 
     `backbone` is a role that a profile turns into a model: default, pmc or biomedclip; None without a model. `start` is
     where the adapter's weights come from: industrial, random, or None without an adapter to train. `trained_on` is what
-    the row itself trains on: brain, or None.
+    the row itself trains on: brain, support (a few slices of brains), or None.
     """
 
     method: str
@@ -75,6 +81,11 @@ class Row:
         return f"{METHOD_LABELS[self.method]} {SETUP_LABELS[self.setup]}"
 
     @property
+    def settings(self) -> dict:
+        """Settings of its method that it has where a profile does not say otherwise."""
+        return METHODS[self.method].support if self.trained_on == "support" else self.evidence.settings
+
+    @property
     def evidence(self) -> Evidence:
         """What it has beyond slices; nothing for most rows."""
         return EVIDENCE.get(self.setup, Evidence(self.setup))
@@ -89,11 +100,16 @@ _SETUPS = {
     "biomedclip": ("biomedclip", "random", "brain"),
 }
 _SETUPS |= {setup: _SETUPS[evidence.of] for setup, evidence in EVIDENCE.items()}
-_TRAINING_FREE = ("industrial", "biomedclip")  # the setups of a method without a training
+_TRAINING_FREE = ("industrial", "biomedclip", FEW_SHOT)  # the setups of a method without a training
 
 
 def _row(method: str, setup: str) -> Row:
-    backbone, start, trained_on = _SETUPS[setup]
+    if setup == FEW_SHOT:
+        backbone, start, trained_on = (
+            ("default", "random", "support") if METHODS[method].support else _SETUPS["industrial"]
+        )
+    else:
+        backbone, start, trained_on = _SETUPS[setup]
     return Row(method, setup, backbone, *((start, trained_on) if METHODS[method].trainable else (None, None)))
 
 
@@ -111,9 +127,10 @@ BIOMEDCLIP_ROWS = _rows("biomedclip")
 VOLUME_ROWS = tuple(
     row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
 )
+FEW_SHOT_ROWS = tuple(row for row in _rows(FEW_SHOT) if METHODS[row.method].memory_bank)
 CELL_ROWS = (Row(BANK, "volume"), Row(COHORT, "volume"))
 """Rows that compare volumes with each other (`cells`)."""
-ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *VOLUME_ROWS, *CELL_ROWS)
+ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *FEW_SHOT_ROWS, *VOLUME_ROWS, *CELL_ROWS)
 
 
 def row_without(row: Row) -> Row:
@@ -122,13 +139,17 @@ def row_without(row: Row) -> Row:
 
 
 def select_rows(
-    ids: tuple[str, ...] = (), methods: tuple[str, ...] = (), setups: tuple[str, ...] = (), baseline: bool = True
+    ids: tuple[str, ...] = (),
+    methods: tuple[str, ...] = (),
+    setups: tuple[str, ...] = (),
+    baseline: bool = True,
+    extended: bool = False,
 ) -> tuple[Row, ...]:
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
-    BiomedCLIP rows and those with volumetric evidence come only by id or by naming the setup, those of methods that the paper
-    does not have by id or by naming the method; those that compare volumes either way. Raises UsageError naming what does not
-    exist.
+    BiomedCLIP and few-shot rows and those with volumetric evidence come only by id or by naming the setup, those of methods that
+    the paper does not have by id or by naming the method, those that compare volumes either way; `extended`, all but volumetric
+    ones come unnamed. Raises UsageError naming what does not exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -141,8 +162,10 @@ def select_rows(
             raise UsageError(f"unknown {kind} {', '.join(unknown)}; choose from {', '.join(allowed)}")
     if ids:
         return tuple(row for row in ALL_ROWS if row.id in ids)
-    named = (row for row in (*BIOMEDCLIP_ROWS, *VOLUME_ROWS) if row.setup in setups)
-    pool = tuple(row for row in (*ROWS, *MORE_ROWS, *named) if row.method in (methods or _PAPER))
+    named = (row for row in VOLUME_ROWS if row.setup in setups)
+    further = (row for row in (*BIOMEDCLIP_ROWS, *FEW_SHOT_ROWS) if extended or row.setup in setups)
+    known = methods or (METHODS if extended else _PAPER)
+    pool = tuple(row for row in (*ROWS, *MORE_ROWS, *further, *named) if row.method in known)
     pool += tuple(row for row in CELL_ROWS if row.method in methods or (row.setup in setups and not methods))
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups

@@ -93,7 +93,8 @@ class TrainingSettings:
     """Training shared by the methods.
 
     slices     which slices of a training volume train: "all", "brain", or "lesion+K" (lesion slices and K others).
-    augment    none, flips (flips, rotations, scale) or mosaic (four images in one, probability 0.2).
+    augment    none, flips (flips, rotations, scale), mosaic (four images in one, probability 0.2) or versions (eleven fixed
+               turns, shifts and flips of each).
     precision  float32, or bfloat16 / float16 by autocast on a GPU.
     cache      of frozen features: memory, disk (memory-mapped), disk-half (float16) or none.
     select     the epoch that is kept: last, best-train-loss, or best-val-f1, the best pooled F1 over the slices of the share
@@ -120,7 +121,8 @@ class MethodSettings:
     `settings` are config fields of the method, such as {"dice": "batch"}. `max_subjects` and `max_slices` limit what it
     trains on (seeded subsets). `industrial` is a published or own adapter file for the industrial start; None trains one
     on the synthetic industrial images; several files make a run each for the rows that start from them (`variations`).
-    `kshot` normal slices of training subjects fill the memory bank of a method that has one; then its rows are few-shot.
+    `kshot` normal slices of training subjects fill the memory bank of a method that has one; then its rows are few-shot. The
+    setup few-shot has SHOTS of them where this is 0.
     """
 
     epochs: Positive | None = None
@@ -201,12 +203,14 @@ class Keep:
 class Profile:
     """All settings of a benchmark run.
 
-    `backbones` maps default, pmc, biomedclip, or a method's name (its own default), to its choice.
+    `backbones` maps default, pmc, biomedclip, or a method's name (its own default), to its choice. `rows` are those of a run
+    that names none: the paper's 13 or, extended, every method in its setups.
     """
 
     name: str
     backbones: dict[Annotated[str, OneOf(ROLES)], BackboneChoice]
     methods: dict[Annotated[str, OneOf(METHOD_NAMES)], MethodSettings]
+    rows: Literal["paper", "extended"] = "paper"
     data: Data = field(default_factory=Data)
     split: SplitSettings = field(default_factory=SplitSettings)
     slices: Slices = field(default_factory=Slices)
@@ -274,8 +278,8 @@ def _check_split(split: SplitSettings, where: str) -> None:
 def _check_memory_bank(methods: dict[str, MethodSettings], where: str) -> None:
     for method, chosen in methods.items():
         if chosen.kshot and (method not in METHODS or not METHODS[method].memory_bank):
-            able = " and ".join(name for name, info in METHODS.items() if info.memory_bank)
-            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; only {able} have a memory bank")
+            able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
+            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; methods with a memory bank are {able}")
 
 
 def _check_planes(planes: tuple[str, ...], where: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -215,38 +215,51 @@ def open_slices(folder: str | Path, limit: int | None = None, seed: int = 0) -> 
 
 
 def _reference_slices(spec: ReferenceSlices, cases: tuple[Record, ...], progress: Progress) -> dict:
-    """Normal slices, with brain and without lesion: of the cases in their order one each and round again.
+    """Normal slices, with brain and without lesion, and then, where they are asked for, slices with a lesion."""
+    wanted, drawn = {"normal": spec.count, "abnormal": spec.abnormal}, {"normal": [], "abnormal": []}
+
+    def pieces():
+        for kind, count in wanted.items():
+            yield from _drawn(spec, cases, kind, count, drawn[kind], progress)
+
+    info = _build(Path(spec.folder), pieces, spec.slices.image_size, lambda count: {"drawn": sum(drawn.values(), [])})
+    lacking = {"normal": info["slices"] - info["lesion"] < spec.count, "abnormal": info["lesion"] < spec.abnormal}
+    for kind, lacks in lacking.items():
+        if lacks:
+            found = info["lesion"] if kind == "abnormal" else info["slices"] - info["lesion"]
+            raise InputError(
+                f"the training cases gave {found} {kind} slices and {wanted[kind]} are wanted; give a smaller kshot"
+            )
+    return info
+
+
+def _drawn(
+    spec: ReferenceSlices, cases: tuple[Record, ...], kind: str, wanted: int, drawn: list[str], progress: Progress
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Images and masks of `wanted` slices: of the cases in their order one each and round again; `drawn` gets their names.
 
     The next case stands in for what one lacks.
     """
-    size, wanted, drawn = spec.slices.image_size, spec.count, []
-
-    def pieces():
-        used = [0] * len(cases)
-        for turn in range(2 * len(cases)):  # the second time round only for what the first one did not give
-            i, owed = turn % len(cases), wanted - len(drawn)
-            share = wanted // len(cases) + (i < wanted % len(cases)) or 1
-            asked = min(owed, share) if turn < len(cases) else owed
-            if not asked:
-                return
-            record = cases[i]
-            progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
-            case = read_slices(record, spec.data, spec.slices)
-            free = case.brain.any(axis=(1, 2)) & ~case.truth.any(axis=(1, 2)) & ~case.ignore.any(axis=(1, 2))
-            digest = hashlib.sha256(f"{spec.seed}:{record.id}".encode()).digest()
-            order = np.random.default_rng(list(digest[:8])).permutation(np.flatnonzero(free))
-            rows = np.sort(order[used[i] : used[i] + asked])
-            used[i] += len(rows)
-            drawn.extend(f"{record.id} slice {row}" for row in rows)
-            if rows.size:
-                yield case.fit(size).apply(case.image[rows]), np.zeros((len(rows), size, size), bool)
-
-    info = _build(Path(spec.folder), pieces, size, lambda count: {"drawn": drawn})
-    if info["slices"] < wanted:
-        raise InputError(
-            f"the training cases gave {info['slices']} normal slices and {wanted} are wanted; give a smaller kshot"
-        )
-    return info
+    size, used = spec.slices.image_size, [0] * len(cases)
+    for turn in range(2 * len(cases)):  # the second time round only for what the first one did not give
+        i, owed = turn % len(cases), wanted - len(drawn)
+        share = wanted // len(cases) + (i < wanted % len(cases)) or 1
+        asked = min(owed, share) if turn < len(cases) else owed
+        if not asked:
+            return
+        record = cases[i]
+        progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
+        case = read_slices(record, spec.data, spec.slices)
+        lesion = case.truth.any(axis=(1, 2))
+        free = lesion if kind == "abnormal" else case.brain.any(axis=(1, 2)) & ~lesion & ~case.ignore.any(axis=(1, 2))
+        digest = hashlib.sha256(f"{spec.seed}:{record.id}".encode()).digest()
+        order = np.random.default_rng(list(digest[:8])).permutation(np.flatnonzero(free))
+        rows = np.sort(order[used[i] : used[i] + asked])
+        used[i] += len(rows)
+        drawn.extend(f"{record.id} slice {row}" for row in rows)
+        if rows.size:
+            masks = case.fit(size, MASKS[spec.masks]).apply(case.truth[rows].astype(np.uint8) * 255)
+            yield case.fit(size).apply(case.image[rows]), masks > 127
 
 
 def training_slices(spec: TrainingSpec) -> tuple[tuple, tuple | None]:

@@ -10,34 +10,10 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..files.digests import code_version, content_key
 from ..training.schedule import Schedule
+from .inputspecs import BackboneSpec, CellSpec, DataSpec
 from .settings import Keep, Metrics, Score, Slices
 
 ADAPTER = "adapter.safetensors"
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A backbone, where it computes, and what tells the contents of its config (`model_id`) and weights apart."""
-
-    name: str | dict
-    weights: str | None = None
-    activation: str | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    weights_dir: str | None = None
-    model_id: str | dict | None = None
-    weights_id: str | None = None
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What is read of a case: its channel, the target, further ignored labels, and how doubts are settled (`read_case`)."""
-
-    channel: str = "t2w"
-    target: str = "wt"
-    ignore: tuple[int, ...] = ()
-    placement: str | None = None
-    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +38,10 @@ class StackSlices(BrainSlices):
 
 @dataclass(frozen=True)
 class ReferenceSlices:
-    """`count` normal slices for a memory bank, drawn from cases in an order that `order` digests."""
+    """`count` normal slices for a memory bank, drawn from cases in an order that `order` digests.
+
+    With `abnormal`, as many slices with a lesion come after them: the support that a few-shot adapter trains on.
+    """
 
     folder: str
     records: str
@@ -71,6 +50,13 @@ class ReferenceSlices:
     slices: Slices
     seed: int
     count: int
+    abnormal: int = 0
+    masks: str = "half"
+
+    @property
+    def rule(self) -> str:
+        """As the rule of training slices."""
+        return f"support {self.count}+{self.abnormal} in the order {self.order}, seed {self.seed}"
 
 
 @dataclass(frozen=True)
@@ -101,7 +87,7 @@ class TrainingSpec:
     settings: dict
     prompts: dict | None
     schedule: Schedule
-    slices: BrainSlices | StackSlices | IndustrialSlices
+    slices: BrainSlices | StackSlices | ReferenceSlices | IndustrialSlices
     validation: BrainSlices | StackSlices | float | None
     max_slices: int | None
     subjects: int
@@ -136,25 +122,6 @@ class AdapterSpec:
     prompts: dict | None = None
     start_id: str | None = None
     reference: ReferenceSlices | None = None
-
-
-@dataclass(frozen=True)
-class CellSpec:
-    """Cells of volumes that are compared: `method` bank, or cohort, whose sides are compared each with itself.
-
-    `tokens` are the fields of `neighbours.tokens.TokenSettings`, `settings` what else says how cells are scored, both as JSON;
-    `train` and `test` are ids. Scores go to `folder`, and tokens, which several rows share, to `token_folder`.
-    """
-
-    folder: str
-    token_folder: str
-    method: str
-    backbone: BackboneSpec
-    data: DataSpec
-    tokens: dict
-    settings: dict
-    train: tuple[str, ...]
-    test: tuple[str, ...]
 
 
 @dataclass(frozen=True)

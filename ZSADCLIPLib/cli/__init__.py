@@ -3,76 +3,63 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable, Collection
 
 from .. import __version__
 from ..errors import UsageError, ZSADCLIPError
 from ..files.privacy import redact
 from ..progress import Cancelled
-from .bank import add_bank, run_bank
-from .benchmark import add_benchmark, add_report, run_benchmark, run_report
-from .cohort import add_cohort, run_cohort
-from .data import add_data, run_data
-from .detect import add_detect, run_detect
-from .dicom import add_dicom, run_dicom
-from .evaluate import add_evaluate, run_evaluate
-from .models import add_models, add_phantom, run_models, run_phantom
-from .train import add_train, run_train
-
-
-def _add_run(p: argparse.ArgumentParser) -> None:
-    p.add_argument("job", metavar="JOB.json")
-
-
-def _run_run(chosen: argparse.Namespace) -> int:
-    from ..jobs.child import run
-
-    return run(chosen.job)
-
 
 COMMANDS = {
-    "detect": (add_detect, run_detect, "anomaly map, mask, findings and picture of each volume"),
-    "bank": (add_bank, run_bank, "a bank of healthy volumes, for detect --method bank"),
-    "cohort": (add_cohort, run_cohort, "a batch of volumes scored against each other; nothing is known of any"),
-    "evaluate": (
-        add_evaluate,
-        run_evaluate,
-        "detect on labelled volumes, and what it is worth: tables, pictures, page",
-    ),
-    "train": (add_train, run_train, "train one adapter on labelled volumes"),
-    "benchmark": (add_benchmark, run_benchmark, "the paper's experiment: rows, tables, figures, report"),
-    "data": (add_data, run_data, "audit a data set"),
-    "dicom": (add_dicom, run_dicom, "list the volumes of a DICOM folder"),
-    "models": (add_models, run_models, "list backbones and adapters, or download a backbone"),
-    "phantom": (add_phantom, run_phantom, "write synthetic cases in BraTS-MET layout"),
-    "report": (add_report, run_report, "tables, figures and report of a benchmark folder, from its finished rows"),
-    "run": (_add_run, _run_run, "run a job file as a child process (JSON lines)"),
+    "detect": ("detect", "anomaly map, mask, findings and picture of each volume"),
+    "bank": ("bank", "a bank of healthy volumes, for detect --method bank"),
+    "cohort": ("cohort", "a batch of volumes scored against each other; nothing is known of any"),
+    "evaluate": ("evaluate", "detect on labelled volumes, and what it is worth: tables, pictures, page"),
+    "train": ("train", "train one adapter on labelled volumes"),
+    "benchmark": ("benchmark", "the paper's experiment: rows, tables, figures, report"),
+    "data": ("data", "audit a data set"),
+    "dicom": ("dicom", "list the volumes of a DICOM folder"),
+    "models": ("models", "list backbones and adapters, or download a backbone"),
+    "phantom": ("models", "write synthetic cases in BraTS-MET layout"),
+    "report": ("benchmark", "tables, figures and report of a benchmark folder, from its finished rows"),
+    "run": ("run", "run a job file as a child process (JSON lines)"),
 }
-"""Each command's arguments, what it does (returning an exit code), and help."""
+"""Each command's module here, and help. The module has `add_NAME(parser)`, its arguments, and `run_NAME(chosen)`, which does
+it and returns an exit code."""
 
 
-def parser() -> argparse.ArgumentParser:
-    """The whole command line; needs no torch."""
+def parser(names: Collection[str] = tuple(COMMANDS)) -> argparse.ArgumentParser:
+    """The command line, with the arguments of the commands `names`; needs no torch, and without arguments next to nothing."""
     top = argparse.ArgumentParser(
         prog="zsadclip", description="Anomaly maps for medical volumes with CLIP. Research use only, not for diagnosis."
     )
     top.add_argument("--version", action="version", version=f"zsadclip {__version__}")
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, (add, _, text) in COMMANDS.items():
-        add(commands.add_parser(name, help=text))
+    for name, (_, text) in COMMANDS.items():
+        command = commands.add_parser(name, help=text)
+        if name in names:
+            _part(name, "add")(command)
     return top
+
+
+def _part(name: str, what: str) -> Callable:
+    """A function of a command's module, which is imported only now."""
+    return getattr(importlib.import_module(f".{COMMANDS[name][0]}", __name__), f"{what}_{name}")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     try:
         _end_like_an_interrupt()
-        chosen = parser().parse_args(arguments)
-        _, run, _ = COMMANDS[chosen.command]
-        return run(chosen)
+        arguments = sys.argv[1:] if arguments is None else arguments
+        named = next((each for each in arguments if not each.startswith("-")), "")
+        chosen = parser((named,)).parse_args(arguments)
+        return _part(chosen.command, "run")(chosen)
     except UsageError as error:
         print(f"zsadclip: {error}", file=sys.stderr)
         return 2

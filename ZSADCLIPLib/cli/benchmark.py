@@ -60,13 +60,18 @@ def dry_run_text(result: dict) -> str:
         )
     lines += [
         "",
-        f"all rows: about {_hours(result['total_hours'])} of computing, {result['cache_gb']:.1f} GB of cached features, "
-        f"{result['slices_gb']:.1f} GB of slices",
+        f"all rows: about {_hours(result['total_hours'])} of computing, {result['cache_gb']:.1f} GB of cached features",
+        _disk(result["disk_gb"]),
         *(f"backbone {name}: {state}" for name, state in result["models"].items()),
         *(f"industrial adapter of {name}: {state}" for name, state in result["industrial"].items()),
         *result["notes"],
     ]
     return "\n".join(lines)
+
+
+def _disk(parts: dict[str, float]) -> str:
+    named = ", ".join(f"{name} {gb:.2f}" for name, gb in parts.items() if gb)
+    return f"disk: about {sum(parts.values()):.2f} GB below OUT ({named})"
 
 
 def _hours(hours: float) -> str:

@@ -11,15 +11,15 @@ from .bar import Bar
 
 
 def add_models(p: argparse.ArgumentParser) -> None:
-    p.add_argument("action", nargs="?", choices=["list", "get"], default="list")
+    p.add_argument("action", nargs="?", choices=["list", "get", "remove"], default="list")
     p.add_argument("name", nargs="?", help="backbone to download")
     p.add_argument("--weights-dir", help="folder with weights, searched before the cache")
 
 
 def run_models(chosen: argparse.Namespace) -> int:
-    """List backbones and adapters, or download a backbone."""
+    """List backbones and adapters, download a backbone, or delete what was downloaded."""
     from ..adapters.checkpoint import list_adapters
-    from ..backbones.weights import download, status
+    from ..backbones.weights import download, remove_downloaded, status
 
     if chosen.action == "get":
         if not chosen.name:
@@ -27,6 +27,12 @@ def run_models(chosen: argparse.Namespace) -> int:
         with closing(Bar()) as bar:
             for path in download(chosen.name, chosen.weights_dir, bar):
                 print(path)
+        return 0
+    if chosen.action == "remove":
+        files = remove_downloaded(chosen.weights_dir)
+        for path in files:
+            print(path)
+        print(f"{len(files)} downloaded files deleted")
         return 0
     for row in status(chosen.weights_dir):
         size = f"{row['size_bytes'] / 1e6:5.0f} MB" if row["size_bytes"] else " " * 8

@@ -14,6 +14,7 @@ from ..adapters.maps import to_grid, upsample
 from ..backbones import load_backbone
 from ..backbones.words import BRAIN, SEQUENCES, TEMPLATES, TISSUES
 from ..notes import Note
+from ..progress import Progress, silent
 from ..volume import Volume
 from ..volumes.components import largest_part
 from .batches import run_batches
@@ -34,6 +35,19 @@ def taught_model(device: str):
     return load_backbone(TAUGHT, device=device)
 
 
+@lru_cache(maxsize=4)
+def taught_vectors(device: str, tissues: bool) -> Tensor:
+    """The `word_vectors` of that backbone for `words.TISSUES`, or `words.SEQUENCES`: the same for every volume."""
+    return word_vectors(taught_model(device), TISSUES if tissues else SEQUENCES)
+
+
+def _vectors(backbone, tissues: bool) -> Tensor:
+    device = str(backbone.device)
+    if backbone is taught_model(device):
+        return taught_vectors(device, tissues)
+    return word_vectors(backbone, TISSUES if tissues else SEQUENCES)
+
+
 def word_vectors(backbone, groups: dict[str, tuple[str, ...]]) -> Tensor:
     """Unit vectors (len(groups), C): the mean over the synonyms of each group in all of `words.TEMPLATES`."""
     means = []
@@ -43,13 +57,13 @@ def word_vectors(backbone, groups: dict[str, tuple[str, ...]]) -> Tensor:
     return F.normalize(torch.stack(means), dim=-1)
 
 
-def brain_by_words(backbone, prepared: Prepared, batch_size: int) -> np.ndarray:
+def brain_by_words(backbone, prepared: Prepared, batch_size: int, progress: Progress = silent) -> np.ndarray:
     """Where the words of a brain outweigh those of skull, scalp, eyes and air, bool (I, J, K).
 
     The softmax of each patch of the last layer over `words.TISSUES`, its share of `words.BRAIN` enlarged to pixels and cut at
     one half; what is not head is left out, the largest part is kept, and its holes are filled slice by slice.
     """
-    vectors = word_vectors(backbone, TISSUES)
+    vectors = _vectors(backbone, tissues=True)
     inside = torch.tensor([name in BRAIN for name in TISSUES], device=vectors.device)
     size, depth = prepared.fit.size, backbone.vision.depth
     slices = prepared.fit.apply(prepared.image)
@@ -65,7 +79,7 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int) -> np.ndarray:
         shares[rows] = results[0]
 
     rows = np.flatnonzero(slices.any(axis=(1, 2)))
-    run_batches(backbone, slices, rows, batch_size, score, keep)
+    run_batches(backbone, slices, rows, batch_size, score, keep, progress)
     head = prepared.stack.arrange(prepared.brain)
     brain = largest_part((prepared.fit.back(shares) > INSIDE) & head)
     for one in brain:
@@ -73,11 +87,20 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int) -> np.ndarray:
     return np.ascontiguousarray(prepared.stack.restore(brain))
 
 
-def brain_of_head(model, look: Look, volume: Volume, batch_size: int) -> tuple[np.ndarray | None, Note]:
-    """`brain_by_words` of a volume with what to say about it; None where that cannot be a brain."""
+def brain_of_head(
+    model, look: Look, volume: Volume, batch_size: int, progress: Progress = silent
+) -> tuple[np.ndarray | None, Note]:
+    """`brain_by_words` of a volume with what to say about it; None where that is none, or the head too small for one.
+
+    Raises what `progress` raises.
+    """
     prepared = look.prepare(volume, model.native_size)
-    brain = brain_by_words(model, prepared, batch_size)
-    ml = brain.sum() * float(np.prod(prepared.stack.spacing)) / 1000
+    voxel_ml = float(np.prod(prepared.stack.spacing)) / 1000
+    if (head := prepared.brain.sum() * voxel_ml) < LEAST_ML:
+        text = f"a whole head of {head:.0f} ml, too small to hold a brain: all of it is scored; give --brain-mask"
+        return None, Note("brain-unknown", text)
+    brain = brain_by_words(model, prepared, batch_size, progress)
+    ml = brain.sum() * voxel_ml
     if LEAST_ML <= ml <= MOST_ML:
         text = f"a whole head: {ml:.0f} ml of it are the brain by the model's words of anatomy; look at its outline"
         return brain, Note("brain", text)
@@ -94,6 +117,6 @@ def sequence_by_words(backbone, prepared: Prepared) -> tuple[str, float]:
     slices = torch.from_numpy(prepared.fit.apply(np.ascontiguousarray(prepared.image[rows])))
     with torch.inference_mode():
         images = F.normalize(backbone.encode_image(backbone.preprocess(slices)).embedding, dim=-1)
-        shares = (SCALE * images @ word_vectors(backbone, SEQUENCES).T).softmax(dim=-1).mean(dim=0)
+        shares = (SCALE * images @ _vectors(backbone, tissues=False).T).softmax(dim=-1).mean(dim=0)
     best = int(shares.argmax())
     return list(SEQUENCES)[best], float(shares[best])

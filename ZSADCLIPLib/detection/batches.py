@@ -36,12 +36,12 @@ class Arrival:
         return [r.numpy() for r in self._results]
 
 
-def load_slices(backbone, slices: np.ndarray, rows: np.ndarray) -> Tensor:
-    """The preprocessed `rows` of 8-bit slices (N, S, S) on the backbone's device."""
+def load_slices(backbone, slices: np.ndarray, rows: np.ndarray, normalise: bool = True) -> Tensor:
+    """The preprocessed `rows` of 8-bit slices (N, S, S) on the backbone's device; `normalise` as in its `preprocess`."""
     images = torch.from_numpy(slices[rows])
     if backbone.device.type == "cuda":
         images = images.pin_memory()
-    return backbone.preprocess(images)
+    return backbone.preprocess(images) if normalise else backbone.preprocess(images, normalise=False)
 
 
 def run_batches(

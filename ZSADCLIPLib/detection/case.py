@@ -6,7 +6,6 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -29,12 +28,10 @@ from ..volume import Volume
 from ..volumes.checks import is_label_map, size_notes
 from ..volumes.reading import FORMATS, volume_hash
 from .choice import Case
-from .outputs import ENDINGS, SUMMARY, unfinished_marker
+from .outputs import ENDINGS, SUMMARY, check_space, unfinished_marker
 from .summary import against_truth
 
 LOST = {errno.EIO, errno.ESTALE, errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.ENETUNREACH, errno.ENETDOWN}
-SPARE_BYTES = 1 << 20
-BYTES_A_VOXEL = 5  # of map and mask, uncompressed
 LABEL_MAP = "a label map beside images; name it alone to score it"
 
 
@@ -182,7 +179,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     volume = read_image(run, case)
     if volume is None:
         return {"id": case.id, "status": "left out", "error": LABEL_MAP}
-    _check_space(run.output, volume.array.size)
+    check_space(run.output, volume.array.size)
     truth, notes = _truth(run, case, volume)
     volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes), run.allow))
     brain = None
@@ -269,10 +266,10 @@ def _begun(run: CaseRun, case: Case) -> Iterator[None]:
 def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from ..files.text import plain, write_json
-    from ..volumes.reading import write_volume
+    from ..volumes.reading import write_map, write_volume
 
     paths = run.paths(case.id)
-    write_volume(paths["map"], detection.map, "float32")
+    write_map(paths["map"], detection.map, detection.map_type)
     _check_output(run)
     write_volume(paths["mask"], detection.mask, "uint8")
     _check_output(run)
@@ -310,16 +307,3 @@ def _check_output(run: CaseRun) -> None:
             else "is gone; is its share still connected?"
         )
         raise OutputError(f"the output folder {run.output} {what}")
-
-
-def _check_space(folder: str | os.PathLike, voxels: int) -> None:
-    """Raise OutputError before any work when the results of a volume cannot fit."""
-    try:
-        free = shutil.disk_usage(folder).free
-    except OSError:
-        return
-    needed = SPARE_BYTES + BYTES_A_VOXEL * voxels
-    if free < needed:
-        raise OutputError(
-            f"the disk of {folder} has {free / 1e6:.0f} MB left and a case may need {needed / 1e6:.0f} MB; free some space"
-        )

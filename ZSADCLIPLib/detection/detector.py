@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from .. import __version__
-from ..backbones.focus import Box, patch_box
 from ..errors import InputError, UsageError
 from ..evaluation.thresholds import reaches
 from ..notes import Note
@@ -18,19 +17,20 @@ from ..volumes.components import check_depth, remove_small, slices_deep
 from ..volumes.fusion import Fusion
 from ..volumes.hounsfield import is_hounsfield
 from ..volumes.intensity import blank_slices, is_skull_stripped
+from ..volumes.maptypes import as_stored, check_map_type
 from ..volumes.planes import slice_in, usable_planes
 from ..volumes.skull import has_skull
 from ..volumes.slicing import Fit, SliceStack
 from .anatomy import brain_of_head, sequence_by_words, taught_model
 from .devices import default_batch_size
 from .findings import Finding, find
-from .planeview import PlaneView, notes_of
+from .planeview import PlaneView, boxes_of, notes_of
 from .preparation import Look, Prepared
 from .scoring import PLAIN, Scoring
 from .shifts import offsets, over_shifts
 from .slice_maps import FAST_RUN, check_finite, fill_memory, slice_maps, zeroed_background
 from .threshold import Threshold
-from .world import outside, world_of
+from .world import outside_of
 
 DEFAULT_SIZE = 240
 MOST_SLICES = 4096
@@ -41,7 +41,8 @@ BRAINS = ("auto", "image")
 class Detection:
     """What was found in one volume.
 
-    map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal.
+    map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal. As a file of `map_type` they
+                   are these very numbers, from which mask and findings are cut.
     mask           uint8 0/1: map at or above the threshold inside the brain, small parts removed.
     slice_scores   image-level score of every slice (N,); volume_score is their largest (in `neighbours` that of the top cells).
     threshold      raw map value; threshold_rule says where it came from.
@@ -64,6 +65,7 @@ class Detection:
     stack: SliceStack = field(repr=False)
     image: np.ndarray = field(repr=False)
     brain: np.ndarray = field(repr=False)
+    map_type: str = "float32"
 
     def to_dict(self) -> dict:
         """The JSON of a case: everything but the arrays."""
@@ -90,6 +92,7 @@ class Detector:
     batch_size    slices at once, None = by device and memory; an out-of-memory error halves it and goes on.
     min_size_mm3, min_depth_mm   of a finding: its volume, and over how many mm of slices of the first plane it must reach.
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
+    map_type      "float32", or "int16": scores are rounded to what such a file holds (`volumes.maptypes`).
     fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:
                   attention no longer sees the background (docs/performance.md); recorded in the provenance.
     Raises UsageError for values that are not allowed.
@@ -112,7 +115,9 @@ class Detector:
         scoring: Scoring = PLAIN,
         min_depth_mm: float = 0.0,
         brain: str = "auto",
+        map_type: str = "float32",
     ):
+        check_map_type(map_type)
         if brain not in BRAINS:
             raise UsageError(f"brain {brain!r} is unknown; choose auto or image")
         if background not in ("keep", "zero"):
@@ -134,7 +139,7 @@ class Detector:
         self.image_size, self.look = image_size, Look(plane, intensity, window, crop)
         self.threshold = Threshold.parse(threshold) if isinstance(threshold, str) else threshold
         self.min_size_mm3, self.min_depth_mm, self.background = min_size_mm3, min_depth_mm, background
-        self.scoring, self.brain = scoring, brain
+        self.scoring, self.brain, self.map_type = scoring, brain, map_type
         self.batch_size = batch_size or default_batch_size(backbone, image_size)
 
     def prepare(self, volume: Volume, brain: np.ndarray | None = None) -> tuple[SliceStack, np.ndarray, Fit]:
@@ -178,7 +183,7 @@ class Detector:
             )
         by_words = False
         if brain is None:
-            volume, brain = self._brain(volume)
+            volume, brain, progress = self._brain(volume, progress)
             by_words = brain is not None
         array, seen, left_out = self._fused(volume, brain, progress)
         first, scored = seen[0].prepared, np.logical_and.reduce([each.prepared.scored for each in seen])
@@ -190,12 +195,13 @@ class Detector:
         # Skull and scalp are no anomaly, whoever cuts the map again.
         if self.background == "zero" or by_words:
             array = zeroed_background(array, inside)
+        array = as_stored(array, self.map_type)
         result = volume.with_array(array)
         threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance, scoring)
         deep, across = slices_deep(self.min_depth_mm, stack.spacing[2], len(stack.array)), stack.permutation[0]
         mask = remove_small(reaches(array, threshold) & scored, volume.spacing, self.min_size_mm3, deep, across)
         low, high = self.adapter.display_range(self.backbone)
-        notes = (*volume.notes, *notes_of(seen), *left_out, *self._outside(volume, first))
+        notes = (*volume.notes, *notes_of(seen), *left_out, *outside_of(self.adapter.provenance, volume, first))
         notes += self.threshold.doubts(self.adapter.provenance, scoring)
         return Detection(
             map=result,
@@ -211,6 +217,7 @@ class Detector:
             stack=stack,
             image=first.image,
             brain=inside,
+            map_type=self.map_type,
         )
 
     @property
@@ -226,14 +233,18 @@ class Detector:
         name, share = sequence_by_words(taught_model(str(self.backbone.device)), prepared)
         return {"name": name, "share": round(share, 3)}
 
-    def _brain(self, volume: Volume) -> tuple[Volume, np.ndarray | None]:
-        """The volume with a note, and the brain of a whole head as words find it; None where the image itself decides."""
+    def _brain(self, volume: Volume, progress: Progress) -> tuple[Volume, np.ndarray | None, Progress]:
+        """The volume with a note, the brain of a whole head as words find it, None where the image itself decides, and what is
+        left of the progress."""
         # The words were learnt on MRI alone.
         if self.brain != "auto" or not self._of_brains or is_hounsfield(volume.array) or not has_skull(volume):
-            return volume, None
-        look = replace(self.look, plane=self._planes(volume)[0][0], crop="head")
-        brain, note = brain_of_head(taught_model(str(self.backbone.device)), look, volume, self.batch_size)
-        return replace(volume, notes=(*volume.notes, note)), brain
+            return volume, None, progress
+        look, model = (
+            replace(self.look, plane=self._planes(volume)[0][0], crop="head"),
+            taught_model(str(self.backbone.device)),
+        )
+        brain, note = brain_of_head(model, look, volume, self.batch_size, sub_progress(progress, 0.0, 0.3, "brain: "))
+        return replace(volume, notes=(*volume.notes, note)), brain, sub_progress(progress, 0.3, 1.0)
 
     def _fused(
         self, volume: Volume, brain: np.ndarray | None, progress: Progress
@@ -255,7 +266,7 @@ class Detector:
     def _plane_map(self, volume: Volume, prepared: Prepared, progress: Progress) -> tuple[np.ndarray, PlaneView]:
         """The map float32 (I, J, K) of one plane, and what came of it beside that."""
         stack, fit = prepared.stack, prepared.fit
-        boxes = self._boxes(stack, fit, prepared.brain) if self.fast else None
+        boxes = boxes_of(prepared, self.backbone.vision, self.image_size) if self.fast else None
         moves = offsets(self.scoring.shifts, self.backbone.vision.patch or 1)
 
         def score(slices: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -270,18 +281,6 @@ class Detector:
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
         return np.ascontiguousarray(stack.restore(fit.back(maps))), PlaneView(prepared, scores, boxes)
-
-    def _outside(self, volume: Volume, prepared: Prepared) -> tuple[Note, ...]:
-        """Whether the adapter was made for such an image."""
-        world = world_of(self.adapter.provenance)
-        return outside(world, volume, prepared.brain, prepared.stack, prepared.square_mm) if world else ()
-
-    def _boxes(self, stack: SliceStack, fit: Fit, brain: np.ndarray) -> list[Box]:
-        """For each run of slices the patches that hold any voxel of the brain; they do not depend on the batch size."""
-        seen = fit.apply(stack.arrange(brain).astype(np.uint8) * 255) > 0
-        patch, grid = self.backbone.vision.patch, self.backbone.vision.grid(self.image_size)
-        starts = range(0, len(seen), FAST_RUN)
-        return [patch_box(seen[first : first + FAST_RUN].any(axis=0), patch, grid) for first in starts]
 
     def _provenance(self, volume: Volume, seen: list[PlaneView], scoring: Scoring, notes: tuple[Note, ...]) -> dict:
         first = seen[0]
@@ -313,6 +312,7 @@ class Detector:
             "exact": not self.fast and self.backbone.dtype == torch.float32,
             "fast": fast,
             "background": self.background,
+            "map_type": self.map_type,
             "min_size_mm3": self.min_size_mm3,
             "min_depth_mm": self.min_depth_mm,
             "device": self.backbone.device.type,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import OutputError, UsageError
 from ..files.names import split_suffix
 from ..files.text import parse_json
 from ..volumes.reading import FORMATS
@@ -17,6 +18,8 @@ SUMMARY = "summary.csv"
 SUMMARY_START = "id,status,"
 KEYS = {"id", "settings", "inputs", "files", "summary", "seal"}  # of a case's JSON, besides the detection itself
 LARGEST_JSON = 1 << 26  # bytes
+SPARE_BYTES = 1 << 20
+BYTES_A_VOXEL = 5  # of map and mask, uncompressed
 
 
 def unfinished_marker(folder: str | os.PathLike, case_id: str) -> Path:
@@ -111,6 +114,19 @@ def check_free(folder: str | os.PathLike, ids: Iterable[str], read: Iterable[Pat
                 f"a result would take the place of {name}, which is no result of an earlier run; move it away, or choose another "
                 "output folder"
             )
+
+
+def check_space(folder: str | os.PathLike, voxels: int) -> None:
+    """Raise OutputError before any work when the results of a volume cannot fit."""
+    try:
+        free = shutil.disk_usage(folder).free
+    except OSError:
+        return
+    needed = SPARE_BYTES + BYTES_A_VOXEL * voxels
+    if free < needed:
+        raise OutputError(
+            f"the disk of {folder} has {free / 1e6:.0f} MB left and a case may need {needed / 1e6:.0f} MB; free some space"
+        )
 
 
 def _is_written_here(json: Path) -> bool:

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..backbones.focus import Box
+from ..backbones.focus import Box, patch_box
 from ..notes import Note
 from .preparation import Prepared
+from .slice_maps import FAST_RUN
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,3 +39,10 @@ def notes_of(views: Sequence[PlaneView]) -> tuple[Note, ...]:
         said = {note.code for note in notes} | {"thick-slices"}
         notes += [note for note in view.prepared.notes if note.code not in said]
     return tuple(notes)
+
+
+def boxes_of(prepared: Prepared, vision, image_size: int) -> list[Box]:
+    """For each run of slices the patches of a `VisionTower` that hold any voxel of the brain, whatever the batch size."""
+    seen = prepared.fit.apply(prepared.stack.arrange(prepared.brain).astype(np.uint8) * 255) > 0
+    starts, grid = range(0, len(seen), FAST_RUN), vision.grid(image_size)
+    return [patch_box(seen[first : first + FAST_RUN].any(axis=0), vision.patch, grid) for first in starts]

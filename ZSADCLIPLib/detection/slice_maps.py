@@ -15,7 +15,7 @@ from ..errors import ZSADCLIPError
 from ..progress import Progress, silent, sub_progress
 from ..volumes.intensity import blank_slices
 from ..volumes.neighbours import neighbours
-from .batches import in_batches, load_slices, run_batches
+from .batches import in_batches, load_slices
 from .ring import FeatureRing
 
 FAST_RUN = 8
@@ -25,7 +25,7 @@ FAST_RUN = 8
 def fill_memory(adapter, backbone, slices: np.ndarray, batch_size: int) -> None:
     """Add normal uint8 slices (N, S, S) to an adapter's memory bank, `batch_size` at once."""
     for batch in torch.from_numpy(slices).split(batch_size):
-        adapter.remember(backbone, backbone.preprocess(batch))
+        adapter.remember(backbone, backbone.preprocess(batch, adapter.normalised))
 
 
 def slice_maps(
@@ -44,7 +44,7 @@ def slice_maps(
     size at the end. With `boxes` (fast mode) only the patches of the n-th box are computed in the n-th run of FAST_RUN
     slices. `spacing` is their distance in mm: with it the slices are a stack, and adapters with a `context` see neighbours;
     without it each slice stands in for its own. Values that are not finite are for the caller to refuse (`check_finite`).
-    Raises as `run_batches`.
+    Raises as `in_batches`.
     """
     maps = [np.empty(slices.shape, np.float32) for _ in adapters]
     scores = [np.empty(len(slices), np.float32) for _ in adapters]
@@ -84,8 +84,8 @@ def _score_alone(backbone, adapters, slices, batch_size, progress, boxes, target
     for n, box in enumerate(boxes or [None]):
         rows = todo if box is None else todo[todo // FAST_RUN == n]
         focused = backbone if box is None else backbone.focused(box)
-        score, count = partial(_score, focused, adapters), (done, len(todo))
-        batch_size = run_batches(focused, slices, rows, batch_size, score, keep, progress, count)
+        score, count = partial(_score, focused, adapters, slices), (done, len(todo))
+        batch_size = in_batches(focused, rows, batch_size, score, keep, progress, count)
         done += len(rows)
     for target in targets:
         target[blank[1:]] = target[blank[:1]]
@@ -118,11 +118,11 @@ def _score_in_stack(backbone, adapters, slices, batch_size, progress, boxes, spa
 def _encode(backbone, adapter, slices: np.ndarray, boxes: Sequence[Box] | None, rows: np.ndarray) -> Features:
     """Features of some slices, in fast mode each within the box of its run."""
     if boxes is None:
-        return adapter.features(backbone, load_slices(backbone, slices, rows))
+        return adapter.features(backbone, load_slices(backbone, slices, rows, adapter.normalised))
     parts = []
     for run in np.unique(rows // FAST_RUN):
         focused, some = backbone.focused(boxes[run]), rows[rows // FAST_RUN == run]
-        parts.append(adapter.features(focused, load_slices(backbone, slices, some)))
+        parts.append(adapter.features(focused, load_slices(backbone, slices, some, adapter.normalised)))
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
@@ -131,14 +131,16 @@ def _feature_key(adapter) -> tuple:
     return (adapter.method, *adapter.feature_settings().items())
 
 
-def _score(backbone, adapters: Sequence, images: Tensor) -> tuple[Tensor, ...]:
-    """The maps of all adapters, then their image scores."""
+def _score(backbone, adapters: Sequence, slices: np.ndarray, rows: np.ndarray) -> tuple[Tensor, ...]:
+    """The maps of all adapters for some slices, then their image scores."""
     features, results = {}, []
+    wanted = {adapter.normalised for adapter in adapters}
+    images = {normalise: load_slices(backbone, slices, rows, normalise) for normalise in wanted}
     for adapter in adapters:
         key = _feature_key(adapter)
         if key not in features:
-            features[key] = adapter.features(backbone, images)
-        results.append(adapter.predict(backbone, features[key], images.shape[-1]))
+            features[key] = adapter.features(backbone, images[adapter.normalised])
+        results.append(adapter.predict(backbone, features[key], slices.shape[-1]))
     return (*(r.maps for r in results), *(r.images for r in results))
 
 

@@ -12,6 +12,7 @@ from ..volume import Volume
 from ..volumes.sequences import SEQUENCES, sequence_of
 from ..volumes.skull import has_skull
 from ..volumes.slicing import SliceStack
+from .preparation import Prepared
 
 LEAST_BRAIN = 100_000  # mm3; less is no brain whose grey levels tell a sequence
 
@@ -37,6 +38,12 @@ class World:
 def world_of(provenance: dict) -> World | None:
     """The world that an adapter's provenance names, None where it names none; raises UsageError for a damaged one."""
     return from_dict(World, provenance["world"], "world") if "world" in provenance else None
+
+
+def outside_of(provenance: dict, volume: Volume, prepared: Prepared) -> tuple[Note, ...]:
+    """What `outside` says of the slices that are scored and the world that an adapter's provenance names, if it names one."""
+    world = world_of(provenance)
+    return () if world is None else outside(world, volume, prepared.brain, prepared.stack, prepared.square_mm)
 
 
 def outside(world: World, volume: Volume, brain: np.ndarray, stack: SliceStack, square_mm: float) -> tuple[Note, ...]:

@@ -27,9 +27,11 @@ class Benchmark(Execution):
     """Run the paper's experiment.
 
     output       folder of the run; a run that finds its own finished steps there goes on.
-    profile      mini, ci, paper, or a JSON file with a base profile and changed keys.
+    profile      mini, ci, paper, extended (the paper's settings for all methods), or a JSON file with a base profile and
+                 changed keys.
     data         folder or manifest CSV; None: the profile's embedded synthetic brains.
-    rows         row ids; or `methods` and `setups`, which limit the 13 or name further ones; else all 13 and the baseline.
+    rows         row ids; or `methods` and `setups`, which limit the profile's rows or name further ones; else all of these: the
+                 13 and the baseline, or of extended every method in its setups.
     paper_table  CSV with the paper's own Table 1, for a comparing column.
     precision    of models when they score, "float32", or less on a GPU.
     keep_identifiers  let names of folders into run.json, report and messages (see docs/security.md).
@@ -67,17 +69,19 @@ class Benchmark(Execution):
 
         self.check_execution()
         profile = load_profile(self.profile)
-        rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups))
+        extended = profile.rows == "extended"
+        rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups), extended=extended)
         for name, options in profile.methods.items():
             check_settings(name, options.settings)
         runs = variations(profile, rows)
         profile = runs[0].profile
         if self.dry_run:
-            from ..benchmark.estimate import estimate
+            from ..benchmark.estimate import estimate, short_of_room
 
             forecast = estimate(profile, rows, self.data, self.weights_dir, self.device)
             if len(runs) > 1:
                 forecast["notes"] += [f"the first of {len(runs)} runs: {', '.join(v.label for v in runs)}"]
+            forecast["notes"] += short_of_room(self.output, sum(forecast["disk_gb"].values()) * len(runs))
             return {**forecast, "dry_run": True, "output": self.output}
         if self.paper_table and not Path(self.paper_table).is_file():
             raise InputError(f"there is no file {self.paper_table}; check the name")

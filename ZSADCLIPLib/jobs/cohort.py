@@ -18,6 +18,7 @@ from ..neighbours import COHORT, DROPS, LABELS
 from ..notes import Note
 from ..progress import Progress, Report, quiet, silent, sub_progress
 from ..volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
+from ..volumes.maptypes import MAP_TYPES
 from .comparison import Comparison
 
 LEAST, SUGGESTED = 5, 16  # volumes
@@ -65,6 +66,10 @@ class Cohort(Comparison):
         help="over how many mm of slices a finding reaches (default 3)",
     )
     resample_mask: bool = flag(default=False, help="take truth masks on other grids, with nearest neighbours")
+    map_type: Annotated[str, OneOf(MAP_TYPES)] = flag(
+        default=MAP_TYPES[0],
+        help="how scores are written; int16 needs a tenth of the room and rounds by 1.6e-5 of their range",
+    )
     pictures: bool = flag("--no-pictures", default=True)
     compress: bool = True
 
@@ -168,19 +173,20 @@ class Cohort(Comparison):
         from ..detection.threshold import Threshold
         from ..neighbours.result import Cut
 
+        finding = {"min_size_mm3": self.min_size_mm3, "min_depth_mm": self.min_depth_mm, "map_type": self.map_type}
         rule, _, number = self.threshold.partition(":")
         if rule != "batch":
             threshold = Threshold.parse(self.threshold)
             if threshold.rule == "checkpoint":
                 raise UsageError("threshold checkpoint: a batch has none; choose batch:Q, a number or quantile:Q")
-            return Cut(threshold, min_size_mm3=self.min_size_mm3, min_depth_mm=self.min_depth_mm), BATCH_QUANTILE
+            return Cut(threshold, **finding), BATCH_QUANTILE
         try:
             quantile = float(number)
         except ValueError:
             quantile = float("nan")
         if not 0 < quantile < 1:
             raise UsageError(f"threshold {self.threshold!r}: expected batch:Q with 0 < Q < 1")
-        return Cut(min_size_mm3=self.min_size_mm3, min_depth_mm=self.min_depth_mm), quantile
+        return Cut(**finding), quantile
 
     def work(self, state: Callable[[], object], item: dict, progress: Progress) -> dict:
         from ..neighbours.detector import CohortDetector

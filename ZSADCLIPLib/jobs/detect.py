@@ -28,6 +28,7 @@ from ..volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
 from ..volumes.fusion import FUSIONS
 from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
+from ..volumes.maptypes import MAP_TYPES
 from ..volumes.slicing import PLANES
 from ..volumes.smoothing import SMOOTHING
 from .detectors import backbone_of, make_bank_detector, make_detector
@@ -65,6 +66,7 @@ class Detect(Execution):
     series         which volume of a DICOM folder: its number in `zsadclip dicom list`, a UID or a description.
     allow          codes of notes (see `notes.DOUBTS`) that do not stop a case.
     fast           compute only the brain's bounding box; not exact (see `Detector`).
+    map_type       of the files of maps; mask and findings are cut from what is stored (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
@@ -145,6 +147,10 @@ class Detect(Execution):
     skip_existing: bool = flag(default=False, help="keep finished results of the same settings")
     dry_run: bool = flag(default=False, help="show what would be done")
     seed: int = flag(default=0)
+    map_type: Annotated[str, OneOf(MAP_TYPES)] = flag(
+        default=MAP_TYPES[0],
+        help="how scores are written; int16 needs a tenth of the room and rounds by 1.6e-5 of their range",
+    )
     pictures: bool = flag("--no-pictures", default=True)
     compress: bool = True
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")

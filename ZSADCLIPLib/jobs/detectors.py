@@ -57,6 +57,7 @@ def make_detector(job, slot: int = 0):
         min_depth_mm=job.min_depth_mm,
         background=job.background,
         brain=job.brain,
+        map_type=job.map_type,
         fast=job.fast,
     )
 
@@ -83,7 +84,7 @@ def make_bank_detector(job, slot: int = 0):
     _check_agreement(job, bank.settings)
     if job.settings:
         raise UsageError(f"settings {', '.join(job.settings)}: a bank has none")
-    cut = Cut(Threshold.parse(job.threshold), Scoring(**job.scoring), job.min_size_mm3, job.min_depth_mm)
+    cut = Cut(Threshold.parse(job.threshold), Scoring(**job.scoring), job.min_size_mm3, job.min_depth_mm, job.map_type)
     name = bank.backbone["name"] if job.backbone == "auto" else job.backbone
     model = load_model(job, slot, name, bank.backbone.get("activation"))
     return BankDetector(model, bank, cut, job.slices_at_once())

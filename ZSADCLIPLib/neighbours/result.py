@@ -18,6 +18,7 @@ from ..notes import Note
 from ..volume import Volume
 from ..volumes.components import check_depth, check_size, remove_small, slices_deep
 from ..volumes.intensity import is_skull_stripped
+from ..volumes.maptypes import as_stored, check_map_type
 from .cells import CellGrid
 from .tokens import TokenSettings
 
@@ -32,8 +33,10 @@ class Cut:
     scoring: Scoring = PLAIN
     min_size_mm3: float = 0.0
     min_depth_mm: float = 0.0
+    map_type: str = "float32"
 
     def __post_init__(self):
+        check_map_type(self.map_type)
         check_size(self.min_size_mm3)
         check_depth(self.min_depth_mm)
 
@@ -67,7 +70,7 @@ def detection_of(
     array = CellGrid(stack, source.settings.cell_mm).draw(cells, scores)
     scoring = cut.scoring.settled((stack.plane,), source.thresholds)
     array = scoring.smoothed(array, stack, scored)
-    array = np.where(scored, array, array[scored].min())
+    array = as_stored(np.where(scored, array, array[scored].min()), cut.map_type)
     threshold, rule = cut.threshold.value_for(array, scored, source.thresholds, scoring)
     deep = slices_deep(cut.min_depth_mm, stack.spacing[2], len(stack.array))
     mask = reaches(array, threshold) & scored
@@ -88,6 +91,7 @@ def detection_of(
         stack=stack,
         image=prepared.image,
         brain=prepared.brain,
+        map_type=cut.map_type,
     )
 
 
@@ -123,6 +127,7 @@ def _provenance(
         "smooth": scoring.smooth if scoring.smooth_mm else None,
         "exact": not settings.fast and source.backbone["dtype"] == "float32",
         "background": "zero",
+        "map_type": cut.map_type,
         "min_size_mm3": cut.min_size_mm3,
         "min_depth_mm": cut.min_depth_mm,
         "device": source.facts.get("device", "cpu"),

@@ -1,10 +1,12 @@
-"""Augmentation of training slices: flips, rotations and scale, or VAND's mosaic; seeded, image and mask alike."""
+"""Augmentation of training slices: flips, rotations and scale, VAND's mosaic (both seeded), or fixed versions; masks alike."""
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 from PIL import Image
 
+from ..adapters.support import VERSIONS, versions_of
 from ..errors import UsageError
 from .schedule import AUGMENTATIONS
 
@@ -17,7 +19,7 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slices `rows` of images uint8 and masks bool (N, S, S), augmented: (B, S, S) each.
 
-    none    as they are.
+    none, versions  as they are; the latter are multiplied before (`in_versions`).
     flips   left-right with probability 0.5, turned by up to 15 degrees and scaled by 0.9 to 1.1 about the centre, black
             outside; images bilinear, masks nearest.
     mosaic  with probability 0.2 a slice makes way for four drawn from all slices, halved in size, two by two.
@@ -26,7 +28,7 @@ def augmented(
     if kind not in AUGMENTATIONS:
         raise UsageError(f"augmentation {kind!r} is unknown; choose one of {', '.join(AUGMENTATIONS)}")
     picked, truth = np.array(images[rows]), np.array(masks[rows])
-    if kind == "none":
+    if kind in ("none", "versions"):
         return picked, truth
     for i in range(len(rows)):
         if kind == "flips":
@@ -35,6 +37,19 @@ def augmented(
             four = rng.integers(len(images), size=4)
             picked[i], truth[i] = mosaic(images[four], masks[four])
     return picked, truth
+
+
+def in_versions(images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 and masks bool (N, S, S) in eleven fixed versions (11 N, S, S), rounded (`adapters.support.versions_of`).
+
+    The slice is the inner order. A mask holds what is above half.
+    """
+    out = [np.empty((VERSIONS, *array.shape), array.dtype) for array in (images, masks)]
+    for i, pair in enumerate(zip(images, masks, strict=True)):
+        both = torch.from_numpy(np.stack(pair).astype(np.float32))[:, None]
+        image, mask = versions_of(both).unflatten(0, (VERSIONS, 2)).squeeze(2).unbind(1)
+        out[0][:, i], out[1][:, i] = image.round().clamp(0, 255).numpy().astype(np.uint8), (mask > 0.5).numpy()
+    return out[0].reshape(-1, *images.shape[1:]), out[1].reshape(-1, *masks.shape[1:])
 
 
 def _turned(image: np.ndarray, mask: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -52,8 +52,9 @@ class FeatureCache:
         return sum(len(self._images) * int(np.prod(s)) * np.dtype(self._dtype).itemsize for s in self._shapes.values())
 
     def images(self, rows: np.ndarray) -> Tensor:
-        """Normalised images of some slices."""
-        return self._backbone.preprocess(torch.from_numpy(np.ascontiguousarray(self._images[rows])))
+        """Preprocessed images of some slices, as the adapter wants them."""
+        images = torch.from_numpy(np.ascontiguousarray(self._images[rows]))
+        return self._backbone.preprocess(images, self._adapter.normalised)
 
     def _compute(self, rows: np.ndarray) -> dict[str, Tensor]:
         features = self._adapter.features(self._backbone, self.images(rows))

@@ -23,7 +23,7 @@ from ..errors import InputError, UsageError, ZSADCLIPError
 from ..evaluation.curves import curve
 from ..files.atomic import atomic_path
 from ..progress import Progress, silent, sub_progress
-from .augment import augmented
+from .augment import augmented, in_versions
 from .context import check_context, features_of
 from .features import FeatureCache
 from .schedule import Schedule, selected_epoch
@@ -91,6 +91,7 @@ def fit(
     """
     _check_request(adapter, backbone, schedule, validation)
     check_context(adapter, schedule, data, validation)
+    data = SliceSet(*in_versions(data.images, data.masks)) if schedule.augment == "versions" else data
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None
@@ -102,7 +103,7 @@ def fit(
             rows, best = _resume(folder / "last.pt", adapter, optimizer, scaler, identity, progress)
     frozen, val_features = _feature_cache(adapter, backbone, data.images, schedule, folder, features), None
     if len(rows) < epochs:
-        if schedule.cache != "none" and schedule.augment == "none":
+        if schedule.cache != "none" and not schedule.drawn:
             progress(0.0, f"features of {len(data.images)} slices: {frozen.size_bytes / 1e6:.0f} MB")
             frozen.fill(batch_size, sub_progress(progress, 0.0, 0.3))
         val_features = _validation_features(adapter, backbone, validation, schedule, batch_size)
@@ -166,7 +167,7 @@ def _arrays(*sets: SliceSet | None) -> list[np.ndarray]:
 def _feature_cache(adapter, backbone, images: np.ndarray, schedule: Schedule, folder, features) -> FeatureCache:
     """The frozen features of the training slices, not yet computed; on disk below `features`, else below `folder`."""
     cache, label = None, ""
-    if schedule.cache.startswith("disk") and schedule.augment == "none":
+    if schedule.cache.startswith("disk") and not schedule.drawn:
         # Adapters that differ in nothing the features depend on share a folder; other slices or another config get their own.
         settings = json.dumps(adapter.feature_settings(), sort_keys=True)
         label = f"{backbone.fingerprint} {settings} {_digest([images])}"
@@ -239,13 +240,14 @@ class _Run:
         device, kind = self.backbone.device, self.schedule.precision
         labels, masks = self.labels[rows], self.data.masks[rows]
         with torch.autocast(device.type, getattr(torch, kind), enabled=kind != "float32"):
-            if self.schedule.augment == "none":
+            if not self.schedule.drawn:
                 features = features_of(self.data, self.frozen, rows, self.adapter.context)
             else:
                 labelled = self.data.images[: len(self.data)]
                 images, masks = augmented(labelled, self.data.masks, rows, self.schedule.augment, rng)
                 labels = masks.any(axis=(1, 2)).astype(np.int64)
-                features = self.adapter.features(self.backbone, self.backbone.preprocess(torch.from_numpy(images)))
+                inputs = self.backbone.preprocess(torch.from_numpy(images), self.adapter.normalised)
+                features = self.adapter.features(self.backbone, inputs)
             targets = torch.from_numpy(np.ascontiguousarray(masks)).to(device).float()
             return self.adapter.objective(self.backbone, features, targets, torch.from_numpy(labels).to(device))
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from ..fields import OneOf, Positive, check
 
-AUGMENTATIONS = ("none", "flips", "mosaic")
+AUGMENTATIONS = ("none", "flips", "mosaic", "versions")
 
 SELECT = ("last", "best-train-loss", "best-val-f1")
 
@@ -22,7 +22,7 @@ class Schedule:
 
     seed       orders the slices and draws the augmentation.
     cache      "memory", "disk" (memory-mapped, beside the log or in `features`), "disk-half" (float16) or "none".
-    augment    see `augment`; anything but "none" computes features anew in every epoch.
+    augment    see `augment`; what is drawn ("flips", "mosaic") computes features anew in every epoch.
     precision  "float32", or "bfloat16" / "float16" by autocast (float16 on a GPU only).
     select     the epoch that is kept: "last", "best-train-loss" or "best-val-f1"; the first one of equals.
     """
@@ -37,6 +37,11 @@ class Schedule:
 
     def __post_init__(self):
         check(self, "schedule:")
+
+    @property
+    def drawn(self) -> bool:
+        """Whether each epoch sees other images, so that nothing of them can be kept."""
+        return self.augment in ("flips", "mosaic")
 
 
 def selected_epoch(rows: list[dict], select: str) -> int:

@@ -46,12 +46,7 @@ def find_background(array: np.ndarray) -> Background | None:
     numbers that an interpolation left nearly constant are taken within a thousandth of the range of values. A second constant
     is padding around such a volume, if it is the lowest value and negative. Axes of one or two voxels have no faces.
     """
-    faces = [
-        face
-        for axis in range(3)
-        if array.shape[axis] > 2
-        for face in np.moveaxis(np.take(array, (0, -1), axis), axis, 0)
-    ]
+    faces = outer_faces(array)
     if not faces:
         return None
     border = np.concatenate([face.ravel() for face in faces])
@@ -71,6 +66,12 @@ def find_background(array: np.ndarray) -> Background | None:
     lowest = Background(float(values[0]))
     padded = most > 0 and values[0] < 0 and values[0] == array.min() and _fills(lowest, array, faces)
     return replace(found, padding=lowest.value) if padded else found
+
+
+def outer_faces(array: np.ndarray) -> list[np.ndarray]:
+    """The first and last slice of (I, J, K) along each axis of more than two voxels, as views: taking them copies nothing."""
+    axes = (np.moveaxis(array, axis, 0) for axis in range(3) if array.shape[axis] > 2)
+    return [slices[end] for slices in axes for end in (0, -1)]
 
 
 def has_zero_background(array: np.ndarray) -> bool:

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from ..errors import UsageError
 from ..volume import Volume
-from .background import Background, find_background, has_zero_background
+from .background import Background, find_background, has_zero_background, outer_faces
 from .components import largest_part
 from .hounsfield import is_hounsfield
 
@@ -91,7 +91,7 @@ def is_skull_stripped(volume: Volume) -> bool:
 def _is_stripped(array: np.ndarray, background: Background | None) -> bool:
     if background is None or np.count_nonzero(~background.of(array)) > (1 - STRIPPED_SHARE) * array.size:
         return False
-    faces = [np.take(array, (0, -1), axis).ravel() for axis in range(3) if array.shape[axis] > 2]
+    faces = [face.ravel() for face in outer_faces(array)]
     return float(np.mean(background.of(np.concatenate(faces)))) >= STRIPPED_FACES
 
 

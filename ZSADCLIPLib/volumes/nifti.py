@@ -146,8 +146,11 @@ def _in_mm(volume: Volume, unit: str) -> Volume:
     return replace(volume, affine=affine, geometry=volume.geometry if keep else None, notes=tuple(notes))
 
 
-def write(path: Path, volume: Volume) -> None:
-    """Write a NIfTI file with the volume's placement fields where they give its affine, else with a float32 sform."""
+def write(path: Path, volume: Volume, slope: float = 1.0, inter: float = 0.0) -> None:
+    """Write a NIfTI file with the volume's placement fields where they give its affine, else with a float32 sform.
+
+    Values are slope * voxel + inter; both must be float32 numbers.
+    """
     import nibabel
 
     placement = volume.geometry
@@ -160,7 +163,10 @@ def write(path: Path, volume: Volume) -> None:
     image = nibabel.Nifti2Image if isinstance(placement, nibabel.Nifti2Header) else nibabel.Nifti1Image
     header = placement.copy()
     header.set_data_dtype(volume.array.dtype)
-    image(volume.array, None, header).to_filename(path)
+    made = image(volume.array, None, header)
+    if (slope, inter) != (1.0, 0.0):
+        made.header.set_slope_inter(slope, inter)
+    made.to_filename(path)
 
 
 def header_and_data(path: Path) -> list[Path]:

@@ -20,6 +20,7 @@ from ..notes import Note, settled
 from ..volume import Volume
 from . import dicom, headers, itk, nifti
 from .grids import on_grid
+from .maptypes import check_map_type, packed
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,21 @@ def write_volume(path: str | os.PathLike, volume: Volume, dtype=None) -> None:
     array = volume.array if dtype is None else _cast(volume.array, np.dtype(dtype))
     with atomic_path(path) as temporary:
         file_format.write(temporary, volume.with_array(array))
+
+
+def write_map(path: str | os.PathLike, volume: Volume, map_type: str) -> None:
+    """Write a map of scores as NIfTI of a type of `maptypes.MAP_TYPES`, complete or not at all, placed as by `write_volume`.
+
+    What is read back is `maptypes.as_stored` of it. Raises UsageError for an unknown type, InputError for scores that are not
+    finite as int16.
+    """
+    check_map_type(map_type)
+    if map_type == "float32":
+        write_volume(path, volume, map_type)
+        return
+    voxels, slope, inter = packed(volume.array)
+    with atomic_path(path) as temporary:
+        nifti.write(temporary, volume.with_array(voxels), slope, inter)
 
 
 def files_of(path: Path) -> list[Path]:

@@ -61,7 +61,7 @@ def place(tmp_path_factory):
         env={**os.environ, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=1800,
     )
     assert (root / "told.json").is_file(), run.stderr[-3000:]
     return root, json.loads((root / "told.json").read_text("utf-8")), run.stdout

@@ -14,8 +14,17 @@ FILES = sorted(p.relative_to(GOLDEN).with_suffix("") for p in GOLDEN.rglob("*.np
 
 
 def test_there_are_cases_of_every_kind():
-    assert {p.parts[0] for p in FILES} == {"vand", "anomalyclip", "adaclip", "anovl", "pmcclip", "winclip", "musc"}
-    assert len(FILES) == 49
+    assert {p.parts[0] for p in FILES} == {
+        "vand",
+        "anomalyclip",
+        "adaclip",
+        "anovl",
+        "pmcclip",
+        "winclip",
+        "mvfa",
+        "musc",
+    }
+    assert len(FILES) == 56
 
 
 @pytest.mark.parametrize("file", FILES, ids=str)

@@ -36,6 +36,14 @@ def whole(place):
     return out, result, events
 
 
+@pytest.fixture(scope="module")
+def three(place):
+    """KILLED_ROWS alone, in this process."""
+    out = place / "three"
+    assert Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), KILLED_ROWS).run()["failed"] == 0
+    return out
+
+
 def test_all_rows_finish_with_their_own_models_and_trainings(whole):
     out, result, events = whole
     assert (result["rows"], result["failed"]) == (14, 0)
@@ -66,6 +74,7 @@ def test_outputs_are_there(whole):
     assert {out / "report.html", out / "tables", out / "figures"} <= set(files) and all(path.exists() for path in files)
 
 
+@pytest.mark.long
 def test_worker_processes_give_the_same_bytes(place, whole):
     out = place / "workers"
     job = Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), KILLED_ROWS, workers=2, outputs=False)
@@ -76,17 +85,17 @@ def test_worker_processes_give_the_same_bytes(place, whole):
     assert [name for name in names if spread[name] != alone[name]] == []
 
 
-def test_shards_give_the_same_tables_and_the_last_one_writes_them(place, whole):
+def test_shards_give_the_same_tables_and_the_last_one_writes_them(place, three):
     out = place / "shards"
 
     def run(shard):
-        return Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), shard=shard).run()
+        return Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), KILLED_ROWS, shard=shard).run()
 
     first = run("2/2")
     assert (first["failed"], first["files"]) == (0, {}) and not (out / "report.html").exists()
     second = run("1/2")
-    assert second["failed"] == 0 and first["rows"] + second["rows"] == 14
-    assert contents(out) == contents(whole[0])
+    assert second["failed"] == 0 and first["rows"] + second["rows"] == 3
+    assert contents(out) == contents(three)
     assert run("6/9")["rows"] == 0
 
 
@@ -112,10 +121,9 @@ def kill_when(place, out, seen):
         process.wait()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL")
-def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_tables(place):
-    undisturbed = place / "undisturbed"
-    assert start(place, undisturbed).wait() == 0
+def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_tables(place, three):
     out = place / "killed"
 
     def count(pattern):
@@ -128,7 +136,7 @@ def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_ta
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rows/*/cases/*.json")}
     assert start(place, out).wait() == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert contents(out) == contents(undisturbed)
+    assert contents(out) == contents(three)
     assert any(name.startswith("tables/") for name in contents(out))
 
 
@@ -147,6 +155,7 @@ def test_a_bad_test_case_fails_its_rows_and_names_it(place, tmp_path):
     assert list((tmp_path / "out").glob("rows/*/cases/BraTS-MET-00004-000.json"))
 
 
+@pytest.mark.long
 def test_a_dask_cluster_gives_the_same_bytes(place, whole):
     pytest.importorskip("distributed")
     out, rows = place / "dask", ("vand-brats", "intensity-baseline")

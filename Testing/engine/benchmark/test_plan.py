@@ -260,6 +260,29 @@ def test_times_follow_method_backbone_and_size_and_unknown_backbones_are_the_dea
     assert hours(unknown)[0][2] == pytest.approx(vand) and "ViT-H-14" in hours(unknown)[2]["notes"][1]
 
 
+def test_a_dry_run_says_what_it_takes_of_the_disk(tmp_path, monkeypatch, capsys):
+    rows, base = select_rows(("vand-brats", "intensity-baseline")), load_profile("mini")
+
+    def disk(profile, rows=rows, data=None):
+        return estimate.estimate(profile, rows, data, device="cpu")["disk_gb"]
+
+    told = disk(base)
+    counts = estimate.counts(base, None)
+    assert told["features"] == 0 and told["brains"] == pytest.approx(16 * 2.7e-3)  # the cache of mini is in memory
+    assert told["slices"] == pytest.approx(2 * 240**2 * counts["train_slices"] * 10 / 1e9)
+    assert told["results"] == pytest.approx(2 * (6 * 0.205 + 2 * 0.063) / 1e3)
+    whole = replace(base, slices=replace(base.slices, every=1))
+    stored = replace(whole, train=replace(base.train, cache="disk"), keep=replace(base.keep, maps=True))
+    assert disk(stored)["features"] > 0 and disk(stored)["results"] > 2 * 6 * 21 / 1e3
+    assert disk(base, rows[1:])["slices"] == 0
+    out = tmp_path / "not" / "yet"
+    assert estimate.short_of_room(out, 0.0) == [] and "GB left" in estimate.short_of_room(out, 1e9)[0]
+    monkeypatch.setattr(estimate, "CASE_MB", dict.fromkeys(estimate.CASE_MB, 1e9))
+    assert main(["benchmark", "--out", str(out), "--dry-run", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    assert "disk: about" in printed and "results" in printed and "free some space" in printed
+
+
 def test_a_dry_run_refuses_a_backbone_that_the_run_would_refuse():
     base = load_profile("paper")
     unknown = replace(base, backbones={**base.backbones, "pmc": BackboneChoice("ViT-H-14")})

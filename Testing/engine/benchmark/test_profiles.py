@@ -58,7 +58,7 @@ def test_a_file_changes_a_base(tmp_path):
         ({"train": {"slices": "some"}}, "train.slices is 'some'; expected all, brain or lesion"),
         (
             {"methods": {"vandd": {"epochs": 3}}},
-            "methods has no field 'vandd'; known are adaclip, anomalyclip, anovl, bank, cohort, linear-probe, vand",
+            "methods has no field 'vandd'; known are adaclip, anomalyclip, anovl, bank, cohort, linear-probe, mvfa, vand",
         ),
         (
             {"backbones": {"pcm": {"name": "mini"}}},
@@ -87,7 +87,7 @@ def test_errors_name_the_key(tmp_path, changes, words):
 
 
 def test_unknown_profiles_and_damaged_files(tmp_path):
-    with pytest.raises(UsageError, match="choose mini, ci, paper or give a .json file"):
+    with pytest.raises(UsageError, match="choose mini, ci, paper, extended or give a .json file"):
         load_profile("best")
     (tmp_path / "a.json").write_text("{")
     with pytest.raises(UsageError, match="cannot read the profile"):

@@ -4,13 +4,15 @@ import numpy as np
 import pytest
 from small_models import backbone
 
-from ZSADCLIPLib import load_adapter, load_backbone
+from ZSADCLIPLib import load_adapter
 from ZSADCLIPLib.backbones.words import BRAIN, LESIONS, TISSUES
+from ZSADCLIPLib.detection import anatomy
 from ZSADCLIPLib.detection.anatomy import brain_by_words, sequence_by_words, word_vectors
 from ZSADCLIPLib.detection.detector import Detector
 from ZSADCLIPLib.detection.preparation import Look
 from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.evaluation.metrics import confusion, scores
+from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.synthetic.mri.scans import make_scan
 from ZSADCLIPLib.volume import Volume
@@ -20,7 +22,7 @@ from ZSADCLIPLib.volumes.skull import has_skull
 
 @pytest.fixture(scope="module")
 def model():
-    return load_backbone("mini-mri")
+    return anatomy.taught_model("cpu")
 
 
 def every(volume, step):
@@ -42,6 +44,33 @@ def head():
 
 def test_lesions_lie_in_the_brain_and_skulls_do_not():
     assert set(LESIONS) < set(BRAIN) < set(TISSUES) and "bone" not in BRAIN and "background" not in BRAIN
+
+
+def noise(side):
+    """Air that is measured, which only heads have around them."""
+    array = np.random.default_rng(0).integers(1, 500, (side, side, side)).astype(np.int16)
+    return Volume(array, np.diag([2.0, 2, 2, 1]), "noise")
+
+
+def test_a_head_too_small_for_a_brain_is_not_looked_at(monkeypatch):
+    monkeypatch.setattr(anatomy, "brain_by_words", lambda *_: pytest.fail("its slices were encoded"))
+    found, note = anatomy.brain_of_head(anatomy.taught_model("cpu"), Look(), noise(20), 8)
+    assert found is None and note.code == "brain-unknown" and "a whole head of 64 ml, too small" in note.text
+
+
+def test_words_are_encoded_once_and_looking_for_the_brain_can_be_cancelled(monkeypatch):
+    model, told = anatomy.taught_model("cpu"), []
+    anatomy.taught_vectors("cpu", True)
+    monkeypatch.setattr(type(model), "encode_sentences", lambda *_: pytest.fail("words were encoded again"))
+
+    def progress(fraction, text, done=None, total=None):
+        told.append(done)
+        if done:
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        anatomy.brain_of_head(model, Look(), noise(40), 1, progress)
+    assert told == [0, 1]
 
 
 def test_words_have_unit_vectors(model):

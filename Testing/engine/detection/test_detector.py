@@ -13,7 +13,9 @@ from ZSADCLIPLib import Detector, Volume, load_adapter
 from ZSADCLIPLib.detection.devices import choose_device, choose_dtype
 from ZSADCLIPLib.detection.threshold import Threshold
 from ZSADCLIPLib.errors import InputError, UsageError, WeightsError, ZSADCLIPError
+from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.progress import Cancelled
+from ZSADCLIPLib.volumes.maptypes import as_stored
 
 
 def detector(method="vand:random", **options):
@@ -46,6 +48,19 @@ def test_every_plane_and_method_keeps_the_grid(brain, method, plane):
     assert found.map.array.dtype == np.float32 and found.mask.array.dtype == np.uint8
     assert len(found.slice_scores) == found.stack.shape[0]
     assert json.loads(json.dumps(found.to_dict()))["provenance"]["preprocessing"]["plane"] == plane
+
+
+@pytest.mark.parametrize("options", [{}, {"background": "zero"}, {"threshold": "0.5"}], ids=str)
+def test_mask_and_findings_are_cut_from_the_map_as_it_is_stored(brain, options):
+    exact = detector(**options).detect(brain)
+    found = detector(map_type="int16", **options).detect(brain)
+    assert np.array_equal(found.map.array, as_stored(exact.map.array, "int16"))
+    assert len(np.unique(found.map.array)) > 1 and not np.array_equal(found.map.array, exact.map.array)
+    reached = reaches(as_stored(found.map.array, "int16"), found.threshold)
+    assert np.array_equal(found.mask.array > 0, reached & found.brain) and found.mask.array.any()
+    assert all(finding.peak in found.map.array for finding in found.findings)
+    assert found.provenance["map_type"] == found.map_type == "int16"
+    assert exact.provenance["map_type"] == exact.map_type == "float32"
 
 
 def test_three_pixels_wide_and_one_slice_work(brain):

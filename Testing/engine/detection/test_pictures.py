@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from urllib.parse import unquote
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 from conftest import affine
 from PIL import Image
+from work import calls
 
 from ZSADCLIPLib.detection.pictures import display, montage, montage_of, top_slices
 from ZSADCLIPLib.errors import InputError, UsageError
@@ -146,12 +146,14 @@ def test_a_detection_is_drawn_in_its_own_plane(tmp_path, rng):
     assert Image.open(tmp_path / "x.png").format == "PNG"
 
 
-def test_a_full_volume_is_drawn_within_seconds(tmp_path, rng):
-    image = rng.integers(0, 256, (155, 240, 240), dtype=np.uint8)
-    map = rng.random(image.shape).astype(np.float32)
-    start = time.perf_counter()
-    montage(tmp_path / "x.png", image, map, map > 0.999)
-    assert time.perf_counter() - start < 6
+def test_more_slices_are_no_more_work_to_draw(tmp_path, rng):
+    counts = []
+    for slices in (20, 80):
+        image = rng.integers(0, 256, (slices, 48, 48), dtype=np.uint8)
+        map = rng.random(image.shape).astype(np.float32)
+        montage(tmp_path / "x.png", image, map, map > 0.999)  # what is imported late is there
+        counts.append(calls(lambda: montage(tmp_path / "x.png", image, map, map > 0.999)))  # noqa: B023
+    assert counts[1] < 1.5 * counts[0]
 
 
 def test_a_page_escapes_what_comes_from_files(tmp_path):
@@ -186,4 +188,4 @@ def test_a_page_escapes_what_comes_from_files(tmp_path):
 def test_pictures_findings_and_inputs_import_no_torch():
     modules = "findings inputs outputs pictures summary"
     code = f"import sys\nfor m in {modules.split()}: __import__('ZSADCLIPLib.detection.' + m)\nassert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=600)

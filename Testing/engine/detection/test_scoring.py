@@ -47,7 +47,7 @@ def test_the_same_patient_stored_otherwise_gives_the_same_bits(brain, orientatio
 class Isotropic:
     """A stand-in for a model: a symmetric 3 x 3 filter of the pixels, the same in every plane."""
 
-    method, resample, provenance, context = "isotropic", "bicubic", {}, ()
+    method, resample, provenance, context, normalised = "isotropic", "bicubic", {}, (), True
 
     def features(self, backbone, images):
         return {"images": images[:, :1]}

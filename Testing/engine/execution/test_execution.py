@@ -82,8 +82,9 @@ def test_what_is_spread_keeps_to_the_protocol(data, tmp_path):
     assert not isinstance(Execution(), Spreadable)
 
 
+@pytest.mark.long
 def test_worker_processes_survive_what_kills_and_stops_them(data, with_faults, tmp_path):
-    result = detect(data, tmp_path, *with_faults, workers=2, time_out=6).run()
+    result = detect(data, tmp_path, *with_faults, workers=2, time_out=15).run()
     assert (result["cases"], result["failed"], sorted(result["failed_ids"])) == (7, 2, ["hang", "poison"])
     found = rows(tmp_path)
     assert list(found) == [*NAMES, "poison", "hang"]
@@ -91,8 +92,9 @@ def test_worker_processes_survive_what_kills_and_stops_them(data, with_faults, t
     assert bytes_of(tmp_path) == bytes_of(data / "here") and no_worker_is_left()
 
 
+@pytest.mark.long
 def test_a_dask_cluster_gives_the_same_bytes(data, with_faults, tmp_path):
-    result = detect(data, tmp_path, *with_faults[:2], executor="dask", workers=2).run()
+    result = detect(data, tmp_path, *with_faults[:2], executor="dask", workers=2, retries=0).run()
     assert (result["cases"], result["failed_ids"]) == (6, ["poison"])
     assert rows(tmp_path)["poison"]["error"].startswith("WorkerDied")
     assert bytes_of(tmp_path) == bytes_of(data / "here")
@@ -123,6 +125,7 @@ def documented_cluster(tmp_path):
     return path
 
 
+@pytest.mark.long
 def test_the_documented_lines_start_a_batch_system_that_gives_the_same_bytes(data, tmp_path):
     pytest.importorskip("dask_jobqueue")
     (tmp_path / "bin").mkdir()
@@ -140,7 +143,7 @@ def test_the_documented_lines_start_a_batch_system_that_gives_the_same_bytes(dat
         scheduler = cluster.stdout.readline().strip()
         result = detect(data, tmp_path / "out", executor="dask", scheduler=scheduler).run()
     finally:
-        cluster.communicate("\n", timeout=60)
+        cluster.communicate("\n", timeout=600)
     assert (result["cases"], result["failed"]) == (5, 0)
     assert bytes_of(tmp_path / "out", []) == bytes_of(data / "here", [])
     scripts = [p.read_text("utf-8") for p in tmp_path.glob("job.*") if p.suffix != ".log"]
@@ -156,24 +159,25 @@ def still_runs(pid):
         return False
 
 
-def wait_until(condition, seconds=30.0):
+def wait_until(condition, seconds=600.0):
     end = time.monotonic() + seconds
     while not (held := condition()) and time.monotonic() < end:
         time.sleep(0.05)
     return held
 
 
+@pytest.mark.long
 def test_workers_end_when_their_parent_is_killed(data, tmp_path):
     command = [sys.executable, "-m", "ZSADCLIPLib", "detect", str(data / "in"), "-o", str(tmp_path), "--workers", "2"]
     command += ["--backbone", str(data / "tiny.json"), "--weights", "random", "--checkpoint", "vand:random"]
     command += ["--image-size", "64", "--device", "cpu"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(FAULTS), *sys.path]), "ZSADCLIP_TEST_SLOW": "0.5"}
     run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    assert wait_until(lambda: len(list(tmp_path.glob("*.json"))) >= 1, 120)
+    assert wait_until(lambda: len(list(tmp_path.glob("*.json"))) >= 1)
     workers = psutil.Process(run.pid).children(recursive=True)
     run.kill()
     run.wait()
-    assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=20)[1]
+    assert len(workers) == 2 and not psutil.wait_procs(workers, timeout=600)[1]
     assert not (tmp_path / "summary.csv").exists()
     result = detect(data, tmp_path, skip_existing=True).run()
     assert 1 <= result["skipped"] < 5 and bytes_of(tmp_path, []) == bytes_of(data / "here", [])
@@ -197,6 +201,7 @@ def test_shards_make_the_same_whole(data, tmp_path):
     assert detect(data, tmp_path, shard="7/9").run()["cases"] == 0
 
 
+@pytest.mark.long
 def test_cancelling_stops_all_workers(data, tmp_path):
     def progress(fraction, text, done=None, total=None):
         if done == 1:
@@ -592,7 +597,7 @@ def scheduler(tmp_path_factory):
         run = [sys.executable, "-m", f"distributed.cli.{command[0]}", *command[1:]]
         quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
         processes.append(subprocess.Popen(run, cwd=folder, env=environment, **quiet))
-        assert wait_until((folder / "s.json").exists, 60)
+        assert wait_until((folder / "s.json").exists)
     yield str(folder / "s.json")
     for process in processes:
         for child in [*psutil.Process(process.pid).children(recursive=True), process]:
@@ -600,6 +605,7 @@ def scheduler(tmp_path_factory):
         process.wait()
 
 
+@pytest.mark.long
 def test_relative_paths_are_those_of_the_client(data, tmp_path, scheduler, monkeypatch):
     monkeypatch.chdir(data)
     name = os.path.relpath(tmp_path / "out", data)
@@ -608,6 +614,7 @@ def test_relative_paths_are_those_of_the_client(data, tmp_path, scheduler, monke
     assert bytes_of(tmp_path / "out") == bytes_of(data / "here")
 
 
+@pytest.mark.long
 def test_a_kept_model_follows_the_device(data, tmp_path, scheduler):
     run = {"executor": "dask", "scheduler": scheduler}
     assert detect(data, tmp_path / "a", **run).run()["failed"] == 0
@@ -615,6 +622,7 @@ def test_a_kept_model_follows_the_device(data, tmp_path, scheduler):
         detect(data, tmp_path / "b", **run | {"device": "nowhere"}).run()
 
 
+@pytest.mark.long
 def test_errors_that_end_a_dask_run_are_said_without_a_traceback(data, tmp_path, scheduler):
     command = [
         sys.executable,

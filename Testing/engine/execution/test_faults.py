@@ -13,6 +13,7 @@ import pytest
 
 from ZSADCLIPLib.detection import case as detect_case
 from ZSADCLIPLib.detection.inputs import Case
+from ZSADCLIPLib.detection.outputs import check_space
 from ZSADCLIPLib.detection.summary import settler
 from ZSADCLIPLib.errors import OutputError
 from ZSADCLIPLib.files import atomic
@@ -66,7 +67,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
         assert not list(small.iterdir())
         write_volume(small / "y.nii.gz", VOLUME)
         with pytest.raises(OutputError, match="MB left"):
-            detect_case._check_space(small, 10**6)
+            check_space(small, 10**6)
     finally:
         subprocess.run(["umount", str(small)], check=True)
 

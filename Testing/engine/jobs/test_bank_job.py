@@ -2,14 +2,11 @@
 
 import csv
 import json
-import signal
-import subprocess
-import sys
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
+from killed_after import killed_after
 from small_models import VIT
 
 from ZSADCLIPLib.cli import main
@@ -25,7 +22,6 @@ from ZSADCLIPLib.neighbours.tokens import units
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
-SUPPORT = Path(__file__).parents[2] / "support"
 MODEL = {"weights": "random", "device": "cpu"}
 TOKENS = {"image_size": 128, "cell_mm": 4.0, "projection": 16, "window": ("0", "400")}
 
@@ -174,14 +170,14 @@ def test_shards_and_wrong_intervals_are_refused(data, tmp_path):
     assert isinstance(build(data, tmp_path / "a.bank"), Spreadable)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_bank_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path, workers):
     job = build(data, tmp_path / "a.bank", workers=workers)
     (tmp_path / "job.json").write_text(json.dumps({"job": "bank", **asdict(job)}))
     if not workers:
         for count in (2, 3, 5, 2):  # within tokens, distances, scores, counts
-            command = [sys.executable, str(SUPPORT / "killed_after.py"), str(count), str(tmp_path / "job.json")]
-            assert subprocess.run(command).returncode == -signal.SIGKILL and not (tmp_path / "a.bank").exists()
+            assert killed_after(count, tmp_path / "job.json") and not (tmp_path / "a.bank").exists()
     job.run()
     assert (tmp_path / "a.bank").read_bytes() == (data / "here.bank").read_bytes()
     assert {p.name for p in tmp_path.iterdir()} == {"a.bank", "job.json"}

@@ -3,15 +3,13 @@
 import csv
 import json
 import os
-import signal
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from killed_after import killed_after
 from small_models import VIT
 
 from ZSADCLIPLib.cli import main
@@ -24,7 +22,6 @@ from ZSADCLIPLib.neighbours.storing import read_array
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
-SUPPORT = Path(__file__).parents[2] / "support"
 NAMES = [f"c{n}" for n in range(6)]
 
 
@@ -134,19 +131,19 @@ def test_other_settings_keep_the_tokens_and_replace_the_rest(data, tmp_path):
     assert cohort(data, tmp_path).run()["skipped"] == 6 and bytes_of(tmp_path) == bytes_of(data / "here")
 
 
+@pytest.mark.long
 def test_a_batch_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path):
     job = cohort(data, tmp_path / "out")
     (tmp_path / "job.json").write_text(json.dumps({"job": "cohort", **asdict(job)}))
     # Within tokens, distances, scores, distances of the second pass, results; scores are written anew each time.
     for count in (4, 4, 4, 8, 20):
-        command = [sys.executable, str(SUPPORT / "killed_after.py"), str(count), str(tmp_path / "job.json")]
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        assert subprocess.run(command, env=environment).returncode == -signal.SIGKILL
+        assert killed_after(count, tmp_path / "job.json")
         assert not (tmp_path / "out" / "summary.csv").exists()
     job.run()
     assert bytes_of(tmp_path / "out") == bytes_of(data / "here")
 
 
+@pytest.mark.long
 def test_worker_processes_give_the_same_bytes(data, tmp_path):
     assert cohort(data, tmp_path, workers=2).run()["failed"] == 0
     assert bytes_of(tmp_path) == bytes_of(data / "here") and isinstance(cohort(data, tmp_path), Spreadable)

@@ -26,6 +26,7 @@ KEYS = {
     "anovl": {"vv_blocks", "score_views", "pos_embed"},
     "linear-probe": {"layers", "pos_embed"},
     "winclip": {"scales", "reference_norm", "pos_embed"},
+    "mvfa": {"layers", "normalise", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {
@@ -35,6 +36,9 @@ OTHER = {
     "vv_blocks": 1,
     "score_views": "identity",
     "kind": "S",
+    "normalise": "clip",
+    "supervision": "labels",
+    "scaling": "batch",
     "object_name": "liver",
     "prompts": PROMPTS,
     "depth": 2,

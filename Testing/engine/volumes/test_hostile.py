@@ -33,12 +33,14 @@ def child():
     process.close()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("path", CORPUS, ids=lambda p: p.name)
 def test_files_that_once_broke_a_rule(path, child):
     told = child.read(path)
     assert told["outcome"] in ("fine", "refused"), told
 
 
+@pytest.mark.long
 def test_mutated_files_are_read_or_refused(child, tmp_path):
     good = seeds(tmp_path)
     for n in range(150):
@@ -258,6 +260,7 @@ def test_settings_of_a_model_have_bounds():
         assert not within(bad)
 
 
+@pytest.mark.long
 def test_a_safetensors_header_that_lies(tmp_path, child):
     for n, header in enumerate(
         (b"{", b'{"a":{"dtype":"F32","shape":[1099511627776],"data_offsets":[0,4398046511104]}}')

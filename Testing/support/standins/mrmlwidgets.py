@@ -19,6 +19,22 @@ class qMRMLWidget(qt.QWidget):
         return self.__dict__.get("_scene")
 
 
+class _FilterModel:
+    """What of qMRMLSortFilterProxyModel the panel uses."""
+
+    def __init__(self, changed):
+        self._changed, self._hidden = changed, []
+
+    @property
+    def hiddenNodeIDs(self):
+        return self._hidden
+
+    @hiddenNodeIDs.setter
+    def hiddenNodeIDs(self, ids):
+        self._hidden = list(ids)
+        self._changed()
+
+
 class qMRMLNodeComboBox(qt.QComboBox):
     """Lists the scene's nodes of given types, in scene order; empty until it is told its scene."""
 
@@ -35,6 +51,7 @@ class qMRMLNodeComboBox(qt.QComboBox):
     def __init__(self, *arguments):
         super().__init__(*arguments)
         self._scene, self._ids, self._observers, self._attributes = None, [], [], []
+        self._filter = _FilterModel(self._refill)
         self.currentIndexChanged.connect(lambda _: self.currentNodeChanged.emit(self.currentNode()))
 
     def _refill(self, *_):
@@ -57,13 +74,16 @@ class qMRMLNodeComboBox(qt.QComboBox):
     _on_nodeTypes = _on_noneEnabled = _on_showChildNodeTypes = _on_noneDisplay = _refill
 
     def _shows(self, node):
-        if node.GetHideFromEditors() and not self.showHidden:
+        if (node.GetHideFromEditors() and not self.showHidden) or node.GetID() in self._filter.hiddenNodeIDs:
             return False
         for kind in self.nodeTypes:
             if node.IsA(kind) if self.showChildNodeTypes else node.GetClassName() == kind:
                 wanted = [(name, value) for k, name, value in self._attributes if k == kind]
                 return all(node.GetAttribute(name) == value for name, value in wanted)
         return False
+
+    def sortFilterProxyModel(self):
+        return self._filter
 
     def addAttribute(self, node_type, name, value=None):
         self._attributes.append((node_type, name, value))

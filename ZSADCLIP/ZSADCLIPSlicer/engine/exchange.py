@@ -42,8 +42,8 @@ def write(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
 
 
 def read(path: Path) -> np.ndarray:
-    """The voxels (I, J, K) float32 of an uncompressed NIfTI-1 file as the engine writes maps; raises InputError for
-    another file or a truncated one."""
+    """The values (I, J, K) float32 of an uncompressed NIfTI-1 file as the engine writes maps, of either type; raises
+    InputError for another file or a truncated one."""
     data = Path(path).read_bytes()
     if len(data) < OFFSET:
         raise InputError(_("{name} has {count} bytes; expected a NIfTI-1 file, so run again").format(
@@ -56,4 +56,6 @@ def read(path: Path) -> np.ndarray:
     if min(shape) < 1 or len(data) < offset + count * np.dtype(kind).itemsize:
         raise InputError(_("{name} is truncated: its header claims {shape} voxels; run again").format(
             name=Path(path).name, shape=shape))  # fmt: skip
-    return np.frombuffer(data, "<" + kind, count, offset).reshape(shape, order="F").astype(np.float32)
+    voxels = np.frombuffer(data, "<" + kind, count, offset).reshape(shape, order="F").astype(np.float32)
+    slope, inter = header["scl_slope"], header["scl_inter"]
+    return voxels * slope + inter if slope != 0 and np.isfinite([slope, inter]).all() else voxels

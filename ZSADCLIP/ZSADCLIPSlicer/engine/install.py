@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import logging
 import os
 import platform
 import re
@@ -83,12 +84,15 @@ def explanation(packages: list[Package]) -> str:
         names=names, pinned=", ".join(PINNED))  # fmt: skip
 
 
-def install(wheels: str = "") -> None:
+def install(wheels: str = "", again: bool = False) -> None:
     """Install what is missing: torch through the PyTorch extension where it is there, the rest through Slicer's pip.
 
-    `wheels` is a folder of wheel files for computers without a network. Raises RuntimeError or CalledProcessError as pip
-    does, and ImportError when the PyTorch extension failed to bring torch.
+    Where the extension fails, torch comes through pip, too. `wheels` is a folder of wheel files for computers without a
+    network. With `again` what is there is installed anew, but for what Slicer itself builds on. Raises RuntimeError or
+    CalledProcessError as pip does.
     """
+    if again:
+        _anew(wheels)
     absent = missing()
     torch = [package.requirement for package in absent if package.requirement in TORCH]
     others = [package.requirement for package in absent if package.requirement not in TORCH]
@@ -96,8 +100,7 @@ def install(wheels: str = "") -> None:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(pins()), encoding="utf-8")
         if torch and not wheels and importlib.util.find_spec("PyTorchUtils"):
-            _installTorch(constraints)
-            torch = []
+            torch = [] if _installTorch(constraints) else torch
         for group in (torch, others):  # torch first, so that the others find it and do not choose another one
             if group:
                 constraints.write_text("\n".join(pins()), encoding="utf-8")
@@ -105,8 +108,17 @@ def install(wheels: str = "") -> None:
     importlib.invalidate_caches()
 
 
-def _installTorch(constraints: Path) -> None:
-    """torch by the PyTorch extension, whose pip reads the constraints from the environment."""
+def _anew(wheels: str) -> None:
+    """Install packages that are there once more, without their requirements: a file of theirs may be damaged."""
+    kept = set(PINNED) - {Package(requirement, "", False).name for requirement in TORCH}
+    names = [f"{package.name}=={package.installed}" for package in check() if package.good and package.name not in kept]
+    if names:
+        offline = ["--no-index", "--find-links", wheels] if wheels else []
+        slicer.util.pip_install(["--force-reinstall", "--no-deps", *offline, *names])
+
+
+def _installTorch(constraints: Path) -> bool:
+    """torch by the PyTorch extension, whose pip reads the constraints from the environment; False when it failed."""
     import PyTorchUtils
 
     before = os.environ.get("PIP_CONSTRAINT")
@@ -115,13 +127,17 @@ def _installTorch(constraints: Path) -> None:
         done = PyTorchUtils.PyTorchUtilsLogic().installTorch(
             askConfirmation=False, torchVersionRequirement=TORCH[0].removeprefix("torch")
         )
+    except Exception:  # whatever another extension raises, pip is the second way
+        logging.exception("ZSADCLIP: the PyTorch extension could not install torch; trying pip")
+        return False
     finally:
         if before is None:
             del os.environ["PIP_CONSTRAINT"]
         else:
             os.environ["PIP_CONSTRAINT"] = before
     if done is None:
-        raise ImportError(_("The PyTorch extension could not install torch; its message is in the Python console."))
+        logging.warning("ZSADCLIP: the PyTorch extension brought no torch; trying pip")
+    return done is not None
 
 
 def pins() -> list[str]:

@@ -212,9 +212,8 @@ class EngineRun:
         return outcome, scores
 
     def _store(self, outcome: dict, scores: np.ndarray):
-        into = self._into
-        if into is not None and slicer.mrmlScene.GetNodeByID(into.map.GetID() or "") is not into.map:
-            into = None
+        model = outcome["provenance"]["backbone"]["name"]
+        into = self._place(model)
         if into is not None and into.complete and segmentation.edited(into.segmentation, into.input):
             self.notes.append(_("The earlier segmentation was edited by hand: it was kept, and a new result was made."))
             into = None
@@ -222,7 +221,7 @@ class EngineRun:
         result.setAttribute("BrainMask", self._brain.GetName() if self._brain is not None else "")
         result.setAttribute("BrainSegment", self._segment)
         result.setAttribute("Method", self.settings.method)
-        result.setAttribute("Model", outcome["provenance"]["backbone"]["name"])
+        result.setAttribute("Model", model)
         result.setAttribute("Settings", asdict(self.settings))
         result.setAttribute("Seconds", f"{time.monotonic() - self._started:.1f}")
         result.refresh()  # verdicts on earlier findings stay with what is found in the same place
@@ -232,6 +231,16 @@ class EngineRun:
             self.notes.append(_("The image was changed during the run: the result belongs to the image as it was."))
         self.notes += [note["text"] for note in outcome["notes"]]
         return result
+
+    def _place(self, model: str):
+        """The earlier result that this one replaces: the given one, else another of this volume, made with the same settings."""
+        if self._into is None:
+            return None
+        same = [r for r in results.resultsOf(self._input) if r.madeWith(self._asked(), model)]
+        return next((r for r in same if r.map is self._into.map), same[0] if same else None)
+
+    def _asked(self) -> dict:
+        return json.loads(json.dumps(asdict(self.settings)))  # as an attribute holds it
 
     def _end(self, result=None, error=None, cancelled=False, dropped=False) -> None:
         self.result, self.error, self.cancelled, self.dropped = result, error, cancelled, dropped

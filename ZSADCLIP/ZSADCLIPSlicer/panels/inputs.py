@@ -6,12 +6,14 @@ import logging
 
 import qt
 import slicer
+import vtk
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
 
 from ..engine import choices, health, install
 from ..scene import geometry, sampledata
+from ..scene.results import isResult
 from . import menus
 from .preferences import setSetting, setting
 
@@ -42,6 +44,8 @@ class InputsPanel:
         ui.tumor2Button.connect("clicked()", lambda: self.onTumor("MRBrainTumor2"))
         ui.healthButton.connect("clicked()", self.onHealth)
         ui.installButton.connect("clicked()", self.onInstall)
+        ui.reinstallButton.connect("clicked()", self.onReinstall)
+        ui.deleteModelsButton.connect("clicked()", self.onDeleteModels)
         ui.healthText.visible = False
         menus.fill(ui.promptSelector, choices.promptSets())
 
@@ -52,8 +56,20 @@ class InputsPanel:
             return
         if self.promptKey() != parameters.prompts:
             menus.select(self.ui.promptSelector, parameters.prompts)
+        self.hideResults()
         self._showSegments(parameters.brainMask)
         self.showNotes()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def onNodeAdded(self, caller, event, node) -> None:
+        """Another node in the scene, a result perhaps."""
+        if isResult(node):
+            self.hideResults()
+
+    def hideResults(self) -> None:
+        """Leave anomaly maps out of the volumes on offer: they are no inputs."""
+        maps = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isResult(node)]
+        self.ui.inputSelector.sortFilterProxyModel().hiddenNodeIDs = maps
 
     def _showSegments(self, mask) -> None:
         """Offer the segments when the brain mask is a segmentation with more than one."""
@@ -157,13 +173,37 @@ class InputsPanel:
         self.onHealth()
         return not install.missing()
 
-    def _install(self) -> None:
+    def onReinstall(self) -> None:
+        """Install all packages of the engine once more, after asking."""
+        question = _("The Python packages of this module will be downloaded and installed once more, torch among them (up to "
+                     "several GB). What Slicer builds on is left alone. Go on?")  # fmt: skip
+        if not self._installing and slicer.util.confirmOkCancelDisplay(question, _("Reinstall Python packages")):
+            self._install(again=True)
+            self.onHealth()
+
+    def onDeleteModels(self) -> None:
+        """Delete the downloaded models, after saying which files these are."""
+        from ZSADCLIPLib.backbones.weights import downloaded, remove_downloaded
+
+        folder = setting("WeightsFolder") or None
+        files = downloaded(folder)
+        if not files:
+            self._say(_("No model was downloaded."))
+            return
+        names = "\n".join(f"{path} ({path.stat().st_size / 1e6:.0f} MB)" for path in files)
+        question = _("Delete these files?\n\n{names}").format(names=names)
+        if slicer.util.confirmOkCancelDisplay(question, _("Delete downloaded models")):
+            with slicer.util.tryWithErrorDisplay(_("The models could not be deleted.")):
+                self._say(_("{count} files were deleted.").format(count=len(remove_downloaded(folder))))
+            self._foldersChanged()
+
+    def _install(self, again: bool = False) -> None:
         """Run pip, which lets Slicer handle events: nothing else may start meanwhile."""
         self._installing, self.ui.installButton.enabled = True, False
         self._changed()
         self._say(_("Installing packages..."))
         try:
-            install.install(setting("WheelsFolder"))
+            install.install(setting("WheelsFolder"), again)
             self._say(_("The packages are installed."))
         except Exception as error:  # pip, the network, the PyTorch extension: all are for the user to read
             logging.exception("ZSADCLIP: the packages could not be installed")

@@ -3,7 +3,7 @@
 from typing import Annotated, Union
 
 from slicer import vtkMRMLLabelMapVolumeNode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
-from slicer.parameterNodeWrapper import Choice, Decimals, SingleStep, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
 
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
 from ZSADCLIPLib.backbones import DEFAULT_BACKBONE
@@ -26,6 +26,7 @@ class ZSADCLIPParameterNode:
     minimumDepth             over how many mm across the slices a finding reaches at least.
     axial, coronal, sagittal  planes that are scored and fused; none of them: plane alone.
     smoothing                mm across the slices; AUTOMATIC: the engine chooses.
+    Decimals and steps are those of the widgets: Slicer warns of such annotations here at every start.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
@@ -42,14 +43,14 @@ class ZSADCLIPParameterNode:
     batchSize: Annotated[str, Choice(list(BATCHES))] = "auto"
     overlay: bool = True
     outline: bool = True
-    opacity: Annotated[float, WithinRange(0, 1), Decimals(2), SingleStep(0.05)] = 0.6
+    opacity: Annotated[float, WithinRange(0, 1)] = 0.6
     colors: Annotated[str, Choice(list(NAMES))] = "Inferno"
     legend: bool = True
-    minimumSize: Annotated[float, WithinRange(0, 100000), Decimals(0), SingleStep(10)] = 20.0
-    minimumDepth: Annotated[float, WithinRange(0, 1000), Decimals(1), SingleStep(1)] = 3.0
+    minimumSize: Annotated[float, WithinRange(0, 100000)] = 20.0
+    minimumDepth: Annotated[float, WithinRange(0, 1000)] = 3.0
     axial: bool = False
     coronal: bool = False
     sagittal: bool = False
     fuse: Annotated[str, Choice(list(FUSIONS))] = FUSIONS[0]
-    smoothing: Annotated[float, WithinRange(AUTOMATIC, 100), Decimals(1), SingleStep(1)] = AUTOMATIC
+    smoothing: Annotated[float, WithinRange(AUTOMATIC, 100)] = AUTOMATIC
     surface: bool = False

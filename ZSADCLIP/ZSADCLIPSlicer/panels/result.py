@@ -7,7 +7,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..scene import display, findingstable, profile, segmentation
+from ..scene import display, findingstable, nodes, profile, segmentation
 from ..scene.geometry import worldOf
 from ..scene.results import ResultNodes, isResult
 from .findings import FindingsPanel
@@ -42,6 +42,7 @@ class ResultPanel:
         ui.exportButton.connect("clicked()", self.onExport)
         ui.profileButton.connect("toggled(bool)", self.onProfile)
         ui.editorButton.connect("clicked()", self.onEditor)
+        ui.deleteResultButton.connect("clicked()", self.onDelete)
         self.update()
 
     def show(self, parameters) -> None:
@@ -152,6 +153,7 @@ class ResultPanel:
         """Fill the widgets from the result."""
         for name in ("displaySection", "findingsSection"):
             getattr(self.ui, name).enabled = self.result is not None
+        self.ui.deleteResultButton.enabled = self.result is not None
         rows = findingstable.rowsOf(self.result.findings) if self.result else []
         self.findings.fill(rows)
         self._showTexts(rows)
@@ -191,6 +193,14 @@ class ResultPanel:
         if path:
             with slicer.util.tryWithErrorDisplay(_("The findings could not be written.")):
                 findingstable.export(self.result.findings, path)
+
+    def onDelete(self) -> None:
+        """Remove all nodes of the result on display; asks first when its segmentation was edited by hand."""
+        result = self.result
+        edited = segmentation.edited(result.segmentation, result.input)
+        question = _("The segmentation of this result was edited by hand. Delete it all the same?")
+        if not edited or slicer.util.confirmOkCancelDisplay(question, _("Delete result")):
+            nodes.remove(result)
 
     def onEditor(self) -> None:
         """Open the segmentation in Segment Editor, over the image it was made from."""

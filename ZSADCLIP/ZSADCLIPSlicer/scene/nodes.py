@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+import vtk
 
 from . import display, profile, segmentation
-from .results import ResultNodes
+from .results import ResultNodes, isResult
 
 
 def store(
@@ -17,9 +18,11 @@ def store(
     `map_` is float32 (I, J, K) on the input's grid; `outcome` is the engine's JSON of the case.
     """
     if result is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", inputNode.GetName() + " anomaly")
+        node = slicer.vtkMRMLScalarVolumeNode()
+        node.SetName(slicer.mrmlScene.GenerateUniqueName(inputNode.GetName() + " anomaly"))
         result = ResultNodes(node)
-        result.setAttribute("Result", "1")
+        result.setAttribute("Result", "1")  # before it is added: no selector offers it as an input for a moment
+        slicer.mrmlScene.AddNode(node)
     else:
         result = ResultNodes(result.map)  # nothing cached of the former map
     node = result.map
@@ -51,10 +54,45 @@ def store(
 
 def remove(result: ResultNodes) -> None:
     """Take the nodes of a result out of the scene, those that are there."""
-    nodes = [result.segmentation, result.findings, result.profile, result.chart, result.map]
-    series = result.chart.GetNumberOfPlotSeriesNodes() if result.chart is not None else 0
-    for node in [result.chart.GetNthPlotSeriesNode(n) for n in range(series)] + nodes:
-        if node is not None:
+    _removeAll([*companions(result), result.map])
+
+
+def companions(result: ResultNodes) -> list:
+    """The nodes that a result has beside its map, those that are there: segmentation, tables, chart and its series."""
+    chart = result.chart
+    series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())] if chart else []
+    nodes = [*series, result.segmentation, result.findings, result.profile, chart]
+    return [node for node in nodes if node is not None]
+
+
+def watch() -> None:
+    """Let the other nodes of a result leave the scene with its map, wherever that is deleted.
+
+    A segmentation that was edited by hand stays: it is the user's work. Called again, it takes the place of the former call.
+    """
+    scene, leaving = slicer.mrmlScene, {}
+    for tag in getattr(scene, "zsadclipWatch", ()):
+        scene.RemoveObserver(tag)
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def before(caller, event, node):  # afterwards the map knows its nodes no more
+        if isResult(node) and not (scene.IsClosing() or scene.IsImporting() or scene.IsRestoring()):
+            result = ResultNodes(node)
+            edited = result.complete and segmentation.edited(result.segmentation, result.input)
+            kept = result.segmentation if edited else None
+            leaving[node] = [other for other in companions(result) if other is not kept]
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def after(caller, event, node):
+        _removeAll(leaving.pop(node, ()))
+
+    events = ((scene.NodeAboutToBeRemovedEvent, before), (scene.NodeRemovedEvent, after))
+    scene.zsadclipWatch = [scene.AddObserver(event, react) for event, react in events]
+
+
+def _removeAll(nodes) -> None:
+    for node in nodes:
+        if slicer.mrmlScene.IsNodePresent(node):
             slicer.mrmlScene.RemoveNode(node)
 
 

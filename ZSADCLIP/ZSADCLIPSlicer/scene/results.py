@@ -22,6 +22,18 @@ from . import display, findingstable, profile, segmentation
 from .brainmask import maskArray
 from .geometry import affineOf, ijkToRas
 
+CUTS = {
+    "backbone",
+    "weights_dir",
+    "device",
+    "precision",
+    "batch_size",
+    "threshold",
+    "min_size_mm3",
+    "min_depth_mm",
+    "allow",
+}
+"""Settings with which a map is still the same: how it is computed and cut. The backbone counts by the name of what ran."""
 ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")
 
 
@@ -83,10 +95,11 @@ class ResultNodes:
         )
         return ", ".join(parts)
 
-    @property
-    def label(self) -> str:
-        """The title with the threshold, as the nodes are named."""
-        return _("{title}, from {threshold:.3g}").format(title=self.title, threshold=self.threshold)
+    def madeWith(self, settings: dict, model: str) -> bool:
+        """Whether a run with these settings on the backbone `model` asks for what this result is: it may take its place."""
+        mine = json.loads(self.attribute("Settings", "{}"))
+        differ = [name for name, value in settings.items() if name not in CUTS and mine.get(name, value) != value]
+        return self.attribute("Model") == model and not differ
 
     @property
     def range(self) -> tuple[float, float]:
@@ -214,12 +227,12 @@ class ResultNodes:
 
     def _rename(self) -> None:
         name = self.input.GetName()
-        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.label))
-        _giveName(self.segmentation, _("{name} findings ({run})").format(name=name, run=self.label))
-        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.label))
+        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.title))
+        _giveName(self.segmentation, _("{name} findings ({run})").format(name=name, run=self.title))
+        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.title))
         for node in (self.profile, self.chart):
             if node is not None:  # it may have been deleted by the user
-                _giveName(node, _("{name} slice profile ({run})").format(name=name, run=self.label))
+                _giveName(node, _("{name} slice profile ({run})").format(name=name, run=self.title))
 
     def follow(self) -> bool:
         """Go where the input went: under its parent transform, and onto its grid where a transform was hardened.
@@ -261,6 +274,12 @@ def _unnoticed(node):
 def isResult(node) -> bool:
     """True for the map node of a result."""
     return node is not None and node.GetAttribute("ZSADCLIP.Result") == "1"
+
+
+def inputVolumes() -> list:
+    """The scalar volumes of the scene that are no maps of ours, in scene order."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+    return [n for n in nodes if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not isResult(n)]
 
 
 def resultsOf(inputNode) -> list[ResultNodes]:

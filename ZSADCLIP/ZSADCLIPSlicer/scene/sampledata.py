@@ -26,8 +26,14 @@ def register(icons: str) -> None:
         uris=[""],  # nothing is downloaded: customDownloader makes the case
         fileNames=[NAME + ".nrrd"],
         nodeNames=[NAME],
-        customDownloader=lambda source: [load(source.nodeNames[0])],
+        customDownloader=_made,
     )
+
+
+def _made(source) -> list:
+    """What the button of the Sample Data module calls, which shows neither that it works nor what went wrong."""
+    with slicer.util.tryWithErrorDisplay(_("The synthetic case could not be made."), waitCursor=True):
+        return [load(source.nodeNames[0])]
 
 
 def load(name: str = NAME, seed: int = SEED):

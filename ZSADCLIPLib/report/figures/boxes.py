@@ -17,7 +17,7 @@ def dice_boxes(numbers: Numbers) -> Drawing:
     choice = numbers.run.choices()[0]
     results = numbers.run.results
     methods = list(dict.fromkeys(r.row.method for r in results))
-    figure, [[axis]] = canvas(8.0, 4.0)
+    figure, [[axis]] = canvas(max(8.0, 0.42 * len(results)), 4.0)  # else the boxes of 30 rows touch
     data, ticks, labels, position = [], [], [], 0.0
     for method in methods:
         group = [r for r in results if r.row.method == method]

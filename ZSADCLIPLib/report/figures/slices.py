@@ -7,7 +7,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ...adapters.registry import trainable_methods
-from ...benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from ...benchmark.rows import ALL_ROWS, METHOD_LABELS, ROWS, SETUP_LABELS
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..sections import Section
@@ -18,6 +18,7 @@ TRAINED = [method for method in METHOD_LABELS if method in trainable_methods()]
 ALWAYS = {row.method for row in ROWS}
 """Those that have one in any case, also without a finished row."""
 SETUPS = ("industrial", "finetune", "brats", "pmc")
+KNOWN = {row.id for row in ALL_ROWS}
 
 
 def slices_and_volumes(numbers: Numbers) -> Drawing:
@@ -31,6 +32,9 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
     data, below, compared = [], 0, 0
     for row, method in zip(axes, methods, strict=True):
         for axis, setup in zip(row, setups, strict=True):
+            if f"{method}-{setup}" not in KNOWN:
+                axis.set_visible(False)
+                continue
             axis.set_title(f"{METHOD_LABELS[method]} {SETUP_LABELS[setup]}")
             axis.set_ylim(-0.03, 1.03)
             result = results.get((method, setup))
