@@ -25,7 +25,7 @@ from ..progress import Progress
 from ..volumes.checks import size_notes
 from ..volumes.reading import volume_hash
 from . import DROPS
-from .bank import FARTHEST, healthy_sketch, sample
+from .bank import FARTHEST, coreset, healthy_sketch, sample
 from .boxes import nearest_within
 from .cells import CellGrid
 from .mutual import nearest, share_scores
@@ -152,6 +152,7 @@ class _References:
             self.count -= int(dropped.sum())
         elif item["sample"]:
             at = sample(*item["sample"]["of"])[item["sample"]["ids"].index(case_id)]
+            at = coreset(tokens, len(at)) if item["sample"]["keep"] == "coreset" else at
             order, self.count = np.concatenate([at, np.setdiff1d(order, at)]), len(at)
         self._order, self.tokens, self.cells = order, units(tokens[order], device), stored.cells[order]
 
