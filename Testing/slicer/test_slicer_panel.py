@@ -112,7 +112,7 @@ def test_panel_fits_300_pixels(done, style):
     application.setStyle("Fusion")
     if dark:
         for role, colour in ((qt.QPalette.Window, 50), (qt.QPalette.Base, 35), (qt.QPalette.AlternateBase, 45),
-                             (qt.QPalette.Button), (qt.QPalette.Text, 220), (qt.QPalette.WindowText, 220),
+                             (qt.QPalette.Button, 60), (qt.QPalette.Text, 220), (qt.QPalette.WindowText, 220),
                              (qt.QPalette.ButtonText, 220)):  # fmt: skip
             dark.setColor(role, qt.QColor(colour, colour, colour))
         application.setPalette(dark)
@@ -341,7 +341,7 @@ def test_a_bank_is_chosen_where_adapters_are_and_says_how_volumes_are_looked_at(
         qt.QFileDialog, "getOpenFileName", staticmethod(lambda *a: asked.append(a) or str(tmp_path / "h.bank"))
     )
     ui.checkpointFileButton.click()
-    assert "*.bank" in asked[0][3] and ui.applyButton.enabled
+    assert "*.bank" in asked[0][3] and ui.applyButton.enabled and "healthy volumes" in ui.modelNotesLabel.text
     settings = panel.logic.settings(p)
     assert (settings.method, settings.bank, settings.checkpoint) == ("bank", str(tmp_path / "h.bank"), None)
     assert (settings.planes, settings.object_name, settings.backbone) == ((), None, "auto")
@@ -356,3 +356,14 @@ def test_banks_of_the_weights_folder_are_listed(panel, tmp_path):
     (tmp_path / "healthy.bank").write_bytes(b"")
     assert [c.key for c in choices.checkpoints("bank", "mini", str(tmp_path))] == ["", str(tmp_path / "healthy.bank")]
     assert [c.key for c in choices.checkpoints("bank", "mini")] == [""]
+
+
+def test_the_panel_says_what_the_chosen_adapter_was_made_for(panel):
+    ui = panel.ui
+    panel.initializeParameterNode()
+    assert "any contrast" in ui.modelNotesLabel.text and "synthetic" in ui.modelNotesLabel.text
+    assert not ui.modelNotesLabel.isHidden()
+    ui.modelSelector.setCurrentIndex(ui.modelSelector.findData("mini"))
+    assert "T2w" in ui.modelNotesLabel.text
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("winclip"))
+    assert "Not trained" in ui.modelNotesLabel.text

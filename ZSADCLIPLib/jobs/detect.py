@@ -13,8 +13,11 @@ from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
+from ..detection.objects import check_folders
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..detection.shifts import SHIFTS
+from ..dicom.export import FOLDER, SAID, SETS
+from ..dicom.sources import check_library
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
@@ -44,6 +47,7 @@ NOT_SETTINGS = {
     "batch_size",
     "weights_dir",
     "keep_identifiers",
+    "dicom",
 }
 
 
@@ -69,6 +73,7 @@ class Detect(Execution):
     map_type       of the files of maps; mask and findings are cut from what is stored (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
+    dicom          objects of DICOM cases beside the other results, with the identifiers of their source: one of `export.SETS`.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
     """
 
@@ -153,6 +158,12 @@ class Detect(Execution):
     )
     pictures: bool = flag("--no-pictures", default=True)
     compress: bool = True
+    dicom: Annotated[str, OneOf(tuple(SETS))] | None = flag(
+        default=None,
+        alone="results",
+        metavar="all",
+        help="of DICOM series also a segmentation, report and map as DICOM; all: the picture, too",
+    )
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
 
     kind: ClassVar[str] = "detect"
@@ -179,6 +190,8 @@ class Detect(Execution):
         first, step = self.shard_position()
         mine = cases[first::step]
         check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
+        if self.dicom:
+            self._check_dicom(mine, report)
         if self.dry_run:
             for case in mine:
                 hidden = (case.series or case.image.is_dir()) and not self.keep_identifiers
@@ -202,6 +215,14 @@ class Detect(Execution):
             write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
             result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
+
+    def _check_dicom(self, cases: list, report: Report) -> None:
+        """Raise before any work where DICOM results cannot be; else say once what they hold."""
+        check_library()
+        if self.dicom == "all" and not self.pictures:
+            raise UsageError("--dicom all needs the picture of each case; leave out --no-pictures, or say --dicom")
+        check_folders(self.output, cases)
+        report({"event": "note", "text": SAID.format(folder=Path(self.output, FOLDER))})
 
     def _read(self, cases: list) -> Iterator[Path]:
         """Every file and folder that the run reads."""
@@ -244,6 +265,7 @@ class Detect(Execution):
             series=self.series,
             shard=self.shard,
             patience=self.patience,
+            dicom=self.dicom,
         )
 
     def _item(self, case, token: str) -> dict:

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 import ZSADCLIPLib
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.backbones import BACKBONES
+from ZSADCLIPLib.errors import WeightsError
 from ZSADCLIPLib.neighbours import BANK, LABELS
 
 PLANES = ("auto", "axial", "coronal", "sagittal")
@@ -122,6 +123,28 @@ def hasAdapter(method: str, model: str) -> bool:
     from ZSADCLIPLib.adapters.checkpoint import find_checkpoint
 
     return method not in METHODS or not METHODS[method].trainable or find_checkpoint(method, model) is not None
+
+
+def madeFor(method: str, model: str, checkpoint: str = "") -> str:
+    """What the adapter of a method was made for and trained on, as its file says; what a method without one is instead."""
+    from ZSADCLIPLib.adapters.checkpoint import find_checkpoint, read_info
+
+    if method == BANK:
+        return _("Not trained: shows what is unlike the healthy volumes of the bank, be it another scanner.")
+    if method in METHODS and not METHODS[method].trainable:
+        return _("Not trained: words alone tell normal from abnormal. Nobody knows how well it does on your images.")
+    try:
+        path = checkpoint or find_checkpoint(method, model)
+        info = read_info(path) if path else None
+    except WeightsError as error:
+        return str(error)
+    if info is None:
+        return _("What this adapter was made for is not known.") if path else ""
+    made = (info.provenance.get("world") or {}).get("pictures")
+    parts = [_("Made for {images}.").format(images=made)] if made else []
+    if trained := info.provenance.get("trained_on"):
+        parts.append(_("Trained on {data}.").format(data=trained))
+    return " ".join(parts) or _("What this adapter was made for is not known.")
 
 
 def segments(node) -> list[Choice]:

@@ -23,7 +23,7 @@ class ModelPanel:
         self.parameters = None
         self.models: list[choices.Model] = []
         self.fetch: Fetch | None = None
-        self._listed = None
+        self._listed = self._made = None
         self._timer = qt.QTimer()
         self._timer.setInterval(100)
         self._timer.connect("timeout()", self._follow)
@@ -52,7 +52,7 @@ class ModelPanel:
         listed = (parameters.method, parameters.model, setting("WeightsFolder"))
         if listed != self._listed:  # reads files, so not at every change of a parameter
             menus.fill(self.ui.checkpointSelector, choices.checkpoints(*listed))
-            self._listed = listed
+            self._listed, self._made = listed, None
         menus.select(self.ui.checkpointSelector, parameters.checkpoint)
         self._showBank(parameters)
         self._showState()
@@ -119,10 +119,18 @@ class ModelPanel:
         missing = model is not None and model.state == "missing"
         self.ui.downloadButton.visible = missing or busy
         self.ui.localFilesButton.visible = missing and not busy
-        self.ui.modelNotesLabel.text = "" if not missing else _(
+        self.ui.modelNotesLabel.text = self._madeFor() if not missing else _(
             "Not on this computer. {size:.0f} MB, licence: {licence}.").format(
             size=model.size / 1e6, licence=model.licence)  # fmt: skip
-        self.ui.modelNotesLabel.visible = missing
+        self.ui.modelNotesLabel.visible = bool(self.ui.modelNotesLabel.text)
+
+    def _madeFor(self) -> str:
+        """What the chosen adapter was made for; its file is read once a choice."""
+        p = self.parameters
+        choice = (p.method, p.model, p.checkpoint)
+        if self._made is None or self._made[0] != choice:
+            self._made = choice, choices.madeFor(*choice)
+        return self._made[1]
 
     def onDownload(self) -> None:
         """Start the download after saying what it is, or stop what runs."""
