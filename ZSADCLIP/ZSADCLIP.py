@@ -37,6 +37,9 @@ from ZSADCLIPSlicer.panels.run import RunPanel  # noqa: E402
 from ZSADCLIPSlicer.scene import nodes, sampledata  # noqa: E402
 from ZSADCLIPSlicer.scene.results import ResultNodes, inputVolumes, resultsOf  # noqa: E402
 
+from ZSADCLIPLib.neighbours import BANK  # noqa: E402
+from ZSADCLIPLib.volumes.slicing import PLANES  # noqa: E402
+
 
 class ZSADCLIP(ScriptedLoadableModule):
     """The module as Slicer's menus know it."""
@@ -244,20 +247,28 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
         return not install.missing()
 
     def settings(self, parameters, weightsFolder=""):
-        """The settings of a run from a parameter node."""
-        batch = parameters.batchSize
-        return RunSettings(
+        """The settings of a run from a parameter node; a bank itself says how volumes are looked at."""
+        batch, smoothing = parameters.batchSize, parameters.smoothing
+        shared = dict(
             method=parameters.method,
+            weights_dir=weightsFolder or None,
+            device=parameters.device,
+            batch_size=batch if batch == "auto" else int(batch),
+            smooth_mm=None if smoothing < 0 else smoothing,
+            min_size_mm3=parameters.minimumSize,
+            min_depth_mm=parameters.minimumDepth,
+        )
+        if parameters.method == BANK:
+            return RunSettings(bank=parameters.checkpoint or None, **shared)
+        return RunSettings(
             backbone=parameters.model,
             checkpoint=parameters.checkpoint or None,
-            weights_dir=weightsFolder or None,
             object_name=parameters.objectName.strip() or None,
             prompts=parameters.prompts or None,
             plane=parameters.plane,
-            device=parameters.device,
-            batch_size=batch if batch == "auto" else int(batch),
-            min_size_mm3=parameters.minimumSize,
-            min_depth_mm=parameters.minimumDepth,
+            planes=tuple(plane for plane in PLANES if getattr(parameters, plane)),
+            fuse=parameters.fuse,
+            **shared,
         )
 
     def start(self, inputVolume, settings, **options):

@@ -20,6 +20,7 @@ from ZSADCLIPLib.adapters import DEFAULT_METHOD
 from ZSADCLIPLib.errors import InputError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
+from ZSADCLIPLib.volumes.fusion import FUSIONS
 
 from ..scene import findingstable, nodes, results, segmentation
 from ..scene.brainmask import maskArray
@@ -41,7 +42,11 @@ class RunSettings:
     weights_dir: str | None = None
     object_name: str | None = None
     prompts: str | None = None
+    bank: str | None = None
     plane: str = "auto"
+    planes: tuple[str, ...] = ()
+    fuse: str = FUSIONS[0]
+    smooth_mm: float | None = None
     image_size: int | None = None
     device: str = "auto"
     precision: str = "auto"

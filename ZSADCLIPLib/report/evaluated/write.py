@@ -6,7 +6,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-from ...adapters.registry import METHODS
+from ...benchmark.rows import METHOD_LABELS
 from ...files.text import write_text
 from ...review import page as review
 from .. import typeset
@@ -76,7 +76,7 @@ def _pictures(folder: Path, evaluation: Evaluation, draw: Draw) -> list[dict[str
             source = f"data:image/png;base64,{b64encode(path.read_bytes()).decode('ascii')}"
             alt = f"Slices of the {WORDS[kind]} with anomaly map and the outlines of mask and truth."
             shown.append({"caption": text, "alt": alt, "source": source})
-    for name in {f"{method}-{kind}.png" for method in METHODS for kind in KINDS} - names:
+    for name in {f"{method}-{kind}.png" for method in METHOD_LABELS for kind in KINDS} - names:
         (folder / name).unlink(missing_ok=True)
     return shown
 
