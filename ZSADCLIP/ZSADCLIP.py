@@ -26,7 +26,7 @@ for _folder in (_here, os.path.dirname(_here)):
         break
 
 from ZSADCLIPSlicer import selftest  # noqa: E402
-from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings  # noqa: E402
+from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings, settingsOf  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
@@ -36,9 +36,6 @@ from ZSADCLIPSlicer.panels.result import ResultPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.run import RunPanel  # noqa: E402
 from ZSADCLIPSlicer.scene import nodes, sampledata  # noqa: E402
 from ZSADCLIPSlicer.scene.results import ResultNodes, inputVolumes, resultsOf  # noqa: E402
-
-from ZSADCLIPLib.neighbours import BANK  # noqa: E402
-from ZSADCLIPLib.volumes.slicing import PLANES  # noqa: E402
 
 
 class ZSADCLIP(ScriptedLoadableModule):
@@ -247,29 +244,8 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
         return not install.missing()
 
     def settings(self, parameters, weightsFolder=""):
-        """The settings of a run from a parameter node; a bank itself says how volumes are looked at."""
-        batch, smoothing = parameters.batchSize, parameters.smoothing
-        shared = dict(
-            method=parameters.method,
-            weights_dir=weightsFolder or None,
-            device=parameters.device,
-            batch_size=batch if batch == "auto" else int(batch),
-            smooth_mm=None if smoothing < 0 else smoothing,
-            min_size_mm3=parameters.minimumSize,
-            min_depth_mm=parameters.minimumDepth,
-        )
-        if parameters.method == BANK:
-            return RunSettings(bank=parameters.checkpoint or None, **shared)
-        return RunSettings(
-            backbone=parameters.model,
-            checkpoint=parameters.checkpoint or None,
-            object_name=parameters.objectName.strip() or None,
-            prompts=parameters.prompts or None,
-            plane=parameters.plane,
-            planes=tuple(plane for plane in PLANES if getattr(parameters, plane)),
-            fuse=parameters.fuse,
-            **shared,
-        )
+        """The settings of a run from a parameter node."""
+        return settingsOf(parameters, weightsFolder)
 
     def start(self, inputVolume, settings, **options):
         """Start a run in the background; returns an `EngineRun` whose `poll()` must be called until `done`.

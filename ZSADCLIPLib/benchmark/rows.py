@@ -169,11 +169,11 @@ def select_rows(
     if ids:
         return tuple(row for row in ALL_ROWS if row.id in ids)
     named = (row for row in VOLUME_ROWS if row.setup in setups)
-    further = (row for row in (*BIOMEDCLIP_ROWS, *FEW_SHOT_ROWS) if extended or row.setup in setups)
+    more = (*BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *FEW_SHOT_ROWS)
+    further = (row for row in more if extended or row.setup in setups)
     known = methods or (METHODS if extended else _PAPER)
-    pool = tuple(row for row in (*ROWS, *MORE_ROWS, *further, *named) if row.method in known)
+    pool = tuple(row for row in (*ROWS, *MORE_ROWS, *further, *named) if row.method in known or row in HEALTHY_ROWS)
     pool += tuple(row for row in CELL_ROWS if row.method in methods or (row.setup in setups and not methods))
-    pool += tuple(row for row in HEALTHY_ROWS if extended or row.setup in setups)
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()

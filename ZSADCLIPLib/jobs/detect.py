@@ -13,11 +13,10 @@ from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
-from ..detection.objects import check_folders
+from ..detection.objects import check_objects
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..detection.shifts import SHIFTS
-from ..dicom.export import FOLDER, SAID, SETS
-from ..dicom.sources import check_library
+from ..dicom.export import SETS
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
@@ -196,7 +195,7 @@ class Detect(Execution):
         mine = cases[first::step]
         check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
         if self.dicom:
-            self._check_dicom(mine, report)
+            check_objects(self.dicom, self.pictures, self.output, mine, report)
         if self.dry_run:
             for case in mine:
                 hidden = (case.series or case.image.is_dir()) and not self.keep_identifiers
@@ -222,14 +221,6 @@ class Detect(Execution):
             if self.review and table.failed < len(mine):
                 result["page"] = self._page({case.id: case.image for case in mine}, report)
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
-
-    def _check_dicom(self, cases: list, report: Report) -> None:
-        """Raise before any work where DICOM results cannot be; else say once what they hold."""
-        check_library()
-        if self.dicom == "all" and not self.pictures:
-            raise UsageError("--dicom all needs the picture of each case; leave out --no-pictures, or say --dicom")
-        check_folders(self.output, cases)
-        report({"event": "note", "text": SAID.format(folder=Path(self.output, FOLDER))})
 
     def _page(self, images: dict[str, Path], report: Report) -> str:
         """Write the review page of the cases that have a result; its path."""
