@@ -66,6 +66,8 @@ class Case:
                 return items if isinstance(node, ast.List) else tuple(items)
             if isinstance(node, ast.BinOp):
                 return OPERATORS[type(node.op)](value(node.left), value(node.right))
+            if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
+                return -value(node.operand)
             if isinstance(node, ast.Subscript):
                 return value(node.value)[value(node.slice)]
             if isinstance(node, ast.Call):

@@ -84,7 +84,6 @@ class AnomalyCLIP(Adapter):
         self.compound_prompts_text = nn.ParameterList(
             nn.Parameter(torch.randn(config.deep_length, width) * 0.02) for _ in range(config.deep_depth - 1)
         )
-        self._text_cache: tuple = (None, None)
 
     @classmethod
     def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
@@ -183,18 +182,9 @@ class AnomalyCLIP(Adapter):
         return self._draw(sum(self.patch_probabilities(text, features)), size, backbone, sigma)
 
     def predict(self, backbone: Backbone, features: Features, size: int) -> Scores:
-        text = self._inference_text(backbone)
+        text = self.learned_text(backbone)
         maps = self.raw_map(backbone, text, features, size, self.config.sigma)
         return Scores(maps, self._image_logits(text, features).softmax(dim=-1)[:, 1])
-
-    def _inference_text(self, backbone: Backbone) -> Tensor:
-        """The text features, computed anew only after the prompts changed (a parameter's version counts its changes)."""
-        if torch.is_grad_enabled():
-            return self.text(backbone)
-        stamp = (backbone.fingerprint, backbone.dtype, *((p.data_ptr(), p._version) for p in self.parameters()))
-        if self._text_cache[0] != stamp:
-            self._text_cache = (stamp, self.text(backbone))
-        return self._text_cache[1]
 
     def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         text, pixel, over = self.text(backbone), 0, self.config.dice

@@ -79,6 +79,7 @@ class Adapter(nn.Module, ABC):
         self.config = config
         self.provenance: dict = {}
         self.prompts: PromptSet = load_prompts(config.prompts)
+        self._text_cache: tuple = (None, None)
 
     @abstractmethod
     def features(self, backbone: Backbone, images: Tensor) -> Features:
@@ -91,6 +92,15 @@ class Adapter(nn.Module, ABC):
     def objective(self, backbone: Backbone, features: Features, masks: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """Training loss {"total": ..., parts} for masks (B, S, S) in {0, 1} and labels (B,); raises UsageError if none."""
         raise UsageError(f"{self.method} is training-free; choose {', '.join(trainable_methods())}")
+
+    def learned_text(self, backbone: Backbone) -> Tensor:
+        """`text` of a method that learns words: without gradients only after they changed (a parameter's version counts that)."""
+        if torch.is_grad_enabled():
+            return self.text(backbone)
+        stamp = (backbone.fingerprint, backbone.dtype, *((p.data_ptr(), p._version) for p in self.parameters()))
+        if self._text_cache[0] != stamp:
+            self._text_cache = (stamp, self.text(backbone))
+        return self._text_cache[1]
 
     @torch.no_grad()
     def score(self, backbone: Backbone, images: Tensor) -> Scores:

@@ -110,6 +110,16 @@ METHODS: dict[str, MethodInfo] = {
         memory_bank=True,
         low_precision=False,  # its scores lie close together
     ),
+    "mediclip": MethodInfo(
+        label="MediCLIP",
+        summary="Learned context before medical phrases; made to be trained on healthy images with synthetic anomalies.",
+        target=".mediclip:MediCLIP",
+        paper="arXiv 2405.11315",
+        activation={"ViT-L-14-336": "gelu"},
+        colour="#44AA99",
+        train_cost=0.05,
+        low_precision=False,  # its scores lie close together
+    ),
     "mvfa": MethodInfo(
         label="MVFA-AD",
         summary="Bottlenecks inside the image tower take tokens into the text space; few-shot with reference volumes.",

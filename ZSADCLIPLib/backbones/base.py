@@ -250,9 +250,11 @@ class Backbone:
         with whole_float32(self.device, self.dtype):
             return self.vision.encode_windows(images.to(self.dtype), scale, wanted, pos_embed).float()
 
-    def encode_text(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
-        """Token ids (n, context) -> embeddings (n, C) in float32, not normalised."""
-        return self.text.encode(tokens.to(self.device), self._cast(edit), embeddings).float()
+    def encode_text(
+        self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None, causal: bool = True
+    ) -> Tensor:
+        """Token ids (n, context) -> embeddings (n, C) in float32, not normalised; see the text towers for `causal`."""
+        return self.text.encode(tokens.to(self.device), self._cast(edit), embeddings, causal).float()
 
     def encode_sentences(self, sentences: Sequence[str]) -> Tensor:
         """Embeddings (n, C) of sentences in float32, not normalised, through the cache on disk (`textcache`)."""

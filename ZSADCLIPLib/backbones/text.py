@@ -53,13 +53,16 @@ class TextTower(ABC):
             )
         return torch.cat([row[:1], filler.expand(length), row[1 : self.context - length]])[None]
 
-    def encode(self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None) -> Tensor:
+    def encode(
+        self, tokens: Tensor, edit: Edit | None = None, embeddings: Tensor | None = None, causal: bool = True
+    ) -> Tensor:
         """Text embeddings (n, C), not normalised.
 
-        `embeddings` (n, context, W) replace the looked-up token vectors; `edit(i, x)` is called before block i.
+        `embeddings` (n, context, W) replace the looked-up token vectors; `edit(i, x)` is called before block i. Without
+        `causal` CLIP's transformer loses its mask: all positions, padding included, see each other. BERT never has one.
         """
-        if edit is not None or embeddings is not None:
-            return self._forward(tokens, edit, embeddings)
+        if edit is not None or embeddings is not None or not causal:
+            return self._forward(tokens, edit, embeddings, causal)
         return self._encode_plain(tokens)
 
     def encode_prompted(self, tokens: Tensor, prompts: Prompts, depth: int) -> Tensor:
@@ -89,7 +92,7 @@ class TextTower(ABC):
         """Embeddings (n, C) of any number of unedited sentences."""
 
     @abstractmethod
-    def _forward(self, tokens: Tensor, edit: Edit | None, embeddings: Tensor | None) -> Tensor:
+    def _forward(self, tokens: Tensor, edit: Edit | None, embeddings: Tensor | None, causal: bool = True) -> Tensor:
         """Embeddings (n, C) of one chunk."""
 
 
@@ -168,15 +171,15 @@ class CausalText(TextTower):
             x, _ = forward_block(parts, x, rows=ends if i == self.depth - 1 else None, sees=sees)
         return self._text.ln_final(x) @ self._text.text_projection
 
-    def _forward(self, tokens, edit, embeddings):
+    def _forward(self, tokens, edit, embeddings, causal=True):
         ends = self.lengths(tokens) - 1
-        used = int(ends.max()) + 1
+        used = int(ends.max()) + 1 if causal else self.context
         x = self.token_vectors(tokens[:, :used]) if embeddings is None else embeddings[:, :used]
         x = self._placed(x, slice(used))
         for i, parts in enumerate(self.blocks):
             if edit is not None:
                 x = edit(i, x)
-            x, _ = forward_block(parts, x, causal=True)
+            x, _ = forward_block(parts, x, causal=causal)
         ends = ends.repeat(len(x) // len(ends))
         x = self._text.ln_final(x[torch.arange(len(x), device=x.device), ends])
         return x @ self._text.text_projection
@@ -222,7 +225,7 @@ class BertText(TextTower):
         parts = [self._forward(tokens[rows], None, None) for rows in order.split(CHUNK)]
         return torch.cat(parts)[torch.argsort(order)]
 
-    def _forward(self, tokens, edit, embeddings):
+    def _forward(self, tokens, edit, embeddings, causal=True):
         used = int(self.lengths(tokens).max()) if self.masked else tokens.shape[1]
         tokens = tokens[:, :used]
         vectors = self.token_vectors(tokens) if embeddings is None else embeddings[:, :used]

@@ -142,7 +142,10 @@ def _line(row: Row, profile: Profile, sizes: dict, scale: float) -> dict:
     if row.trained_on is None:
         return line
     subjects = min(sizes["train_subjects"], chosen.max_subjects or sizes["train_subjects"])
-    slices = min(subjects * sizes["train_slices"], chosen.max_slices or subjects * sizes["train_slices"])
+    each, made = sizes["train_slices"], profile.healthy
+    if row.trained_on == "healthy":
+        each = made.variants * (made.slices or round(sizes["scored_slices"] * (BRAIN_SHARE - LESION_SHARE)))
+    slices = min(subjects * each, chosen.max_slices or subjects * each)
     epochs = chosen.epochs or method.load().Config().epochs
     if row.trained_on == "support":
         slices, own = 2 * (chosen.kshot or SHOTS) * VERSIONS, {**row.settings, **chosen.settings}

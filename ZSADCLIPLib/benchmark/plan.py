@@ -21,6 +21,7 @@ from .specs import (
     BackboneSpec,
     BrainSlices,
     DataSpec,
+    HealthySlices,
     IndustrialSlices,
     ReferenceSlices,
     RowSpec,
@@ -63,21 +64,6 @@ class Plan:
     slice_sets: SliceSets
 
 
-@dataclass(frozen=True)
-class SinglePlan:
-    """One training outside a benchmark.
-
-    `scoring` is the trained adapter; `row` finds its threshold, None without brains; `identity` holds everything that adapter
-    and threshold depend on, files by content.
-    """
-
-    training: TrainingSpec
-    slice_sets: SliceSets
-    scoring: AdapterSpec
-    row: RowSpec | None
-    identity: dict
-
-
 def make_plan(
     profile: Profile, rows: tuple[Row, ...], cohort: Cohort, out: Path, machine: Machine, hashes: FileHashes
 ) -> Plan:
@@ -85,40 +71,6 @@ def make_plan(
     maker = Maker(profile, cohort, out, machine, hashes)
     specs = tuple(maker.row(row) for row in rows)
     return Plan(out, profile, cohort, specs, tuple(maker.industrial.values()), tuple(maker.slice_sets.values()))
-
-
-def plan_single(
-    profile: Profile,
-    method: str,
-    cohort: Cohort | None,
-    out: Path,
-    machine: Machine,
-    hashes: FileHashes,
-    start: str | None = None,
-) -> SinglePlan:
-    """One training into `out`, on industrial images without a cohort; `start` is an adapter file, None a random start."""
-    maker, row = Maker(profile, cohort, out, machine, hashes), None
-    if cohort is None:
-        maker.start(method)
-        (training,) = maker.industrial.values()
-        training, settings = replace(training, folder=str(out)), industrial_settings(training)
-        schedule = settings["schedule"]
-    else:
-        row = maker.row(Row(method, "brats", "default", "random", "brain"))
-        settings = {k: v for k, v in row_settings(row).items() if k not in ("row", "split", "test_data", "keep")}
-        schedule = settings["adapter"]["training"]["schedule"]
-        row = row.into(out / "threshold", trained=out)
-        # Detect, which reads the threshold, blurs as the adapter's own configuration says.
-        row = replace(row, score=replace(row.score, gaussian_sigma=None))
-        training = row.training
-    if start:
-        offsets_of(method, training.settings, start)
-        training = replace(training, start=start, start_label=Path(start).name)
-    schedule["half"] = schedule.pop("cache") == "disk-half"  # where features are kept is no matter, their digits are
-    scoring = AdapterSpec(method, training.backbone, training.adapter)
-    row = row and replace(row, adapter=scoring, training=training)
-    identity = {"method": method, "start": hashes(start) if start else None, **settings}
-    return SinglePlan(training, tuple(maker.slice_sets.values()), scoring, row, identity)
 
 
 class Maker:
@@ -141,7 +93,7 @@ class Maker:
                 training = self._support_training(row, adapter.backbone)
             elif row.trained_on:
                 training = self._brain_training(row, adapter.backbone, start)
-        records = self.cohort.training(profile.threshold.max_subjects, profile.split.seed, last=True)
+        records = self._threshold_records(row)
         cases = tuple(record.id for record in records)
         spec = RowSpec(
             row=row.id,
@@ -183,16 +135,52 @@ class Maker:
     def _brain_training(self, row: Row, backbone: BackboneSpec, start: Start | None) -> TrainingSpec:
         profile, options = self.profile, self._options(row)
         seed = None if profile.train.subset == "first" else profile.split.seed
-        records, others = self._held_out(self.cohort.training(options.max_subjects, seed))
-        context = offsets_of(row.method, options.settings, start and start.file)
-        training = self._training(row.method, options, backbone, self._brain_slices(records, context))
+        records = self.cohort.training(options.max_subjects, seed)
+        context, cut = offsets_of(row.method, options.settings, start and start.file), self._brain_slices
+        if row.trained_on == "healthy":
+            records, cut = self._healthy_records(row, records, context), self._healthy_slices
+        records, others = self._held_out(records)
+        training = self._training(row.method, options, backbone, cut(records, context))
         return replace(
             training,
-            validation=self._brain_slices(others, context) if others else None,
+            validation=cut(others, context) if others else None,
             subjects=len({record.subject for record in records}),
             start=start.source if start else training.start,
             start_label=start.label if start else row.start,
         )
+
+    def _threshold_records(self, row: Row) -> tuple[Record, ...]:
+        """The training cases that give thresholds; those of a healthy row do not train."""
+        profile, count = self.profile, self.profile.threshold.max_subjects
+        if row.trained_on == "healthy":
+            subjects = len({record.subject for record in self.cohort.side("train")})
+            count = max(1, min(count or round(profile.train.validation * subjects), subjects - 1))
+        return self.cohort.training(count, profile.split.seed, last=True)
+
+    def _healthy_records(self, row: Row, records: tuple[Record, ...], context: tuple[float, ...]) -> tuple[Record, ...]:
+        """The records without those that give the threshold, unless there is no other one."""
+        score = self.profile.score
+        if context or score.smooth_mm or len(score.planes) > 1:
+            raise UsageError(
+                f"{row.id}: synthetic anomalies are drawn in single axial slices; leave the method's context, score.planes and "
+                "score.smooth_mm out"
+            )
+        held = {record.subject for record in self._threshold_records(row)}
+        return tuple(record for record in records if record.subject not in held) or records
+
+    def _healthy_slices(self, records: tuple[Record, ...], context: tuple[float, ...]) -> HealthySlices:
+        profile, made = self.profile, self.profile.healthy
+        spec = HealthySlices(
+            folder="",
+            records=self.cohort.digest(records),
+            data=self._data(),
+            slices=profile.slices,
+            rule=f"healthy+{made.slices}",
+            seed=profile.train.seed,
+            variants=made.variants,
+            within=made.within,
+        )
+        return self._slice_set(spec, records)
 
     def _support_training(self, row: Row, backbone: BackboneSpec) -> TrainingSpec:
         """A training on `kshot` normal slices, those of the memory bank, and as many abnormal ones, all in fixed versions."""

@@ -2,9 +2,10 @@
 
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
-PMC-CLIP or BiomedCLIP. few-shot: a memory bank of a few normal slices beside the industrial adapter, or beside one that is
-trained on these and as many with a lesion, where a method does that. A training-free method has the cells industrial, biomedclip
-and few-shot only. context-brats, smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
+PMC-CLIP or BiomedCLIP. healthy: trained from a random start on slices without lesion, with synthetic anomalies. few-shot: a
+memory bank of a few normal slices beside the industrial adapter, or beside one that is trained on these and as many with a
+lesion, where a method does that. A training-free method has the cells industrial, biomedclip and few-shot only. context-brats,
+smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ SETUP_LABELS = {
     "brats": "Brats",
     "pmc": "PMC",
     "biomedclip": "BiomedCLIP",
+    "healthy": "Healthy",
     "few-shot": "Few-shot",
     "context-brats": "Brats, context",
     "smooth-brats": "Brats, smoothed",
@@ -58,7 +60,7 @@ class Row:
 
     `backbone` is a role that a profile turns into a model: default, pmc or biomedclip; None without a model. `start` is
     where the adapter's weights come from: industrial, random, or None without an adapter to train. `trained_on` is what
-    the row itself trains on: brain, support (a few slices of brains), or None.
+    the row itself trains on: brain, healthy, support (a few slices of brains), or None.
     """
 
     method: str
@@ -95,12 +97,14 @@ _SETUPS = {
     "brats": ("default", "random", "brain"),
     "pmc": ("pmc", "random", "brain"),
     "biomedclip": ("biomedclip", "random", "brain"),
+    "healthy": ("default", "random", "healthy"),
 }
 _SETUPS |= {setup: _SETUPS[evidence.of] for setup, evidence in EVIDENCE.items()}
 _TRAINING_FREE = ("industrial", "biomedclip", FEW_SHOT)  # the setups of a method without a training
 
 
-def _row(method: str, setup: str) -> Row:
+def row_of(method: str, setup: str) -> Row:
+    """The row of a method in a setup."""
     if setup == FEW_SHOT:
         backbone, start, trained_on = (
             ("default", "random", "support") if METHODS[method].support else _SETUPS["industrial"]
@@ -112,7 +116,7 @@ def _row(method: str, setup: str) -> Row:
 
 def _rows(*setups: str) -> tuple[Row, ...]:
     cells = [(method, setup) for method in _METHODS for setup in setups]
-    return tuple(_row(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
+    return tuple(row_of(*cell) for cell in cells if METHODS[cell[0]].trainable or cell[1] in _TRAINING_FREE)
 
 
 _CELLS = ("industrial", "finetune", "brats", "pmc")
@@ -121,16 +125,17 @@ MORE_ROWS = tuple(row for row in _rows(*_CELLS) if row.method not in _PAPER)
 """Rows of methods that the paper does not have."""
 BASELINE = Row("intensity", "baseline", None, None, None)
 BIOMEDCLIP_ROWS = _rows("biomedclip")
+HEALTHY_ROWS = _rows("healthy")
 VOLUME_ROWS = tuple(
     row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
 )
 FEW_SHOT_ROWS = tuple(row for row in _rows(FEW_SHOT) if METHODS[row.method].memory_bank)
-ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *FEW_SHOT_ROWS, *VOLUME_ROWS)
+ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *FEW_SHOT_ROWS, *VOLUME_ROWS)
 
 
 def row_without(row: Row) -> Row:
     """The row that differs from this one by its evidence alone; itself when it has none."""
-    return _row(row.method, row.evidence.of) if row.setup in EVIDENCE else row
+    return row_of(row.method, row.evidence.of) if row.setup in EVIDENCE else row
 
 
 def select_rows(
@@ -143,8 +148,8 @@ def select_rows(
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
     BiomedCLIP and few-shot rows and those with volumetric evidence come only by id or by naming the setup, those of methods that
-    the paper does not have by id or by naming the method; `extended`, all but volumetric evidence come unnamed. Raises
-    UsageError naming what does not exist.
+    the paper does not have by id or by naming the method; `extended`, all but volumetric evidence come unnamed. The setup
+    healthy, which the paper has not, has every trained method. Raises UsageError naming what does not exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -161,6 +166,7 @@ def select_rows(
     further = (row for row in (*BIOMEDCLIP_ROWS, *FEW_SHOT_ROWS) if extended or row.setup in setups)
     known = methods or (METHODS if extended else _PAPER)
     pool = tuple(row for row in (*ROWS, *MORE_ROWS, *further, *named) if row.method in known)
+    pool += tuple(row for row in HEALTHY_ROWS if extended or row.setup in setups)
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()

@@ -15,6 +15,7 @@ from ..evaluation.scales import SCALES
 from ..evaluation.thresholds import PAPER_RULES, PRIMARY, check_rules
 from ..fields import AtLeast, Between, Count, OneOf, Positive, Share, check
 from ..notes import DOUBTS
+from ..synthetic.anomalies.draws import WITHIN
 from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
 from ..volumes.fusion import FUSIONS
 from ..volumes.intensity import MODES
@@ -143,6 +144,16 @@ class Industrial:
 
 
 @dataclass(frozen=True)
+class Healthy:
+    """The setup healthy: `slices` slices without lesion of each training case (0: all of them), each in `variants` versions with
+    synthetic anomalies `within` the head, or anywhere in the image."""
+
+    slices: Count = 8
+    variants: Positive = 4
+    within: Annotated[str, OneOf(WITHIN)] = "head"
+
+
+@dataclass(frozen=True)
 class Score:
     """From a raw map to the evaluated one: scale (see `evaluation.scales`), in-plane blur in pixels (None = the method's own),
     upsampling, and what lies outside the brain (keep or zero).
@@ -216,6 +227,7 @@ class Profile:
     slices: Slices = field(default_factory=Slices)
     train: TrainingSettings = field(default_factory=TrainingSettings)
     industrial: Industrial = field(default_factory=Industrial)
+    healthy: Healthy = field(default_factory=Healthy)
     score: Score = field(default_factory=Score)
     threshold: Thresholds = field(default_factory=Thresholds)
     metrics: Metrics = field(default_factory=Metrics)
@@ -290,10 +302,13 @@ def _check_planes(planes: tuple[str, ...], where: str) -> None:
 
 
 def slice_rule(text: str) -> tuple[str, int]:
-    """("all", 0), ("brain", 0) or ("lesion", K) from "all", "brain" or "lesion+K"; raises UsageError otherwise."""
+    """("all", 0), ("brain", 0) or ("lesion", K) from "all", "brain" or "lesion+K"; raises UsageError otherwise.
+
+    Those of the setup healthy are "healthy+K", with K 0 for all.
+    """
     kind, plus, count = text.partition("+")
     if kind in ("all", "brain") and not plus:
         return kind, 0
-    if kind == "lesion" and count.isdigit():
+    if kind in ("lesion", "healthy") and count.isdigit():
         return kind, int(count)
     raise UsageError(f"train.slices is {text!r}; expected all, brain or lesion+K with a whole number K")

@@ -16,6 +16,7 @@ from ..errors import InputError
 from ..files.atomic import atomic_path
 from ..files.text import write_json
 from ..progress import Progress, silent
+from ..synthetic.anomalies.draws import versions
 from ..volume import Volume
 from ..volumes.components import largest_part
 from ..volumes.crop import view_of
@@ -23,7 +24,16 @@ from ..volumes.intensity import to_uint8
 from ..volumes.neighbours import neighbours
 from ..volumes.slicing import Fit, SliceStack, View, slice_volume, stored_order
 from .settings import MASKS, Slices, slice_rule
-from .specs import BrainSlices, DataSpec, IndustrialSlices, ReferenceSlices, SliceSpec, StackSlices, TrainingSpec
+from .specs import (
+    BrainSlices,
+    DataSpec,
+    HealthySlices,
+    IndustrialSlices,
+    ReferenceSlices,
+    SliceSpec,
+    StackSlices,
+    TrainingSpec,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +99,20 @@ def chosen_slices(case: CaseSlices, rule: str, seed: int) -> np.ndarray:
         return np.arange(len(case.image))
     if kind == "brain":
         return np.flatnonzero(brain)
-    digest = hashlib.sha256(f"{seed}:{case.record.id}".encode()).digest()
-    others = np.flatnonzero(brain & ~lesion)
-    drawn = np.random.default_rng(list(digest[:8])).permutation(others)[:count]
+    drawn = drawn_order(seed, case).permutation(np.flatnonzero(brain & ~lesion))[:count]
     return np.sort(np.concatenate([np.flatnonzero(lesion), drawn]))
+
+
+def without_lesion(case: CaseSlices) -> np.ndarray:
+    """Indices of the slices that show brain, and nothing of the target or of what is ignored, ascending."""
+    shown, lesion, ignored = (mask.any(axis=(1, 2)) for mask in (case.brain, case.truth, case.ignore))
+    return np.flatnonzero(shown & ~lesion & ~ignored)
+
+
+def drawn_order(seed: int, case: CaseSlices) -> np.random.Generator:
+    """The generator of what is drawn of a case, whatever other cases there are."""
+    digest = hashlib.sha256(f"{seed}:{case.record.id}".encode()).digest()
+    return np.random.default_rng(list(digest[:8]))
 
 
 def build_slices(spec: SliceSpec, records: tuple[Record, ...], progress: Progress = silent) -> dict:
@@ -103,6 +123,8 @@ def build_slices(spec: SliceSpec, records: tuple[Record, ...], progress: Progres
     """
     if isinstance(spec, IndustrialSlices):
         return _industrial_slices(spec, progress)
+    if isinstance(spec, HealthySlices):
+        return _healthy_slices(spec, records, progress)
     if isinstance(spec, StackSlices):
         return _stack_slices(spec, records, progress)
     build = _brain_slices if isinstance(spec, BrainSlices) else _reference_slices
@@ -154,6 +176,25 @@ def _stack_slices(spec: StackSlices, records: tuple[Record, ...], progress: Prog
         return {"further": int(max(0, -table.min(initial=0))), "context": list(spec.context)}
 
     return _build(folder, pieces, size, stack)
+
+
+def _healthy_slices(spec: HealthySlices, records: tuple[Record, ...], progress: Progress) -> dict:
+    """Slices without lesion, of all cases at once, as pieces of each are pasted into others; version by version."""
+    size, count = spec.slices.image_size, slice_rule(spec.rule)[1]
+
+    def pieces():
+        images, heads = [], []
+        for i, record in enumerate(records):
+            progress(i / len(records), f"slices of case {i + 1} of {len(records)}", i, len(records))
+            case = read_slices(record, spec.data, spec.slices)
+            rows = np.sort(drawn_order(spec.seed, case).permutation(without_lesion(case))[: count or None])
+            images.append(case.fit(size).apply(case.image[rows]))
+            heads.append(case.fit(size, "nearest").apply(case.brain[rows].astype(np.uint8) * 255) > 127)
+        inside = np.concatenate(heads) if spec.within == "head" else None
+        if sum(map(len, images)):
+            yield from versions(np.concatenate(images), inside, spec.variants, spec.seed, spec.within)
+
+    return _build(Path(spec.folder), pieces, size)
 
 
 def _industrial_slices(spec: IndustrialSlices, progress: Progress) -> dict:
@@ -251,9 +292,8 @@ def _drawn(
         progress(len(drawn) / wanted, f"reference slices of case {i + 1}", len(drawn), wanted)
         case = read_slices(record, spec.data, spec.slices)
         lesion = case.truth.any(axis=(1, 2))
-        free = lesion if kind == "abnormal" else case.brain.any(axis=(1, 2)) & ~lesion & ~case.ignore.any(axis=(1, 2))
-        digest = hashlib.sha256(f"{spec.seed}:{record.id}".encode()).digest()
-        order = np.random.default_rng(list(digest[:8])).permutation(np.flatnonzero(free))
+        free = np.flatnonzero(lesion) if kind == "abnormal" else without_lesion(case)
+        order = drawn_order(spec.seed, case).permutation(free)
         rows = np.sort(order[used[i] : used[i] + asked])
         used[i] += len(rows)
         drawn.extend(f"{record.id} slice {row}" for row in rows)

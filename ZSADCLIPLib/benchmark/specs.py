@@ -61,6 +61,14 @@ class StackSlices(BrainSlices):
 
 
 @dataclass(frozen=True)
+class HealthySlices(BrainSlices):
+    """Slices of brains without lesion, each in `variants` versions with synthetic anomalies `within` the head or the image."""
+
+    variants: int = 1
+    within: str = "head"
+
+
+@dataclass(frozen=True)
 class ReferenceSlices:
     """`count` normal slices for a memory bank, drawn from cases in an order that `order` digests.
 
@@ -94,7 +102,7 @@ class IndustrialSlices:
     masks: str = "half"
 
 
-SliceSpec = BrainSlices | StackSlices | ReferenceSlices | IndustrialSlices
+SliceSpec = BrainSlices | StackSlices | HealthySlices | ReferenceSlices | IndustrialSlices
 
 
 @dataclass(frozen=True)
@@ -111,8 +119,8 @@ class TrainingSpec:
     settings: dict
     prompts: dict | None
     schedule: Schedule
-    slices: BrainSlices | StackSlices | ReferenceSlices | IndustrialSlices
-    validation: BrainSlices | StackSlices | float | None
+    slices: BrainSlices | StackSlices | HealthySlices | ReferenceSlices | IndustrialSlices
+    validation: BrainSlices | StackSlices | HealthySlices | float | None
     max_slices: int | None
     subjects: int
     start: str
@@ -126,8 +134,8 @@ class TrainingSpec:
 
     @property
     def domain(self) -> str:
-        """What it trains on: "brain" or "industrial"."""
-        return "industrial" if isinstance(self.slices, IndustrialSlices) else "brain"
+        """What it trains on: "brain", "healthy" or "industrial"."""
+        return {IndustrialSlices: "industrial", HealthySlices: "healthy"}.get(type(self.slices), "brain")
 
     @property
     def slice_folders(self) -> list[str]:
@@ -242,6 +250,9 @@ def _adapter_settings(spec: AdapterSpec, training: TrainingSpec | None) -> dict:
             "masks": training.slices.masks,
             "max_slices": training.max_slices,
         }
+        if isinstance(training.slices, HealthySlices):
+            settings["training"]["variants"] = training.slices.variants
+            settings["training"]["within"] = training.slices.within
     return settings
 
 

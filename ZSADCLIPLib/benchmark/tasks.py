@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import shutil
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,21 +20,16 @@ from ..evaluation.case import evaluate_case, regions_of, sketch_case
 from ..evaluation.scales import DatasetScale
 from ..evaluation.sketches import ScoreSketch
 from ..evaluation.thresholds import froc_levels, from_sketches, parse_rule
-from ..files.digests import code_version
-from ..files.privacy import redact_all
 from ..files.text import write_csv, write_json
 from ..progress import Cancelled, Progress, silent, sub_progress
 from ..volumes.components import slices_deep
 from ..volumes.reading import read_volume, write_volume
+from .anomalies import with_anomalies
 from .clocks import Clock, logged_seconds, runtime_of
-from .rowfolder import SCHEMA, finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
+from .manifest import manifest_of
+from .rowfolder import finish_row, make_panel, read_json, read_sketch, write_case, write_sketches
 from .slices import CaseSlices, read_slices, training_slices
-from .specs import RowSpec, TrainingSpec, row_settings
-
-ORIENTATIONS = {
-    "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",
-    "array": "axial from inferior to superior, rows and columns as stored",
-}
+from .specs import HealthySlices, RowSpec, TrainingSpec
 
 
 def train_adapter(spec: TrainingSpec, progress: Progress = silent) -> dict:
@@ -92,17 +88,17 @@ def train_adapter(spec: TrainingSpec, progress: Progress = silent) -> dict:
 def score_training_case(specs: Sequence[RowSpec], record: Record, progress: Progress = silent) -> dict:
     """Sketch the scores of one training case for rows that share a backbone: ROW/threshold/CASE.npz.
 
-    Sketches "all" and "brain" by region, and "clean", the lesion-free slices within the row's region. Returns {"rows",
+    Sketches "all" and "brain" by region, and "clean", the lesion-free slices within the row's region. A row of the setup healthy
+    sees synthetic anomalies in the case's slices without lesion. Returns {"rows",
     "failed": {row id: error}}.
     """
     todo = [spec for spec in specs if not _sketch_path(spec, record.id).is_file()]
     if not todo:
         return {"rows": 0}
     clock = Clock(todo[0].backbone)
-    case = read_slices(record, todo[0].data, todo[0].slices)
-    maps = _maps(todo, case, sub_progress(progress, 0.05, 0.9))
+    failed, whole = {}, read_slices(record, todo[0].data, todo[0].slices)
 
-    def sketch(spec: RowSpec, scores: np.ndarray) -> None:
+    def sketch(spec: RowSpec, scores: np.ndarray, case: CaseSlices) -> None:
         low, high = _range(spec)
         region = spec.metrics.region
         sketches = sketch_case(scores, case.truth, case.brain, case.ignore, low, high, region)
@@ -112,8 +108,18 @@ def score_training_case(specs: Sequence[RowSpec], record: Record, progress: Prog
         clock.note(Path(spec.folder), f"threshold-{record.id}", clock.seconds / len(todo))
         write_sketches(_sketch_path(spec, record.id), sketches)
 
-    failed = _each(todo, maps, sketch)
+    for made in dict.fromkeys(map(_healthy, todo)):
+        specs = [spec for spec in todo if _healthy(spec) == made]
+        case = whole if made is None else with_anomalies(whole, made)
+        maps = _maps(specs, case, sub_progress(progress, 0.05, 0.9))
+        failed |= _each(specs, maps, partial(sketch, case=case))
     return {"rows": len(todo) - len(failed), "failed": failed}
+
+
+def _healthy(spec: RowSpec) -> HealthySlices | None:
+    """What a row trained on where that was healthy slices: its thresholds come from synthetic anomalies, too."""
+    trained = spec.training and spec.training.slices
+    return trained if isinstance(trained, HealthySlices) else None
 
 
 def settle_row(spec: RowSpec, progress: Progress = silent) -> dict:
@@ -146,7 +152,7 @@ def settle_row(spec: RowSpec, progress: Progress = silent) -> dict:
     if spec.adapter is not None and spec.score.scale == "minmax-dataset":
         content = _on_dataset_scale(content, paths)
     write_json(folder / "threshold.json", content)
-    write_json(folder / "manifest.json", _manifest(spec))
+    write_json(folder / "manifest.json", manifest_of(spec))
     progress(1.0, spec.row)
     return thresholds
 
@@ -229,38 +235,6 @@ def close_row(spec: RowSpec, cases: list[str]) -> None:
     finish_row(folder, cases)
 
 
-def _manifest(spec: RowSpec) -> dict:
-    """Everything a row's numbers depend on; nothing that differs between two runs of the same settings."""
-    backbone = method = training = None
-    if spec.adapter is not None:
-        from .maps import open_adapter
-
-        model, adapter = open_adapter(spec.adapter)
-        backbone = {**model.describe(), "weights_id": spec.backbone.weights_id}
-        learned = sum(p.numel() for p in adapter.parameters())
-        method = {"name": spec.method, "trainable_parameters": learned, **redact_all(adapter.describe())}
-        method["adapted"] = adapter.adaptations(model)
-        training = adapter.provenance.get("training") if spec.training else None
-        method["start"] = spec.start_label
-    return {
-        "row": spec.row,
-        "key": spec.key,
-        "schema": SCHEMA,
-        "code_version": code_version(),
-        "split": spec.split,
-        "test_data": spec.test_data,
-        "backbone": backbone,
-        "method": method,
-        "training": training,
-        "threshold_rule": spec.threshold.rule,
-        "threshold_cases": list(spec.threshold.cases),
-        "slices_every": spec.slices.every,
-        "slice_orientation": ORIENTATIONS[spec.slices.orientation],
-        "settings": row_settings(spec),
-        **_reference_of(spec),
-    }
-
-
 def _on_dataset_scale(thresholds: dict, paths: list[Path]) -> dict:
     """Thresholds and levels of the sketches on the line from their lowest to their highest score; fixed ones are meant so."""
     everywhere = read_sketch(paths[0], "all")
@@ -277,14 +251,6 @@ def _on_dataset_scale(thresholds: dict, paths: list[Path]) -> dict:
         "levels": [line(v) for v in thresholds["levels"]],
         "limits": [line.low, line.high],
     }
-
-
-def _reference_of(spec: RowSpec) -> dict:
-    """The normal slices of a few-shot row's memory bank."""
-    if not (spec.adapter and spec.adapter.reference):
-        return {}
-    drawn = read_json(Path(spec.adapter.reference.folder) / "info.json")["drawn"]
-    return {"reference": {"kshot": len(drawn), "slices": drawn}}
 
 
 def _from_sketches(spec: RowSpec, rule, sketches, clean) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
 
@@ -17,6 +17,7 @@ from ..files.atomic import clear_unfinished
 from ..files.locks import folder_lock
 from ..progress import Progress, Report, quiet, silent, sub_progress
 from ..training.schedule import AUGMENTATIONS, CACHES, PRECISIONS, SELECT
+from .healthy import healthy_profile, read_healthy
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Train:
     """Train one adapter.
 
     data        folder or manifest of labelled volumes; None with domain "industrial" makes synthetic images.
+    healthy     instead of data a folder, glob or manifest of scans without lesions: no masks, synthetic anomalies train. A
+                profile of the package then takes every slice, with the head filling the square, as `detect` does.
     output      gets METHOD.safetensors, training.csv and split.json; a run that finds its own epochs there goes on, one that
                 finds those of other settings, data, start or code is refused.
     start       "random", or an adapter file (ours or the authors') to go on from.
@@ -37,6 +40,9 @@ class Train:
     output: str = flag("--out", metavar="DIR", help="folder of the training; run again to go on")
     method: Annotated[str, OneOf(tuple(trainable_methods()))] = flag(default=DEFAULT_METHOD)
     data: str | None = flag(default=None, metavar="DIR", help="BraTS-MET folder or manifest CSV")
+    healthy: str | None = flag(
+        default=None, metavar="FOLDER", help="scans without lesions instead of --data; needs no masks"
+    )
     domain: Literal["brain", "industrial"] = flag(default="brain", help="industrial makes its own images")
     backbone: str = flag(
         default=DEFAULT_BACKBONE, help="a backbone of 'zsadclip models', an open_clip name, a JSON config"
@@ -69,9 +75,10 @@ class Train:
         work, and whatever `progress` raises; finished epochs are kept.
         """
         check(self)
-        if (self.data is None) != (self.domain == "industrial"):
-            raise UsageError("the domain brain needs data, a folder or manifest; the domain industrial makes its own")
+        self._check_source()
         base = load_profile(self.profile)
+        if self.healthy is not None:
+            base = healthy_profile(base)
         limits = {name: getattr(self, name) for name in ("epochs", "batch_size", "max_subjects", "max_slices")}
         options = replace(base.method(self.method), **{k: v for k, v in limits.items() if v is not None})
         # An industrial adapter that the profile names is for the benchmark's rows; here `start` says what to go on from.
@@ -93,7 +100,8 @@ class Train:
         from ..benchmark import tasks
         from ..benchmark.cohort import read_cohort
         from ..benchmark.maps import open_adapter
-        from ..benchmark.plan import Machine, plan_single
+        from ..benchmark.plan import Machine
+        from ..benchmark.single import plan_single
         from ..benchmark.slices import build_slices
         from ..datasets.splits import write_split
         from ..files.digests import FileHashes
@@ -103,9 +111,13 @@ class Train:
         out = Path(self.output)
         hashes = FileHashes(out / "hashes.json")
         inner = sub_progress(progress, 0.0, 0.02)
-        cohort = None if self.data is None else read_cohort(profile, self.data, hashes, inner)
-        machine = Machine(self.device, "float32", self.weights_dir)
-        plan = plan_single(profile, self.method, cohort, out, machine, hashes, self._start())
+        cohort = world = None
+        if self.healthy is not None:
+            cohort, profile, world = read_healthy(self.healthy, profile, hashes, inner, report)
+        elif self.data is not None:
+            cohort = read_cohort(profile, self.data, hashes, inner)
+        machine, setup = Machine(self.device, "float32", self.weights_dir), "brats" if world is None else "healthy"
+        plan = plan_single(profile, self.method, cohort, out, machine, hashes, self._start(), setup)
         self.check_identity(plan.identity)
         for i, (spec, records) in enumerate(plan.slice_sets):
             shares = (0.02 + 0.08 * n / len(plan.slice_sets) for n in (i, i + 1))
@@ -125,9 +137,12 @@ class Train:
         provenance, stored = dict(adapter.provenance), None
         if threshold is not None and profile.score.scale in ("raw", "layers"):
             factor = adapter.summed_layers if profile.score.scale == "layers" else 1
-            cases = f"{len(plan.row.threshold.cases)} training cases"
+            cases = f"{len(plan.row.threshold.cases)} "
+            cases += "training cases" if world is None else "held-out healthy scans, of the voxels of the head"
             stored = threshold * factor
             provenance |= _by_way(stored, profile.score) | {"threshold_rule": f"{profile.threshold.rule} on {cases}"}
+        if world is not None:
+            provenance |= {"world": asdict(world), "trained_on": world.pictures}
         target = out / f"{self.method}.safetensors"
         save_adapter(target, adapter, backbone, provenance)
         write_json(
@@ -138,6 +153,18 @@ class Train:
         result |= {"loss": provenance["training"]["loss"], "threshold": stored}
         report({"event": "adapter", "id": self.method, "status": "kept" if trained.get("kept") else "done", **result})
         return {**result, "output": self.output}
+
+    def _check_source(self) -> None:
+        given = (self.data is not None) + (self.healthy is not None)
+        if given != (self.domain == "brain"):
+            raise UsageError(
+                "the domain brain needs data, a folder or manifest, or healthy, scans without lesions, and not both; the domain "
+                "industrial makes its own"
+            )
+        if self.healthy is not None and self.slices is not None:
+            raise UsageError(
+                "slices is for labelled data; a profile's healthy.slices says how many slices of a healthy scan train"
+            )
 
     def check_identity(self, identity: dict) -> None:
         """Write down what the output is made of; raises UsageError when it holds a training of anything else."""

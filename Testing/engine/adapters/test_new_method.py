@@ -19,7 +19,7 @@ from ZSADCLIPLib.benchmark.rows import ALL_ROWS, MORE_ROWS, ROWS
 from ZSADCLIPLib.errors import WeightsError
 
 ROOT = Path(__file__).resolve().parents[3]
-SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip", "smooth-brats", "planes-brats")
+SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip", "healthy", "smooth-brats", "planes-brats")
 # In a process of its own, since rows, labels and menus are made of METHODS when their modules are loaded.
 SCRIPT = """
 import json, sys
@@ -83,11 +83,11 @@ def test_its_rows_come_when_it_is_named_and_the_thirteen_stay(place):
 
 def test_it_runs_through_the_benchmark_and_stands_in_tables_figures_and_report(place):
     root, told, _ = place
-    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (7, 0)
+    assert (told["benchmark"]["rows"], told["benchmark"]["failed"]) == (8, 0)
     report = (root / "benchmark" / "report.html").read_text(encoding="utf-8")
     assert all(
         f"Toy {label}" in report
-        for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP", "Brats, 3 planes")
+        for label in ("Industrial", "Finetune", "Brats", "PMC", "BiomedCLIP", "Healthy", "Brats, 3 planes")
     )
     assert ENTRY.colour in (root / "benchmark" / "figures" / "ranking.svg").read_text(encoding="utf-8")
     with open(root / "benchmark" / "figures" / "fig2-slices.csv", newline="") as stream:

@@ -11,9 +11,10 @@ from small_models import config
 from ZSADCLIPLib.adapters.checkpoint import load_adapter, save_adapter
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.maps import open_adapter
-from ZSADCLIPLib.benchmark.plan import Machine, make_plan, plan_single
+from ZSADCLIPLib.benchmark.plan import Machine, make_plan
 from ZSADCLIPLib.benchmark.profiles import load_profile
 from ZSADCLIPLib.benchmark.rows import select_rows
+from ZSADCLIPLib.benchmark.single import plan_single
 from ZSADCLIPLib.benchmark.slices import build_slices
 from ZSADCLIPLib.benchmark.specs import AdapterSpec, BackboneSpec, DataSpec, ReferenceSlices
 from ZSADCLIPLib.datasets.records import find_records

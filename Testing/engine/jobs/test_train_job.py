@@ -10,6 +10,7 @@ from small_models import VIT
 
 from ZSADCLIPLib.adapters.checkpoint import read_info
 from ZSADCLIPLib.cli import main
+from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 
@@ -148,3 +149,56 @@ def test_the_threshold_of_a_smoothed_training_belongs_to_smoothed_maps(place, tm
         assert (case["threshold"] == stored["thresholds"]["axial/smooth2"]) == (name == "usual")
         assert [note["code"] for note in case["notes"]].count("threshold") == (name == "plain")
     assert "no threshold for axial" in capsys.readouterr().out
+
+
+def write_healthy(folder, count=3):
+    rng = np.random.default_rng(7)
+    for n in range(count):
+        image = np.zeros((40, 44, 12), np.float32)
+        image[4:-4, 4:-4, 1:-1] = rng.uniform(100, 200, (32, 36, 10))
+        write_volume(folder / f"normal{n}.nii.gz", Volume(image, np.diag([-1.0, -1, 1, 1])))
+
+
+def test_healthy_scans_train_any_method_and_come_out_the_same_again(place, tmp_path, capsys):
+    write_healthy(tmp_path / "normal")
+    for method in ("mediclip", "vand"):
+        files = []
+        for name in ("first", "second"):
+            out = tmp_path / method / name
+            assert train(place, out, "--healthy", tmp_path / "normal", "--method", method) == 0
+            files.append((out / f"{method}.safetensors").read_bytes())
+        assert files[0] == files[1]
+    assert "segmentations" not in capsys.readouterr().err
+    info = read_info(out / "vand.safetensors")
+    assert info.threshold is not None and info.provenance["training"]["domain"] == "healthy"
+    assert info.provenance["training"]["subjects"] == 1
+    assert info.provenance["threshold_rule"].startswith("fpr:0.001 on 2 held-out healthy scans")
+    assert info.provenance["world"]["pictures"].startswith("healthy scans with synthetic anomalies: 3 ")
+    assert str(tmp_path).encode() not in files[0]
+
+
+def test_a_segmentation_beside_healthy_scans_is_warned_of(place, tmp_path, capsys):
+    write_healthy(tmp_path / "normal", 2)
+    mask = read_volume(tmp_path / "normal" / "normal0.nii.gz")
+    write_volume(tmp_path / "normal" / "normal0-seg.nii.gz", replace(mask, array=(mask.array > 150).astype(np.uint8)))
+    assert train(place, tmp_path / "out", "--healthy", tmp_path / "normal") == 0
+    assert "segmentations lie beside the scans (normal0-seg.nii.gz)" in capsys.readouterr().err
+
+
+def test_healthy_scans_that_cannot_train_are_named(place, tmp_path, capsys):
+    folder, out = tmp_path / "normal", tmp_path / "out"
+    write_healthy(folder, 1)
+    assert train(place, out, "--healthy", folder) == 1
+    assert "holds 1 scan and at least 2 are needed" in capsys.readouterr().err
+    write_healthy(folder, 2)
+    (folder / "broken.nii.gz").write_bytes(b"no volume")
+    assert train(place, out, "--healthy", folder) == 1
+    assert "healthy scan broken:" in capsys.readouterr().err
+    image = read_volume(folder / "normal0.nii.gz")
+    air = np.where(image.array > 0, np.where(image.array > 190, 800, 40), -1000).astype(np.int16)
+    write_volume(folder / "broken.nii.gz", replace(image, array=air))
+    assert train(place, out, "--healthy", folder) == 1
+    assert "some scans are CT (broken)" in capsys.readouterr().err
+    for more, why in ((("--data", folder), "and not both"), (("--slices", "all"), "healthy.slices says")):
+        assert train(place, out, "--healthy", folder, *more) == 2
+        assert why in capsys.readouterr().err

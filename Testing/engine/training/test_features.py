@@ -26,6 +26,7 @@ KEYS = {
     "anovl": {"vv_blocks", "score_views", "pos_embed"},
     "linear-probe": {"layers", "pos_embed"},
     "winclip": {"scales", "reference_norm", "pos_embed"},
+    "mediclip": {"layers", "pos_embed"},
     "mvfa": {"layers", "normalise", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
@@ -47,6 +48,8 @@ OTHER = {
     "branch": "L",
     "optimizer": "persistent",
     "dice": "rows",
+    "positions": ("front",),
+    "attention": "causal",
 }
 """A value of each field that is not its default; numbers and switches are changed by rule."""
 

@@ -27,6 +27,7 @@ SETUP_COLOURS = {
     "brats": "#009E73",
     "pmc": "#CC79A7",
     "biomedclip": "#56B4E9",
+    "healthy": "#999933",
     "few-shot": "#AA4499",
     "context-brats": "#D55E00",
     "smooth-brats": "#882255",
@@ -34,6 +35,8 @@ SETUP_COLOURS = {
     "baseline": "#666666",
 }
 SETUP_MARKERS = {"industrial": "o", "finetune": "s", "brats": "^", "pmc": "D", "biomedclip": "v", "baseline": "P"}
+SETUP_MARKERS |= {"healthy": "d"}
+SETUP_MARKERS |= {"context-brats": "X", "smooth-brats": "p", "planes-brats": "*"}
 SETUP_MARKERS |= {"few-shot": "h", "context-brats": "X", "smooth-brats": "p", "planes-brats": "*"}
 BLUE, VERMILION, YELLOW, GREY = "#0072B2", "#D55E00", "#F0E442", "#666666"
 METHOD_COLOURS = {name: METHODS[name].colour if name in METHODS else GREY for name in METHOD_LABELS}

@@ -18,7 +18,7 @@ from ZSADCLIPLib.volume import Volume
 from . import machine
 
 REAL = {
-    **dict.fromkeys(("vand", "anomalyclip", "adaclip"), "ViT-L-14-336"),
+    **dict.fromkeys(("vand", "anomalyclip", "adaclip", "mediclip"), "ViT-L-14-336"),
     **dict.fromkeys(("anovl", "winclip"), "ViT-B-16-plus-240"),
 }
 """The backbone that each method's authors ran."""
@@ -26,7 +26,7 @@ REAL = {
 SETTINGS = {"anovl-1": {"score_views": "identity"}, "anovl-plain": {"score_views": "identity", "steps": 0}}
 """Variants of AnoVL: without the augmented score, and without adaptation as well."""
 
-VARIANTS = ("vand", "anomalyclip", "adaclip", "anovl", "anovl-1", "anovl-plain", "winclip")
+VARIANTS = ("vand", "anomalyclip", "adaclip", "anovl", "anovl-1", "anovl-plain", "winclip", "mediclip")
 SIZE = 240
 
 

@@ -65,13 +65,19 @@ def of_slice(backbone, adapter, size: int) -> dict[str, int]:
     grid, dim, width = tower.grid(size), tower.embed_dim, tower.width
     patches = grid * grid
     counts = {"vand": _vand, "anomalyclip": _anomalyclip, "adaclip": _adaclip, "anovl": _anovl, "linear-probe": _probe}
-    counts |= {"winclip": _winclip}
+    counts |= {"winclip": _winclip, "mediclip": _mediclip}
     return counts[adapter.method](backbone, adapter, config, tower, size, patches, grid, dim, width)
 
 
 def _vand(backbone, adapter, config, tower, size, patches, grid, dim, width):
     layers = len(config.layers)
     heads = layers * (2 * patches * width * dim + 2 * patches * dim + _map(grid, size)) + 4 * dim
+    return {"vision": vision(tower, size, taps=config.layers), "text": 0, "heads": heads}
+
+
+def _mediclip(backbone, adapter, config, tower, size, patches, grid, dim, width):
+    """Its text depends on nothing but what was learned."""
+    heads = len(config.layers) * (2 * patches * width * dim + 2 * patches * dim) + _map(grid, size)
     return {"vision": vision(tower, size, taps=config.layers), "text": 0, "heads": heads}
 
 

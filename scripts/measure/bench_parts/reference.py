@@ -131,6 +131,17 @@ def vand(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tupl
 
 
 @torch.no_grad()
+def mediclip(backbone, adapter, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """`text` (C, 2) once per run; both columns of cosines enlarged."""
+    config, size = adapter.config, image.shape[-1]
+    taps, _ = image_pass(backbone.vision, image, config.pos_embed, config.layers)
+    cosines = [F.normalize(linear(t[:, 1:]), dim=-1) @ text for t, linear in zip(taps, adapter.fc, strict=True)]
+    both = _square(config.temperature * torch.stack(cosines).mean(dim=0))
+    found = F.interpolate(both, size=size, mode="bilinear", align_corners=True).softmax(dim=1)[0, 1]
+    return found.cpu(), found.max()
+
+
+@torch.no_grad()
 def anomalyclip(backbone, adapter, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
     """`text` (2, C) once per run; joint features of the last layer."""
     config, tower, size = adapter.config, backbone.vision, image.shape[-1]
@@ -248,6 +259,7 @@ METHODS = {
     "anovl": anovl,
     "linear-probe": linear_probe,
     "winclip": winclip,
+    "mediclip": mediclip,
 }
 
 
@@ -256,4 +268,6 @@ def text_for(backbone, adapter) -> Tensor | tuple[Tensor, Tensor] | None:
     if adapter.method in ("adaclip", "linear-probe"):
         return None
     with torch.no_grad():
-        return adapter.text(backbone) if adapter.method == "anomalyclip" else fixed_text(backbone, adapter)
+        return (
+            adapter.text(backbone) if adapter.method in ("anomalyclip", "mediclip") else fixed_text(backbone, adapter)
+        )
