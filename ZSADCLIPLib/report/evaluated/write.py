@@ -46,7 +46,7 @@ def write_evaluation(
     title = "ZSADCLIP evaluation"
     # Written by --review; a page that is not there is no link.
     addresses = {name: f"{name}/{review.FOLDER}/index.html" for name in evaluation.methods}
-    reviews = {METHODS[name].label: address for name, address in addresses.items() if (out / address).is_file()}
+    reviews = {METHOD_LABELS[name]: address for name, address in addresses.items() if (out / address).is_file()}
     html = page(
         "evaluation", title=title, warnings=said, notes=notes, sections=sections, pictures=pictures, reviews=reviews
     )
