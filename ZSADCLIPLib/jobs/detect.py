@@ -112,9 +112,11 @@ class Detect(Execution):
     fuse: Annotated[str, OneOf(FUSIONS)] = flag(default=FUSIONS[0], help="how the maps of several planes become one")
     force_planes: bool = flag(default=False, help="take planes of long and narrow pixels, too")
     smooth_mm: Annotated[float, AtLeast(0)] | None = flag(
-        default=None, metavar="MM", help="Gaussian across slices (default 2 where the adapter has a threshold for it)"
+        default=None, metavar="MM", help="Gaussian inside the brain (default 2 where the adapter has a threshold for it)"
     )
-    smooth: Annotated[str, OneOf(tuple(SMOOTHING))] = flag(default="through", help="across the slices, or 3d")
+    smooth: Annotated[str, OneOf(tuple(SMOOTHING))] | None = flag(
+        default=None, help="through the slices, or 3d (default: as the adapter was tuned)"
+    )
     shifts: Annotated[int, OneOf(SHIFTS)] = flag(
         default=1, help="average over 2 or 4 shifted grids of patches: finer, at 2 or 4 times the time"
     )
