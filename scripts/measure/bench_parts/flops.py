@@ -65,7 +65,7 @@ def of_slice(backbone, adapter, size: int) -> dict[str, int]:
     grid, dim, width = tower.grid(size), tower.embed_dim, tower.width
     patches = grid * grid
     counts = {"vand": _vand, "anomalyclip": _anomalyclip, "adaclip": _adaclip, "anovl": _anovl, "linear-probe": _probe}
-    counts |= {"winclip": _winclip, "mediclip": _mediclip}
+    counts |= {"winclip": _winclip, "mediclip": _mediclip, "mvfa": _mvfa}
     return counts[adapter.method](backbone, adapter, config, tower, size, patches, grid, dim, width)
 
 
@@ -79,6 +79,15 @@ def _mediclip(backbone, adapter, config, tower, size, patches, grid, dim, width)
     """Its text depends on nothing but what was learned."""
     heads = len(config.layers) * (2 * patches * width * dim + 2 * patches * dim) + _map(grid, size)
     return {"vision": vision(tower, size, taps=config.layers), "text": 0, "heads": heads}
+
+
+def _mvfa(backbone, adapter, config, tower, size, patches, grid, dim, width):
+    """Blocks up to the last bottlenecks, whose way back to the stream nobody looks at."""
+    tokens, layers = 1 + patches, len(config.layers)
+    blocks = sum(block(parts, tokens) for parts in tower.blocks[: config.layers[-1]])
+    bottlenecks = 2 * 2 * tokens * width * dim * (2 * layers - 1)
+    heads = layers * (2 * 2 * patches * dim + _map(grid, size))
+    return {"vision": 2 * patches * 3 * tower.patch**2 * width + blocks, "text": 0, "heads": bottlenecks + heads}
 
 
 def _probe(backbone, adapter, config, tower, size, patches, grid, dim, width):

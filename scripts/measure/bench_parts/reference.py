@@ -101,8 +101,8 @@ def text_pass(text, tokens: Tensor, prompts=None, vectors: Tensor | None = None)
 
 
 def fixed_text(backbone, adapter) -> tuple[Tensor, Tensor]:
-    """Text directions (C, 2) of VAND, AnoVL or WinCLIP and unit sentence vectors (n, C), all positions computed."""
-    unit_first, columns, every = adapter.method == "vand", [], []
+    """Text directions (C, 2) of VAND, MVFA-AD, AnoVL or WinCLIP and unit sentence vectors (n, C), all positions computed."""
+    unit_first, columns, every = adapter.method in ("vand", "mvfa"), [], []
     for group in adapter.prompts.sentences(adapter.config.object_name):
         encoded = text_pass(backbone.text, backbone.text.tokenize(group).to(backbone.device))
         every.append(F.normalize(encoded, dim=-1))
@@ -139,6 +139,25 @@ def mediclip(backbone, adapter, image: Tensor, text: Tensor) -> tuple[Tensor, Te
     both = _square(config.temperature * torch.stack(cosines).mean(dim=0))
     found = F.interpolate(both, size=size, mode="bilinear", align_corners=True).softmax(dim=1)[0, 1]
     return found.cpu(), found.max()
+
+
+@torch.no_grad()
+def mvfa(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """Every block, two bottlenecks after each tap, and both columns of cosines of each enlarged."""
+    config, tower, size, text = adapter.config, backbone.vision, image.shape[-1], fixed[0]
+    pairs = dict(zip(config.layers, zip(adapter.seg_adapters, adapter.det_adapters, strict=True), strict=True))
+    x, total, scores = tower._embed(image, config.pos_embed).transpose(0, 1), 0, []
+    for i, parts in enumerate(tower.blocks, start=1):
+        x = plain_block(parts, x)
+        if i in pairs:
+            middles = [pair.fc1(x) for pair in pairs[i]]
+            ends = [pair.fc2(middle) for pair, middle in zip(pairs[i], middles, strict=True)]
+            x = 0.8 * x + 0.1 * ends[0] + 0.1 * ends[1]
+            seg, det = (100 * F.normalize(middle[1:].transpose(0, 1), dim=-1) @ text for middle in middles)
+            enlarged = F.interpolate(_square(seg), size=size, mode="bilinear", align_corners=True)
+            total = total + enlarged.softmax(dim=1)[0, 1]
+            scores.append(det.softmax(dim=-1)[0, :, 1].mean())
+    return total, torch.stack(scores).mean()
 
 
 @torch.no_grad()
@@ -260,6 +279,7 @@ METHODS = {
     "linear-probe": linear_probe,
     "winclip": winclip,
     "mediclip": mediclip,
+    "mvfa": mvfa,
 }
 
 
