@@ -25,7 +25,19 @@ PACKAGES = (
         "datasets",
         "execution",
     ),
-    *("backbones", "adapters", "detection", "neighbours", "training", "benchmark", "report", "jobs", "node", "cli"),
+    *(
+        "backbones",
+        "adapters",
+        "detection",
+        "neighbours",
+        "review",
+        "training",
+        "benchmark",
+        "report",
+        "jobs",
+        "node",
+        "cli",
+    ),
 )
 """The engine's parts from the ground up: each may import those before it, never those behind it."""
 NEED_TORCH = ("backbones", "adapters", "detection", "neighbours", "training", "benchmark")

@@ -6,13 +6,14 @@ import os
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from ..dicom.export import export, folder_of, names_of, remove
+from ..dicom.export import FOLDER, SAID, export, folder_of, names_of, remove
 from ..dicom.outcome import Outcome
-from ..dicom.sources import Sources, read_sources
+from ..dicom.sources import Sources, check_library, read_sources
 from ..errors import UsageError
 from ..files.digests import seal
 from ..files.names import split_suffix
 from ..notes import Note
+from ..progress import Report
 from ..volumes.components import components
 from ..volumes.reading import FORMATS
 from .choice import Case
@@ -69,8 +70,15 @@ def write_objects(run, case: Case, sources: Sources, detection, record: Mapping,
     return {f"{PREFIX}{case.id}/{name}": sealed for name, sealed in seal(files).items()}
 
 
-def check_folders(output: str | os.PathLike, cases: Iterable[Case]) -> None:
-    """Raise UsageError where the objects of a case would take the place of a folder that no run made."""
+def check_objects(which: str, pictures: bool, output: str | os.PathLike, cases: Iterable[Case], report: Report) -> None:
+    """Say once what the objects of a run hold; `which` is one of `export.SETS`.
+
+    Raises UsageError before any work where they cannot be: no library, no pictures for "all", or a folder that no run made
+    where those of a case would go.
+    """
+    check_library()
+    if which == "all" and not pictures:
+        raise UsageError("--dicom all needs the picture of each case; leave out --no-pictures, or say --dicom")
     results = Results()
     for case in cases:
         folder = folder_of(output, case.id)
@@ -79,3 +87,4 @@ def check_folders(output: str | os.PathLike, cases: Iterable[Case]) -> None:
                 f"DICOM results would take the place of {folder}, which is no result of an earlier run; choose another output "
                 "folder"
             )
+    report({"event": "note", "text": SAID.format(folder=Path(output, FOLDER))})

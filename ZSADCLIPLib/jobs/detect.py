@@ -13,11 +13,10 @@ from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
-from ..detection.objects import check_folders
+from ..detection.objects import check_objects
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..detection.shifts import SHIFTS
-from ..dicom.export import FOLDER, SAID, SETS
-from ..dicom.sources import check_library
+from ..dicom.export import SETS
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
@@ -48,6 +47,7 @@ NOT_SETTINGS = {
     "weights_dir",
     "keep_identifiers",
     "dicom",
+    "review",
 }
 
 
@@ -74,6 +74,7 @@ class Detect(Execution):
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
     dicom          objects of DICOM cases beside the other results, with the identifiers of their source: one of `export.SETS`.
+    review         write the review page (see `jobs.review`), too.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
     """
 
@@ -164,6 +165,7 @@ class Detect(Execution):
         metavar="all",
         help="of DICOM series also a segmentation, report and map as DICOM; all: the picture, too",
     )
+    review: bool = flag(default=False, help="also write a page to look through the results in the browser")
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
 
     kind: ClassVar[str] = "detect"
@@ -184,6 +186,8 @@ class Detect(Execution):
         self.slices_at_once()
         Look(**self.look)
         Scoring(**self.scoring)
+        if self.review and self.shard:
+            raise UsageError("review: a shard has not all cases; once all are done: zsadclip review OUT --images INPUT")
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report, self.channel)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
@@ -191,7 +195,7 @@ class Detect(Execution):
         mine = cases[first::step]
         check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
         if self.dicom:
-            self._check_dicom(mine, report)
+            check_objects(self.dicom, self.pictures, self.output, mine, report)
         if self.dry_run:
             for case in mine:
                 hidden = (case.series or case.image.is_dir()) and not self.keep_identifiers
@@ -214,15 +218,17 @@ class Detect(Execution):
             self._await(token)
             write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
             result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
+            if self.review and table.failed < len(mine):
+                result["page"] = self._page({case.id: case.image for case in mine}, report)
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
 
-    def _check_dicom(self, cases: list, report: Report) -> None:
-        """Raise before any work where DICOM results cannot be; else say once what they hold."""
-        check_library()
-        if self.dicom == "all" and not self.pictures:
-            raise UsageError("--dicom all needs the picture of each case; leave out --no-pictures, or say --dicom")
-        check_folders(self.output, cases)
-        report({"event": "note", "text": SAID.format(folder=Path(self.output, FOLDER))})
+    def _page(self, images: dict[str, Path], report: Report) -> str:
+        """Write the review page of the cases that have a result; its path."""
+        from ..review.page import FOLDER, PageSettings
+        from .review import page_of
+
+        settings = PageSettings(placement=self.placement, series=self.series)
+        return page_of(self.output, images, settings, Path(self.output) / FOLDER, report=report)["page"]
 
     def _read(self, cases: list) -> Iterator[Path]:
         """Every file and folder that the run reads."""

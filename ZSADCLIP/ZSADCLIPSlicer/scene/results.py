@@ -99,11 +99,12 @@ class ResultNodes:
     def title(self) -> str:
         """What made the map: method and model, plane and adapter where they are not the usual ones."""
         parts = [self.attribute("Method"), self.attribute("Model")]
-        plane, adapter = (
-            self.attribute("Plane", "axial"),
-            json.loads(self.attribute("Settings", "{}")).get("checkpoint"),
+        settings = json.loads(self.attribute("Settings", "{}"))
+        planes = settings.get("planes") or [self.attribute("Plane", "axial")]
+        adapter = settings.get("checkpoint") or settings.get("bank")
+        parts += [" + ".join(map(planeLabel, planes))] * (planes != ["axial"]) + (
+            [Path(adapter).stem] if adapter else []
         )
-        parts += [planeLabel(plane)] * (plane != "axial") + ([Path(adapter).stem] if adapter else [])
         return ", ".join(parts)
 
     def madeWith(self, settings: dict, model: str) -> bool:
