@@ -30,7 +30,7 @@ STUDY = ("StudyDate", "StudyTime", "StudyID", "AccessionNumber", "ReferringPhysi
 MORE = ("IssuerOfPatientID", "PatientAge", "StudyDescription", "PatientIdentityRemoved", "DeidentificationMethod")
 DATES = ("ContentDate", "AcquisitionDate", "SeriesDate", "StudyDate")
 OWN = (
-    *("Modality", "Laterality", "BodyPartExamined", "FrameOfReferenceUID", "PositionReferenceIndicator"),
+    *("Modality", "Laterality", "BodyPartExamined", "FrameOfReferenceUID"),
     *("InstanceNumber", "Rows", "Columns", "SliceThickness", "SpacingBetweenSlices", "PixelSpacing", "ImageType"),
     *("ImagePositionPatient", "ImageOrientationPatient", "NumberOfFrames", "SpecificCharacterSet"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
@@ -232,10 +232,11 @@ def _valid(value, name: str, said: dict):
     from pydicom.datadict import dictionary_VR
 
     kind = dictionary_VR(name)
-    if value is None or (kind in EMPTY and not isinstance(value, int) and not value):
+    if value is None or ((kind in EMPTY or name in MORE) and not isinstance(value, int) and not value):
         return None
     text = str(value)
     good = {"DA": _is_date, "TM": _is_time}.get(kind, lambda _: True)(text)
+    good = good and (name != "FrameOfReferenceUID" or re.fullmatch(r"[0-9.]{1,64}", text))
     good = good and (name != "PatientSex" or text in ("", "M", "F", "O"))
     good = good and (name != "PatientAge" or not text or re.fullmatch(r"\d{3}[DWMY]", text))
     good = good and (kind != "CS" or name == "ImageType" or re.fullmatch(r"[A-Z0-9_ ]{0,16}", text))

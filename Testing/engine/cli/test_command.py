@@ -181,12 +181,12 @@ def test_missing_input_and_unknown_method(tiny, tmp_path, capsys):
 def test_interrupt_leaves_no_half_written_file(scans, tiny, tmp_path, monkeypatch, capsys):
     import ZSADCLIPLib.volumes.reading as io
 
-    def interrupted(path, volume, dtype=None):
+    def interrupted(path, volume, map_type):
         with io.atomic_path(path) as temporary:
             temporary.write_bytes(b"half")
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(io, "write_volume", interrupted)
+    monkeypatch.setattr(io, "write_map", interrupted)
     assert detect([scans], tmp_path / "out", tiny) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]

@@ -1,6 +1,8 @@
 """The node: who may call, what is kept, scored and sent, and that neither loss nor repetition follows from a fault."""
 
 import json
+import shutil
+import subprocess
 import threading
 import time
 import urllib.request
@@ -20,7 +22,7 @@ from dicom_network import Archive, free_port, serving  # noqa: E402
 
 from ZSADCLIPLib.cli import main  # noqa: E402
 from ZSADCLIPLib.dicom.export import export, folder_of  # noqa: E402
-from ZSADCLIPLib.dicom.network import Peer, echo, has_instance, send  # noqa: E402
+from ZSADCLIPLib.dicom.network import Peer, echo, has_instance, send, tls_context  # noqa: E402
 from ZSADCLIPLib.dicom.sources import read_sources  # noqa: E402
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError  # noqa: E402
 from ZSADCLIPLib.node.config import read_settings  # noqa: E402
@@ -137,9 +139,9 @@ def test_only_known_callers_may_call_and_only_images_are_taken(tmp_path):
         export(tmp_path / "made", sources, outcome_of(sources), "results")
         assert set(running.give((tmp_path / "made").iterdir())) == {"does not take this kind of object"}
         bad = pydicom.dcmread(sorted(series.iterdir())[0])
-        bad.StudyInstanceUID = "../../etc"
         with pytest.warns(UserWarning):
-            bad.save_as(tmp_path / "bad.dcm")
+            bad.StudyInstanceUID = "../../etc"
+        bad.save_as(tmp_path / "bad.dcm")
         assert running.give([tmp_path / "bad.dcm"]) == ["cannot understand the object"]
         assert running.ledgers() == []
         running.node.spool._bytes = 10
@@ -242,6 +244,27 @@ def test_the_child_process_scores_or_says_why_not(tmp_path):
 def test_settings_that_will_not_do_are_named(tmp_path, change, message):
     with pytest.raises(UsageError, match=message):
         settings_of(tmp_path / "node", **change)
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl")
+def test_calls_are_encrypted_and_both_sides_show_a_certificate(tmp_path):
+    own, other = (certificate(tmp_path, name) for name in ("own", "other"))
+    tls = {"tls_cert": own[0], "tls_key": own[1], "tls_ca": own[0]}
+    with Running(settings_of(tmp_path / "node", **tls)) as running:
+        echo(replace(running.peer, tls=tls_context(*tls.values(), server=False)), "PACS")
+        stranger = tls_context(other[0], other[1], own[0], server=False)
+        for context in (None, stranger):
+            with pytest.raises(OutputError, match="does not answer"):
+                echo(replace(running.peer, tls=context), "PACS")
+
+
+def certificate(folder, name):
+    """A certificate that vouches for itself, and its key."""
+    cert, key = folder / f"{name}.pem", folder / f"{name}-key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    command += ["-days", "2", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(cert)]
+    subprocess.run(command, check=True, capture_output=True)
+    return str(cert), str(key)
 
 
 def test_fifteen_lines_of_toml_are_enough(tmp_path, capsys):

@@ -42,6 +42,7 @@ class Orthanc:
             "DicomPort": self.dicom,
             "HttpPort": self.http,
             "DicomAlwaysAllowStore": True,
+            "DicomAlwaysAllowFind": True,
             "Plugins": [],
             "OverwriteInstances": False,
         }
