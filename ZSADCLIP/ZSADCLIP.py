@@ -26,7 +26,7 @@ for _folder in (_here, os.path.dirname(_here)):
         break
 
 from ZSADCLIPSlicer import selftest  # noqa: E402
-from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings  # noqa: E402
+from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings, settingsOf  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
@@ -245,20 +245,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
 
     def settings(self, parameters, weightsFolder=""):
         """The settings of a run from a parameter node."""
-        batch = parameters.batchSize
-        return RunSettings(
-            method=parameters.method,
-            backbone=parameters.model,
-            checkpoint=parameters.checkpoint or None,
-            weights_dir=weightsFolder or None,
-            object_name=parameters.objectName.strip() or None,
-            prompts=parameters.prompts or None,
-            plane=parameters.plane,
-            device=parameters.device,
-            batch_size=batch if batch == "auto" else int(batch),
-            min_size_mm3=parameters.minimumSize,
-            min_depth_mm=parameters.minimumDepth,
-        )
+        return settingsOf(parameters, weightsFolder)
 
     def start(self, inputVolume, settings, **options):
         """Start a run in the background; returns an `EngineRun` whose `poll()` must be called until `done`.

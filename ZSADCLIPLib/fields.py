@@ -66,9 +66,12 @@ _WORDS = {int: "a whole number", float: "a number", str: "a text", bool: "true o
 _WORDS |= {tuple: "a list"}
 
 
-def flag(*names: str, default=MISSING, default_factory=MISSING, help: str | None = None, metavar=None):
-    """A dataclass field that the command line gives as `names` (none: its own name), with argparse's help and metavar."""
-    metadata = {"names": names, "help": help, "metavar": metavar}
+def flag(*names: str, default=MISSING, default_factory=MISSING, help: str | None = None, metavar=None, alone=None):
+    """A dataclass field that the command line gives as `names` (none: its own name), with argparse's help and metavar.
+
+    `alone` is the value of a flag that is given without one.
+    """
+    metadata = {"names": names, "help": help, "metavar": metavar, "alone": alone}
     return field(default=default, default_factory=default_factory, metadata=metadata)
 
 

@@ -48,6 +48,7 @@ CODES = {
     "planes": "warning",
     "threshold": "warning",
     "crop": "warning",
+    "dicom": "info",
 }
 """Every code and its severity."""
 REMEDIES = {"placement": "choose with --placement sform or --placement qform"}

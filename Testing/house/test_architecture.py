@@ -19,12 +19,25 @@ PACKAGES = (
         "volume",
         "files",
         "volumes",
+        "dicom",
         "synthetic",
         "evaluation",
         "datasets",
         "execution",
     ),
-    *("backbones", "adapters", "detection", "neighbours", "training", "benchmark", "report", "jobs", "cli"),
+    *(
+        "backbones",
+        "adapters",
+        "detection",
+        "neighbours",
+        "review",
+        "training",
+        "benchmark",
+        "report",
+        "jobs",
+        "node",
+        "cli",
+    ),
 )
 """The engine's parts from the ground up: each may import those before it, never those behind it."""
 NEED_TORCH = ("backbones", "adapters", "detection", "neighbours", "training", "benchmark")

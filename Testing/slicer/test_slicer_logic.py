@@ -34,7 +34,7 @@ def test_segmentation_holds_exactly_the_voxels_over_the_threshold(result):
     image = slicer.util.arrayFromVolume(result.input)
     assert np.array_equal(segmentation.read(result.segmentation, result.input), (image >= 600).astype(np.uint8))
     segment = result.segmentation.GetSegmentation().GetSegment("anomaly")
-    assert "4147007^Mass" in segment.GetTerminology()
+    assert "52988006^Lesion" in segment.GetTerminology() and "Mass" not in segment.GetTerminology()
 
 
 def test_findings_table_measures_the_lesions(result):

@@ -1,8 +1,14 @@
 """The upper part of the panel on stand-in widgets: inputs, models, menus, every control."""
 
+import json
+from pathlib import Path
+
 import pytest
 from slicer_cases import head
 from slicer_harness import grab, make_panel, spin
+
+from ZSADCLIPLib.fields import from_dict
+from ZSADCLIPLib.jobs.detect import Detect
 
 pytest_plugins = ["slicer_fixtures", "panel_fixtures"]
 
@@ -19,9 +25,10 @@ def test_apply_needs_a_volume_and_says_so(panel):
 def test_menus_come_from_the_registries(panel):
     from ZSADCLIPLib.adapters import METHODS
     from ZSADCLIPLib.backbones import BACKBONES
+    from ZSADCLIPLib.neighbours import BANK
 
     ui = panel.ui
-    assert {ui.methodSelector.itemData(n) for n in range(ui.methodSelector.count)} == set(METHODS)
+    assert {ui.methodSelector.itemData(n) for n in range(ui.methodSelector.count)} == {*METHODS, BANK}
     assert {ui.modelSelector.itemData(n) for n in range(ui.modelSelector.count)} == set(BACKBONES)
     assert panel._parameters.model == "mini-mri" and ui.modelSelector.currentIndex == 0
 
@@ -49,6 +56,10 @@ def test_choosing_in_menus_changes_the_parameters_and_back(panel):
     ("opacitySlider", "value", "opacity", 0.25),
     ("minimumSizeSpinBox", "value", "minimumSize", 120.0),
     ("minimumDepthSpinBox", "value", "minimumDepth", 5.0),
+    ("axialCheckBox", "checked", "axial", True),
+    ("coronalCheckBox", "checked", "coronal", True),
+    ("sagittalCheckBox", "checked", "sagittal", True),
+    ("smoothingSpinBox", "value", "smoothing", 2.0),
 ])  # fmt: skip
 def test_controls_follow_parameters_both_ways(panel, widget, attribute, name, value):
     control, p = getattr(panel.ui, widget), panel._parameters
@@ -184,6 +195,7 @@ def test_public_samples_come_from_slicers_own_source(panel, monkeypatch):
 
 @pytest.mark.parametrize("widget, name, label, key", [
     ("planeSelector", "plane", "coronal", "coronal"),
+    ("fuseSelector", "fuse", "mean of logits", "logit"),
     ("deviceSelector", "device", "CUDA (NVIDIA graphics card)", "cuda"),
     ("deviceSelector", "device", "CPU", "cpu"),
     ("batchSelector", "batchSize", "4", "4"),
@@ -289,6 +301,61 @@ def test_the_probe_knows_what_torch_was_built_for(slicer_env, tmp_path, monkeypa
         assert found["cuda"] == expected and found["versions"] == {"torch": "9.9"}
     version.unlink()
     assert healthprobe.facts([])["cuda"] is None
+
+
+def job_of(settings):
+    """The engine's job, as the child process reads it."""
+    job = json.loads(json.dumps(settings.job(Path("in.nii"), None, Path("out"))))
+    assert job.pop("job") == "detect"
+    return from_dict(Detect, job)
+
+
+def test_planes_and_smoothing_reach_the_engine_and_fusion_is_for_several(panel):
+    ui, p, logic = panel.ui, panel._parameters, panel.logic
+    settings = logic.settings(p)
+    assert (settings.planes, settings.fuse, settings.smooth_mm, settings.min_depth_mm) == ((), "geometric", None, 3.0)
+    assert ui.smoothingSpinBox.text == "automatic" and not ui.fuseSelector.enabled and ui.planeSelector.enabled
+    ui.sagittalCheckBox.checked = True
+    assert not ui.fuseSelector.enabled and not ui.planeSelector.enabled
+    ui.axialCheckBox.checked = True
+    assert ui.fuseSelector.enabled
+    ui.smoothingSpinBox.value = 0.0
+    settings = logic.settings(p)
+    assert settings.planes == ("axial", "sagittal") and settings.smooth_mm == 0.0
+    job = job_of(settings)
+    assert (job.planes, job.fuse, job.smooth_mm) == (("axial", "sagittal"), "geometric", 0.0)
+
+
+def test_a_bank_is_chosen_where_adapters_are_and_says_how_volumes_are_looked_at(panel, tmp_path, monkeypatch):
+    import qt
+
+    head()
+    panel.initializeParameterNode()
+    ui, p = panel.ui, panel._parameters
+    p.coronal, p.objectName = True, "brain"
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("bank"))
+    assert not ui.applyButton.enabled and "choose its file" in ui.applyButton.toolTip
+    assert ui.inputsLayoutLabel8.text == "Bank:" and not ui.modelSelector.enabled and not ui.coronalCheckBox.enabled
+    asked = []
+    monkeypatch.setattr(
+        qt.QFileDialog, "getOpenFileName", staticmethod(lambda *a: asked.append(a) or str(tmp_path / "h.bank"))
+    )
+    ui.checkpointFileButton.click()
+    assert "*.bank" in asked[0][3] and ui.applyButton.enabled and "healthy volumes" in ui.modelNotesLabel.text
+    settings = panel.logic.settings(p)
+    assert (settings.method, settings.bank, settings.checkpoint) == ("bank", str(tmp_path / "h.bank"), None)
+    assert (settings.planes, settings.object_name, settings.backbone) == ((), None, "auto")
+    assert job_of(settings).bank == str(tmp_path / "h.bank")
+    ui.methodSelector.setCurrentIndex(ui.methodSelector.findData("vand"))
+    assert ui.inputsLayoutLabel8.text == "Adapter:" and ui.modelSelector.enabled and p.checkpoint == ""
+
+
+def test_banks_of_the_weights_folder_are_listed(panel, tmp_path):
+    from ZSADCLIPSlicer.engine import choices
+
+    (tmp_path / "healthy.bank").write_bytes(b"")
+    assert [c.key for c in choices.checkpoints("bank", "mini", str(tmp_path))] == ["", str(tmp_path / "healthy.bank")]
+    assert [c.key for c in choices.checkpoints("bank", "mini")] == [""]
 
 
 def test_the_panel_says_what_the_chosen_adapter_was_made_for(panel):

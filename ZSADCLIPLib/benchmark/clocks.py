@@ -21,7 +21,7 @@ class Clock:
             return
         import torch
 
-        from .maps import device_of
+        from .models import device_of
 
         device = torch.device(device_of(backbone))
         if device.type == "cuda":

@@ -130,13 +130,19 @@ def _line(row: Row, profile: Profile, sizes: dict, scale: float) -> dict:
     line["test_slices"] = sizes["test_subjects"] * sizes["scored_slices"]
     if row.backbone is None:
         return line
-    model, method, chosen = profile.backbone(row.backbone, row.method), METHODS[row.method], profile.method(row.method)
+    model, chosen = profile.backbone(row.backbone, row.method), profile.method(row.method)
+    method = METHODS.get(row.method)
     if model.weights is None:
         registered(model)
     line["backbone"] = "custom" if isinstance(model.name, dict) else str(model.name)
     cost = COSTS.get(line["backbone"], max(COSTS.values()))
     planes = row.evidence.score.get("planes", profile.score.planes)
     hours = cost.seconds * scale / 3600  # of a slice by a method of cost 1
+    if method is None:  # all slices of all volumes, once; cells are compared in less
+        volumes = min(sizes["train_subjects"], chosen.max_subjects or sizes["train_subjects"]) + sizes["test_subjects"]
+        return line | {
+            "score_hours": volumes * sizes["scored_slices"] * profile.slices.every * hours * max(1, len(planes))
+        }
     line["score_hours"] = (line["threshold_slices"] + line["test_slices"]) * hours * method.score_cost
     line["score_hours"] *= max(1, len(planes))
     if row.trained_on is None:

@@ -15,6 +15,7 @@ from ..errors import UsageError, WeightsError
 from ..fields import from_dict
 from ..files.digests import FileHashes, content_key
 from ..files.packaged import DATA
+from .cells import cell_settings
 from .settings import BackboneChoice
 
 
@@ -60,6 +61,9 @@ def prompts_of(settings: dict) -> dict | None:
 
 def check_settings(method: str, settings: dict) -> None:
     """Raises UsageError naming the setting that the method's config does not take, hours before its training would."""
+    if method not in METHODS:
+        cell_settings(method, settings)
+        return
     where = f"methods.{method}.settings"
     config = from_dict(METHODS[method].load().Config, settings, where)
     try:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..files.digests import code_version
 from ..files.privacy import redact_all
+from .cells import described
 from .rowfolder import SCHEMA, read_json
 from .specs import RowSpec, row_settings
 
@@ -28,6 +29,8 @@ def manifest_of(spec: RowSpec) -> dict:
         method["adapted"] = adapter.adaptations(model)
         training = adapter.provenance.get("training") if spec.training else None
         method["start"] = spec.start_label
+    elif spec.cells is not None:
+        backbone, method = described(spec.cells)
     return {
         "row": spec.row,
         "key": spec.key,

@@ -12,8 +12,7 @@ from scipy import ndimage
 
 from ..adapters.checkpoint import load_adapter
 from ..adapters.registry import METHODS
-from ..backbones import load_backbone
-from ..detection.devices import choose_device, choose_dtype, default_batch_size
+from ..detection.devices import default_batch_size
 from ..detection.slice_maps import check_finite, fill_memory, slice_maps, zeroed_background
 from ..errors import ZSADCLIPError
 from ..evaluation.scales import scale_range, scaled
@@ -22,26 +21,11 @@ from ..volumes.fusion import Fusion
 from ..volumes.planes import usable_planes
 from ..volumes.slicing import SliceStack
 from ..volumes.smoothing import smoothed
+from .cells import RANGE, drawn
+from .models import open_backbone
 from .settings import Score
 from .slices import CaseSlices, open_slices, plane_slices
-from .specs import AdapterSpec, BackboneSpec, RowSpec, from_json, to_json
-
-
-def device_of(model: BackboneSpec) -> str:
-    """The device behind a specification's; of several GPUs the one that this process was given (`steps.Steps.load`)."""
-    return choose_device(model.device)
-
-
-@lru_cache(maxsize=2)
-def _backbone(text: str):
-    model = from_json(BackboneSpec, json.loads(text))
-    device, dtype = device_of(model), choose_dtype(model.precision, device_of(model))
-    return load_backbone(model.name, model.weights, model.activation, device, dtype, model.weights_dir)
-
-
-def open_backbone(model: BackboneSpec):
-    """The backbone of a specification, kept in this process."""
-    return _backbone(json.dumps(to_json(model), sort_keys=True))
+from .specs import AdapterSpec, RowSpec, from_json, to_json
 
 
 @lru_cache(maxsize=8)
@@ -65,6 +49,8 @@ def open_adapter(spec: AdapterSpec):
 
 def range_of(spec: RowSpec) -> tuple[float, float]:
     """Bounds of a row's scaled scores, which its sketches span."""
+    if spec.cells is not None:
+        return scale_range(spec.score.scale, RANGE)
     if spec.adapter is None:
         return 0.0, 1.0
     backbone, adapter = open_adapter(spec.adapter)
@@ -76,8 +62,14 @@ def row_maps(
 ) -> list[np.ndarray | ZSADCLIPError]:
     """The evaluated map float32 (N, R, C) of each row for a case: scored, brought back to its grid, blurred and scaled.
 
+    Rows that compare volumes have their cells scored before.
+
     A row whose adapter cannot be opened or gives values that are not finite has its error there, and the others go on.
     """
+    if specs[0].cells is not None:
+        every = np.ones(case.image.shape, bool)
+        raw = [_blurred(drawn(spec.cells, case), spec.score) for spec in specs]
+        return [_evaluated(each, 1, case, every, specs[0].score) for each in raw]
     adapters, results = {}, {}
     for spec in specs:
         try:
@@ -88,7 +80,9 @@ def row_maps(
         raw, seen = _raw_maps(specs[0], backbone, adapters, case, progress)
         for row, result in raw.items():
             failed = isinstance(result, Exception)
-            results[row] = result if failed else _evaluated(result, adapters[row], case, seen, specs[0].score)
+            results[row] = (
+                result if failed else _evaluated(result, adapters[row].summed_layers, case, seen, specs[0].score)
+            )
     return [results[spec.row] for spec in specs]
 
 
@@ -134,9 +128,9 @@ def _blurred(maps: np.ndarray, score: Score) -> np.ndarray:
     return ndimage.gaussian_filter(maps, (0, score.gaussian_sigma, score.gaussian_sigma))
 
 
-def _evaluated(maps: np.ndarray, adapter, case: CaseSlices, seen: np.ndarray, score: Score) -> np.ndarray:
-    """Raw maps (N, R, C) with the smoothing, scale and background of the profile section `score`."""
+def _evaluated(maps: np.ndarray, layers: int, case: CaseSlices, seen: np.ndarray, score: Score) -> np.ndarray:
+    """Raw maps (N, R, C), sums over `layers`, with the smoothing, scale and background of the profile section `score`."""
     if score.smooth_mm:
         maps = smoothed(maps, case.brain & seen, case.spacing, score.smooth_mm, score.smooth)
-    maps = scaled(maps, case.brain, score.scale, adapter.summed_layers)
+    maps = scaled(maps, case.brain, score.scale, layers)
     return np.ascontiguousarray(zeroed_background(maps, case.brain) if score.background == "zero" else maps)

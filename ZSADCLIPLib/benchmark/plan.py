@@ -11,6 +11,7 @@ from ..datasets.splits import shuffled
 from ..errors import UsageError
 from ..files.digests import FileHashes, content_key
 from ..training.schedule import Schedule
+from .cells import cell_spec
 from .cohort import Cohort
 from .identity import Start, check_settings, model_id, offsets_of, prompts_of, published, weights_id
 from .rowfolder import row_folder
@@ -85,15 +86,18 @@ class Maker:
 
     def row(self, row: Row) -> RowSpec:
         """The specification of a row; adapters and slices it needs are added to the plan."""
-        profile, adapter, training = self.profile, None, None
+        profile, adapter, training, cells = self.profile, None, None, None
         start = self.start(row.method) if row.start == "industrial" else None
-        if row.backbone is not None:
+        records = self._threshold_records(row)
+        if row.method not in METHODS and row.backbone is not None:
+            backbone = self._backbone(row.backbone, row.method)
+            cells = cell_spec(row.method, profile, backbone, self._data(), self.cohort, records, self.out)
+        elif row.backbone is not None:
             adapter = self._adapter(row, start)
             if row.trained_on == "support":
                 training = self._support_training(row, adapter.backbone)
             elif row.trained_on:
                 training = self._brain_training(row, adapter.backbone, start)
-        records = self._threshold_records(row)
         cases = tuple(record.id for record in records)
         spec = RowSpec(
             row=row.id,
@@ -110,6 +114,7 @@ class Maker:
             split=self.cohort.split.sha256[:16],
             test_data=self.cohort.digest(self.cohort.side("test")),
             threshold_data=self.cohort.digest(records),
+            cells=cells,
         )
         # Where scoring alone differs, the other row's training serves both.
         other = None if row.evidence.settings else row_without(row)
@@ -219,7 +224,8 @@ class Maker:
 
     def _backbone(self, role: str, method: str) -> BackboneSpec:
         model, machine = self.profile.backbone(role, method), self.machine
-        activation = model.activation or METHODS[method].activation.get(str(model.name))
+        known = METHODS[method].activation if method in METHODS else {}
+        activation = model.activation or known.get(str(model.name))
         ids = model_id(model, self.hashes), weights_id(model, machine.weights_dir, self.hashes)
         where = machine.device, machine.precision, machine.weights_dir
         return BackboneSpec(model.name, model.weights, activation, *where, *ids)

@@ -5,7 +5,8 @@ with brains. brats: the adapter trained on brains from a random start. pmc and b
 PMC-CLIP or BiomedCLIP. healthy: trained from a random start on slices without lesion, with synthetic anomalies. few-shot: a
 memory bank of a few normal slices beside the industrial adapter, or beside one that is trained on these and as many with a
 lesion, where a method does that. A training-free method has the cells industrial, biomedclip and few-shot only. context-brats,
-smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE).
+smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE). volume: volumes that are compared with
+training ones (bank) or with each other (cohort).
 """
 
 from __future__ import annotations
@@ -14,10 +15,11 @@ from dataclasses import dataclass, field
 
 from ..adapters.registry import METHODS
 from ..errors import UsageError
+from ..neighbours import BANK, COHORT, LABELS
 
 _PAPER = ("adaclip", "anovl", "anomalyclip", "vand")  # the order of the paper's table; other methods come after
 _METHODS = sorted(METHODS, key=lambda name: _PAPER.index(name) if name in _PAPER else len(_PAPER))
-METHOD_LABELS = {**{name: METHODS[name].name for name in _METHODS}, "intensity": "Intensity"}
+METHOD_LABELS = {**{name: METHODS[name].name for name in _METHODS}, **LABELS, "intensity": "Intensity"}
 SETUP_LABELS = {
     "industrial": "Industrial",
     "finetune": "Finetune",
@@ -29,6 +31,7 @@ SETUP_LABELS = {
     "context-brats": "Brats, context",
     "smooth-brats": "Brats, smoothed",
     "planes-brats": "Brats, 3 planes",
+    "volume": "Volumes",
     "baseline": "Baseline",
 }
 
@@ -130,7 +133,9 @@ VOLUME_ROWS = tuple(
     row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
 )
 FEW_SHOT_ROWS = tuple(row for row in _rows(FEW_SHOT) if METHODS[row.method].memory_bank)
-ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *FEW_SHOT_ROWS, *VOLUME_ROWS)
+CELL_ROWS = (Row(BANK, "volume"), Row(COHORT, "volume"))
+"""Rows that compare volumes with each other (`cells`)."""
+ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *FEW_SHOT_ROWS, *VOLUME_ROWS, *CELL_ROWS)
 
 
 def row_without(row: Row) -> Row:
@@ -148,8 +153,9 @@ def select_rows(
     """The rows asked for, in table order: by id, or the 13 limited to methods and setups, with the baseline last.
 
     BiomedCLIP and few-shot rows and those with volumetric evidence come only by id or by naming the setup, those of methods that
-    the paper does not have by id or by naming the method; `extended`, all but volumetric evidence come unnamed. The setup
-    healthy, which the paper has not, has every trained method. Raises UsageError naming what does not exist.
+    the paper does not have by id or by naming the method, those that compare volumes either way; `extended`, all but volumetric
+    ones come unnamed. The setup healthy, which the paper has not, has every trained method. Raises UsageError naming what does
+    not exist.
     """
     rows_by_id = {row.id: row for row in ALL_ROWS}
     for kind, names, allowed in (
@@ -166,8 +172,8 @@ def select_rows(
     more = (*BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *FEW_SHOT_ROWS)
     further = (row for row in more if extended or row.setup in setups)
     known = methods or (METHODS if extended else _PAPER)
-    pool = (*ROWS, *MORE_ROWS, *further, *named)
-    pool = tuple(row for row in pool if row.method in known or row in HEALTHY_ROWS)
+    pool = tuple(row for row in (*ROWS, *MORE_ROWS, *further, *named) if row.method in known or row in HEALTHY_ROWS)
+    pool += tuple(row for row in CELL_ROWS if row.method in methods or (row.setup in setups and not methods))
     chosen = tuple(r for r in pool if (not methods or r.method in methods) and (not setups or r.setup in setups))
     wanted = baseline if not (methods or setups) else "intensity" in methods or "baseline" in setups
     chosen += (BASELINE,) if wanted else ()

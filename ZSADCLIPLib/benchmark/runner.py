@@ -17,13 +17,23 @@ from ..files.privacy import redact_all
 from ..files.text import write_json
 from ..progress import Progress, Report, quiet, silent, sub_progress
 from . import tasks
+from .cells import turns_of
 from .plan import Plan
 from .rowfolder import is_finished, reopen_if_damaged
 from .specs import RowSpec, TrainingSpec, to_json
 from .steps import Step, Steps
 
 # Shares of the progress bar, by what a mini run spends.
-STAGES = {"slices": 0.05, "industrial": 0.2, "train": 0.3, "threshold": 0.15, "settle": 0.02, "test": 0.28}
+STAGES = {
+    "slices": 0.05,
+    "industrial": 0.2,
+    "train": 0.25,
+    "tokens": 0.04,
+    "cells": 0.01,
+    "threshold": 0.15,
+    "settle": 0.02,
+    "test": 0.28,
+}
 
 
 def run_plan(
@@ -113,6 +123,7 @@ class _Execution:
         self._slices([*industrial, *brain], open_rows)
         self._train("industrial", industrial)
         self._train("train", brain)
+        self._cells(open_rows)
         self._fail_without_adapter(open_rows)
         records = [
             r for r in plan.cohort.records if r.id in {case for spec in open_rows for case in spec.threshold.cases}
@@ -130,9 +141,12 @@ class _Execution:
         methods = list(dict.fromkeys(spec.method for spec in self.plan.rows))
         return [spec for spec in self.plan.rows if methods.index(spec.method) % number == position]
 
-    def _stage(self, name: str, steps: list[Step], on_error: Callable[[Step, str], None], on_done=None) -> None:
-        inner = sub_progress(self.progress, self._at, self._at + STAGES[name], f"{name}: ")
-        self._at += STAGES[name]
+    def _stage(
+        self, name: str, steps: list[Step], on_error: Callable[[Step, str], None], on_done=None, share: float = 1.0
+    ) -> None:
+        end = self._at + share * STAGES[name]
+        inner = sub_progress(self.progress, self._at, end, f"{name}: ")
+        self._at = end
 
         def settle(step: Step, error: str, failed: dict) -> None:
             if error:
@@ -162,6 +176,38 @@ class _Execution:
             elif not Path(spec.adapter).is_file():
                 steps.append(Step(Path(spec.folder).name.rsplit("-", 1)[0], "train", (spec,)))
         self._stage(stage, steps, self._untrained)
+
+    def _cells(self, rows: list[RowSpec]) -> None:
+        """Tokens of all cases that rows compare, then their scores pass after pass."""
+        rows = [spec for spec in rows if spec.cells]
+        records = {record.id: record for record in self.plan.cohort.records}
+        tokens, using = {}, {}
+        for spec in rows:
+            for case in (*spec.cells.train, *spec.cells.test):
+                tokens[spec.cells.token_folder, case] = Step(case, "tokens", (spec.cells, records[case]))
+                using.setdefault((spec.cells.token_folder, case), []).append(spec.row)
+
+        def without_tokens(step: Step, error: str) -> None:
+            spec, record = step.arguments
+            for row in using[spec.token_folder, record.id]:
+                self._fail(row, f"{record.id}: {error}")
+
+        self._stage("tokens", list(tokens.values()), without_tokens)
+        most = max((turns_of(spec.cells) for spec in rows), default=1)
+        for turn in range(most):
+            alive = [spec for spec in self._alive(rows) if turn < turns_of(spec.cells)]
+            row_of = {spec.cells.folder: spec.row for spec in alive}
+            steps = [
+                Step(f"{spec.row} {case}", "cells", (spec.cells, turn, case))
+                for spec in alive
+                for case in dict.fromkeys((*spec.cells.train, *spec.cells.test))
+            ]
+            self._stage(
+                "cells",
+                steps,
+                lambda step, why, of=row_of: self._fail(of[step.arguments[0].folder], why),
+                share=1 / most,
+            )
 
     def _training_cost(self, spec: TrainingSpec) -> float:
         return METHODS[spec.method].train_cost * (spec.schedule.epochs or 10) * (spec.max_slices or 200)

@@ -289,7 +289,7 @@ def _check_split(split: SplitSettings, where: str) -> None:
 
 def _check_memory_bank(methods: dict[str, MethodSettings], where: str) -> None:
     for method, chosen in methods.items():
-        if chosen.kshot and not METHODS[method].memory_bank:
+        if chosen.kshot and (method not in METHODS or not METHODS[method].memory_bank):
             able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
             raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; methods with a memory bank are {able}")
 

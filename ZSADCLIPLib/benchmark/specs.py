@@ -10,34 +10,10 @@ from typing import get_args, get_origin, get_type_hints
 
 from ..files.digests import code_version, content_key
 from ..training.schedule import Schedule
+from .inputspecs import BackboneSpec, CellSpec, DataSpec
 from .settings import Keep, Metrics, Score, Slices
 
 ADAPTER = "adapter.safetensors"
-
-
-@dataclass(frozen=True)
-class BackboneSpec:
-    """A backbone, where it computes, and what tells the contents of its config (`model_id`) and weights apart."""
-
-    name: str | dict
-    weights: str | None = None
-    activation: str | None = None
-    device: str = "auto"
-    precision: str = "float32"
-    weights_dir: str | None = None
-    model_id: str | dict | None = None
-    weights_id: str | None = None
-
-
-@dataclass(frozen=True)
-class DataSpec:
-    """What is read of a case: its channel, the target, further ignored labels, and how doubts are settled (`read_case`)."""
-
-    channel: str = "t2w"
-    target: str = "wt"
-    ignore: tuple[int, ...] = ()
-    placement: str | None = None
-    allow: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -167,7 +143,7 @@ class ThresholdSpec:
 
 @dataclass(frozen=True)
 class RowSpec:
-    """One row in its folder; without `adapter` it ranks intensities. `split` to `threshold_data` are digests."""
+    """One row in its folder; without `adapter` and `cells` it ranks intensities. `split` to `threshold_data` are digests."""
 
     row: str
     method: str
@@ -184,11 +160,13 @@ class RowSpec:
     test_data: str
     threshold_data: str
     folder: str = ""
+    cells: CellSpec | None = None
 
     @property
     def backbone(self) -> BackboneSpec | None:
-        """The adapter's."""
-        return self.adapter and self.adapter.backbone
+        """The adapter's, or that of the cells."""
+        model = self.adapter or self.cells
+        return model and model.backbone
 
     @property
     def key(self) -> str:
@@ -215,7 +193,7 @@ def row_settings(spec: RowSpec) -> dict:
             "threshold_data": spec.threshold_data,
             "data": spec.data,
             "slices": spec.slices,
-            "score": spec.adapter and spec.score,
+            "score": spec.backbone and spec.score,
             "rules": spec.threshold.rules,
             "region": spec.metrics.region,
             "slice_ranking": spec.metrics.aggregate == "slices",
@@ -223,8 +201,9 @@ def row_settings(spec: RowSpec) -> dict:
             "min_depth_mm": spec.score.min_depth_mm,
             "froc_levels": spec.metrics.froc_levels,
             "keep": spec.keep,
-            "backbone": spec.adapter and _backbone_settings(spec.backbone),
+            "backbone": spec.backbone and _backbone_settings(spec.backbone),
             "adapter": spec.adapter and _adapter_settings(spec.adapter, spec.training),
+            "cells": spec.cells and {k: getattr(spec.cells, k) for k in ("tokens", "settings", "train", "test")},
         }
     )
 

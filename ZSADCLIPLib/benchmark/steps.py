@@ -15,18 +15,20 @@ from ..execution.base import Execution, failed
 from ..fields import Count
 from ..files.locks import is_held
 from ..progress import Cancelled, Progress, silent
-from .specs import RowSpec, SliceSpec, TrainingSpec, from_json, to_json
+from .specs import CellSpec, RowSpec, SliceSpec, TrainingSpec, from_json, to_json
 
 STEPS = {
     "brain": ("cohort:make_synthetic", (str, str, dict)),
     "slices": ("slices:build_slices", (SliceSpec, tuple[Record, ...])),
+    "tokens": ("cells:make_tokens", (CellSpec, Record)),
+    "cells": ("cells:score_cells", (CellSpec, int, str)),
     "train": ("tasks:train_adapter", (TrainingSpec,)),
     "threshold-case": ("tasks:score_training_case", (tuple[RowSpec, ...], Record)),
     "test-case": ("tasks:score_case", (tuple[RowSpec, ...], Record)),
 }
 """A function by module and name, and the types of its arguments but for the progress, which travel as JSON."""
 PAUSE = 0.5  # seconds between two looks for a share that is gone
-CASES = ("threshold-case", "test-case")
+CASES = ("tokens", "threshold-case", "test-case")
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def train_adapter(spec: TrainingSpec, progress: Progress = silent) -> dict:
     from ..adapters.checkpoint import load_adapter, save_adapter
     from ..training.fit import SliceSet, fit
     from ..training.schedule import selected_epoch
-    from .maps import open_backbone
+    from .models import open_backbone
 
     folder, target, schedule = Path(spec.folder), Path(spec.adapter), spec.schedule
     if target.is_file():
@@ -149,7 +149,7 @@ def settle_row(spec: RowSpec, progress: Progress = silent) -> dict:
         pooled.merge(read_sketch(path, region))
     levels = froc_levels(pooled, spec.metrics.froc_levels) if spec.metrics.froc_levels else ()
     content = {"rules": thresholds, "levels": list(levels), "region": region, "cases": list(spec.threshold.cases)}
-    if spec.adapter is not None and spec.score.scale == "minmax-dataset":
+    if spec.backbone is not None and spec.score.scale == "minmax-dataset":
         content = _on_dataset_scale(content, paths)
     write_json(folder / "threshold.json", content)
     write_json(folder / "manifest.json", manifest_of(spec))
@@ -261,7 +261,7 @@ def _from_sketches(spec: RowSpec, rule, sketches, clean) -> float:
 
 
 def _maps(specs: Sequence[RowSpec], case: CaseSlices, progress: Progress) -> list[np.ndarray | Exception]:
-    if specs[0].adapter is None:
+    if specs[0].backbone is None:
         from ..evaluation.intensity_rank import equalised
 
         return [equalised(case.intensities, case.brain)] * len(specs)
@@ -271,7 +271,7 @@ def _maps(specs: Sequence[RowSpec], case: CaseSlices, progress: Progress) -> lis
 
 
 def _range(spec: RowSpec) -> tuple[float, float]:
-    if spec.adapter is None:
+    if spec.backbone is None:
         return 0.0, 1.0
     from .maps import range_of
 

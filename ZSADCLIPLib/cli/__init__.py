@@ -20,12 +20,15 @@ COMMANDS = {
     "bank": ("bank", "a bank of healthy volumes, for detect --method bank"),
     "cohort": ("cohort", "a batch of volumes scored against each other; nothing is known of any"),
     "evaluate": ("evaluate", "detect on labelled volumes, and what it is worth: tables, pictures, page"),
+    "review": ("review", "a page to look through results in the browser, and what readers said of them"),
     "train": ("train", "train one adapter on labelled volumes"),
     "benchmark": ("benchmark", "the paper's experiment: rows, tables, figures, report"),
     "data": ("data", "audit a data set"),
-    "dicom": ("dicom", "list the volumes of a DICOM folder"),
+    "dicom": ("dicom", "DICOM folders listed, objects checked and sent"),
+    "node": ("node", "a DICOM node: studies in, results back"),
     "models": ("models", "list backbones and adapters, or download a backbone"),
     "phantom": ("models", "write synthetic cases in BraTS-MET layout"),
+    "doctor": ("doctor", "what is installed, how it will run, what a volume costs here"),
     "report": ("benchmark", "tables, figures and report of a benchmark folder, from its finished rows"),
     "run": ("run", "run a job file as a child process (JSON lines)"),
 }
@@ -52,11 +55,23 @@ def _part(name: str, what: str) -> Callable:
     return getattr(importlib.import_module(f".{COMMANDS[name][0]}", __name__), f"{what}_{name}")
 
 
+GREETING = """ZSADCLIP finds what is unusual in medical volumes. Three commands to begin with:
+
+  zsadclip phantom --out try --world mri      a synthetic brain to try it on
+  zsadclip detect try -o out --review         anomaly map, findings, and a page for the browser: out/review/index.html
+  zsadclip doctor                             what is installed, and what a volume costs here
+
+All commands: zsadclip --help. Research use only, not for diagnosis."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     try:
         _end_like_an_interrupt()
         arguments = sys.argv[1:] if arguments is None else arguments
+        if not arguments:
+            print(GREETING)
+            return 0
         named = next((each for each in arguments if not each.startswith("-")), "")
         chosen = parser((named,)).parse_args(arguments)
         return _part(chosen.command, "run")(chosen)

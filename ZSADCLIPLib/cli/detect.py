@@ -23,5 +23,7 @@ def run_detect(chosen: argparse.Namespace) -> int:
             more = " ..." if result["failed"] > len(result["failed_ids"]) else ""
             print(f"failed: {', '.join(result['failed_ids'])}{more}")
             print("The same command with --skip-existing tries only these again; summary.csv says why they failed.")
+        if "page" in result:
+            print(f"page: {result['page']}")
         print("Research use only, not for diagnosis.")
     return int(result["failed"] > 0)

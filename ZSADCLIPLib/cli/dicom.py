@@ -1,4 +1,4 @@
-"""`zsadclip dicom`: what a DICOM folder, file or medium holds, before anything of it is scored."""
+"""`zsadclip dicom`: what a DICOM folder, file or medium holds; and objects sent to a server, or checked."""
 
 from __future__ import annotations
 
@@ -8,13 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
+from .dicom_files import add_check, add_send, run_check, run_send
 
 COLUMNS = ("number", "modality", "slices", "size", "spacing_mm", "plane", "part", "usable")
 HEADS = {"number": "n", "spacing_mm": "spacing mm", "part": "echo, time point", "uid": "series UID"}
 
 
 def add_dicom(p: argparse.ArgumentParser) -> None:
-    p.add_argument("action", choices=["list"])
+    actions = p.add_subparsers(dest="action", metavar="ACTION", required=True)
+    for name, (add, _, text) in ACTIONS.items():
+        add(actions.add_parser(name, help=text))
+
+
+def run_dicom(chosen: argparse.Namespace) -> int:
+    """Do what is asked; 1 where something is not as it should be."""
+    return ACTIONS[chosen.action][1](chosen)
+
+
+def _add_list(p: argparse.ArgumentParser) -> None:
     p.add_argument(
         "source", metavar="FOLDER|FILE", help="folder of DICOM files or folders, a DICOM file, or a DICOMDIR"
     )
@@ -22,7 +33,7 @@ def add_dicom(p: argparse.ArgumentParser) -> None:
     p.add_argument("--keep-identifiers", action="store_true", help="show descriptions, UIDs and names of folders")
 
 
-def run_dicom(chosen: argparse.Namespace) -> int:
+def _run_list(chosen: argparse.Namespace) -> int:
     """List the volumes of each folder; 1 when there is none that can be read."""
     source, keep = Path(chosen.source).expanduser(), chosen.keep_identifiers
     found = [
@@ -70,3 +81,11 @@ def _table(found: dict, named: bool, keep: bool) -> str:
     lines = lines if len(rows) > 1 else ["no volume"]
     lines += [f"left out: {what} ({count})" for what, count in sorted(found["left_out"].items())]
     return "\n".join([f"folder {found['folder']}", *lines] if named else lines)
+
+
+ACTIONS = {
+    "list": (_add_list, _run_list, "the volumes of a folder, file or medium"),
+    "send": (add_send, run_send, "store objects at a server, such as a PACS"),
+    "check": (add_check, run_check, "what is wrong with objects, if anything"),
+}
+"""Each action's arguments, what it does (returning an exit code), and help."""

@@ -52,6 +52,8 @@ def _arguments(each: Field, hint: object, is_option: bool) -> dict:
     elif items := typing.get_args(kind):
         arguments |= {"nargs": "+" if items[-1] is Ellipsis else len(items)}
         kinds = items[:1]
+    if each.metadata["alone"] is not None:
+        arguments |= {"nargs": "?", "const": each.metadata["alone"]}
     if len(kinds) == 1 and unwrap(kinds[0])[0] in (int, float):
         arguments["type"] = unwrap(kinds[0])[0]
     return arguments | {"choices": choices_of(kinds[0]) or None}

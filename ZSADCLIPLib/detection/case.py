@@ -27,6 +27,7 @@ from ..progress import Cancelled, Progress, sub_progress
 from ..volume import Volume
 from ..volumes.checks import is_label_map, size_notes
 from ..volumes.reading import FORMATS, volume_hash
+from . import objects
 from .choice import Case
 from .outputs import ENDINGS, SUMMARY, check_space, unfinished_marker
 from .summary import against_truth
@@ -42,7 +43,8 @@ class CaseRun:
     `label` is the method's name in pictures; `paths` gives the files of a case by their kind: map, mask, json and, where one is
     wanted, png. `allow` names the doubts that do not stop a case; `placement` and `resample_mask` are those of `read_mask`,
     `series` chooses among the volumes of a DICOM folder. `shard` is the part of the run that holds the output folder, `token`
-    what its lock there says, and `patience` how many seconds a share that is gone is waited for.
+    what its lock there says, and `patience` how many seconds a share that is gone is waited for. `dicom` is the set of objects
+    that a DICOM case gets, one of `dicom.export.SETS`.
     """
 
     output: str
@@ -58,6 +60,7 @@ class CaseRun:
     shard: str | None
     patience: float
     token: str = ""
+    dicom: str | None = None
 
     def owns_output(self) -> bool:
         """True while the output folder is there and held by this run."""
@@ -152,9 +155,10 @@ def stored(run: CaseRun, case: Case, settings: str) -> dict | None:
     wanted = {path.name for path in paths.values()} - {paths["json"].name}
     try:
         done = parse_json(paths["json"].read_text(encoding="utf-8"))
-        same = done["settings"] == settings and set(done["files"]) == wanted and done["inputs"] == _inputs(case)
+        same = done["settings"] == settings and done["inputs"] == _inputs(case)
         same = same and isinstance(done["files"], dict) and done["seal"] == _seal_of(done)
         row = done["summary"]
+        same = same and objects.has_files(run, case, done["files"], wanted, row["findings"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return row if same and isinstance(row, dict) and is_intact(run.output, done["files"]) else None
@@ -181,7 +185,8 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
         return {"id": case.id, "status": "left out", "error": LABEL_MAP}
     check_space(run.output, volume.array.size)
     truth, notes = _truth(run, case, volume)
-    volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes), run.allow))
+    sources, about = objects.sources_of(run, case)
+    volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes, *about), run.allow))
     brain = None
     if run.brain_mask:
         mask = read_mask(run.brain_mask, volume, run.placement, run.resample_mask)
@@ -204,7 +209,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     progress(0.92, "writing")
     _check_output(run)
     with _begun(run, case):
-        _write(run, case, detection, truth, {"settings": settings, "inputs": inputs, "summary": row})
+        _write(run, case, detection, truth, sources, {"settings": settings, "inputs": inputs, "summary": row})
     progress(1.0, "done")
     return row
 
@@ -248,6 +253,7 @@ def _begun(run: CaseRun, case: Case) -> Iterator[None]:
     try:
         marker.touch()
         run.paths(case.id)["json"].unlink(missing_ok=True)
+        objects.clear(run, case)
         with suppress(PermissionError):  # open in another program; its writer says so at the end
             Path(run.output, SUMMARY).unlink(missing_ok=True)
     except OSError as error:
@@ -263,7 +269,7 @@ def _begun(run: CaseRun, case: Case) -> Iterator[None]:
         marker.unlink(missing_ok=True)
 
 
-def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
+def _write(run: CaseRun, case: Case, detection, truth, sources, facts: dict) -> None:
     """Write the files of a case, the JSON last: its presence says that the case is complete."""
     from ..files.text import plain, write_json
     from ..volumes.reading import write_map, write_volume
@@ -278,8 +284,10 @@ def _write(run: CaseRun, case: Case, detection, truth, facts: dict) -> None:
 
         title = f"{case.id}: {run.label} on {detection.provenance['backbone']['name']}{_looks(detection)}"
         montage_of(paths["png"], detection, truth, title=title)
-    data = {"id": case.id, **facts, "files": seal(path for key, path in paths.items() if key != "json")}
-    record = detection.to_dict()
+    files, record = seal(path for key, path in paths.items() if key != "json"), detection.to_dict()
+    if sources is not None:
+        files |= objects.write_objects(run, case, sources, detection, record, facts["settings"])
+    data = {"id": case.id, **facts, "files": files}
     if not run.keep_identifiers:  # a file of prompts, say, is told by its name alone
         record["provenance"] = redact_all(record["provenance"])
     data = plain(data | record)

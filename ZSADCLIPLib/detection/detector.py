@@ -28,6 +28,7 @@ from .planeview import PlaneView, boxes_of, notes_of
 from .preparation import Look, Prepared
 from .scoring import PLAIN, Scoring
 from .shifts import offsets, over_shifts
+from .shown import Shown
 from .slice_maps import FAST_RUN, check_finite, fill_memory, slice_maps, zeroed_background
 from .threshold import Threshold
 from .world import outside_of
@@ -38,7 +39,7 @@ BRAINS = ("auto", "image")
 
 
 @dataclass
-class Detection:
+class Detection(Shown):
     """What was found in one volume.
 
     map            raw anomaly scores, float32, on the input's own grid; higher is more abnormal. As a file of `map_type` they

@@ -59,8 +59,14 @@ def top_slices(map: np.ndarray, mask: np.ndarray | None = None, count: int = 4, 
     return chosen
 
 
-def montage(
-    path: str | os.PathLike,
+def montage(path: str | os.PathLike, image: np.ndarray, map: np.ndarray, *more, **choices) -> None:
+    """Write the figure of `montage_figure` as a PNG, complete or not at all."""
+    figure = montage_figure(image, map, *more, **choices)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def montage_figure(
     image: np.ndarray,
     map: np.ndarray,
     mask: np.ndarray | None = None,
@@ -73,8 +79,8 @@ def montage(
     sides: tuple[str, str] = ("", ""),
     title: str = "",
     notes: Sequence[Note] = (),
-) -> None:
-    """Write a PNG with a row per slice: the image, the map over it, and the outlines of the mask and the truth.
+) -> Figure:
+    """A figure with a row per slice: the image, the map over it, and the outlines of the mask and the truth.
 
     `image` is uint8 (N, R, C), `map` raw scores, `mask` and `truth` bool of the same shape; the map is drawn inside
     `brain`, where it is given; `spacing` is (row, column) in mm; `slices` are chosen by `top_slices` unless given; `sides`
@@ -123,21 +129,29 @@ def montage(
         y = 1 - (0.3 + n * LINE_INCHES) / total
         figure.text(0.02, y, line, va="top", fontsize=7, color=colour, parse_math=False)
     figure.text(0.5, 0.1 / total, CAPTION, ha="center", va="bottom", fontsize=7, color="#444444")
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, format="png")
+    return figure
 
 
 def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = None, title: str = "") -> None:
     """Write the montage of a `Detection`; `truth` is bool (I, J, K) on the volume's grid."""
+    figure = figure_of(detection, truth, title=title)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, format="png")
+
+
+def figure_of(
+    detection, truth: np.ndarray | None = None, slices: Sequence[int] | None = None, title: str = ""
+) -> Figure:
+    """The montage of a `Detection` as a figure; `truth` is bool (I, J, K) on the volume's grid."""
     stack = detection.stack
-    montage(
-        path,
+    return montage_figure(
         detection.image,
         stack.arrange(detection.map.array),
         stack.arrange(detection.mask.array) > 0,
         None if truth is None else stack.arrange(truth),
         brain=stack.arrange(detection.brain),
         spacing=stack.spacing[:2],
+        slices=slices,
         display_range=(detection.display["lo"], detection.display["hi"]),
         sides=SIDES[stack.plane],
         title=title,

@@ -25,7 +25,8 @@ class Scoring:
     fuse       how several planes become one map (`volumes.fusion`).
     smooth_mm  standard deviation in mm of the Gaussian inside the brain, 0 for none; None: 2 mm where the adapter has a
                threshold for that, else 0 (see `settled`).
-    smooth     "through" the slices of the first plane, or "3d".
+    smooth     "through" the slices of the first plane, or "3d"; None: "through", or, where `smooth_mm` is None, too, "3d" if the
+               adapter has a threshold for that.
     force      take planes of long and narrow pixels, too (`planes.usable_planes`).
     shifts     maps are the mean over 1, 2 or 4 grids of patches (`shifts.over_shifts`), at as many times the cost.
     """
@@ -33,7 +34,7 @@ class Scoring:
     planes: tuple[str, ...] = ()
     fuse: str = "geometric"
     smooth_mm: float | None = 0.0
-    smooth: str = "through"
+    smooth: str | None = None
     force: bool = False
     shifts: int = 1
 
@@ -44,8 +45,13 @@ class Scoring:
         if len(set(self.planes)) < len(self.planes):
             raise UsageError(f"planes {' '.join(self.planes)}: expected each plane once")
         check_fusion(self.fuse)
-        check_smoothing(self.smooth_mm or 0.0, self.smooth)
+        check_smoothing(self.smooth_mm or 0.0, self.directions)
         check_shifts(self.shifts)
+
+    @property
+    def directions(self) -> str:
+        """Along what a map is smoothed, one of `volumes.smoothing.SMOOTHING`."""
+        return self.smooth or "through"
 
     @property
     def way(self) -> str:
@@ -56,7 +62,7 @@ class Scoring:
         if self.shifts > 1:
             parts.append(f"shifts{self.shifts}")
         if self.smooth_mm:
-            parts.append(f"smooth{self.smooth_mm:g}" + ("" if self.smooth == "through" else f"-{self.smooth}"))
+            parts.append(f"smooth{self.smooth_mm:g}" + ("" if self.directions == "through" else f"-{self.directions}"))
         return "/".join(parts)
 
     @property
@@ -71,7 +77,7 @@ class Scoring:
             "planes": list(self.planes),
             "fuse": self.fuse if len(self.planes) > 1 else None,
             "smooth_mm": self.smooth_mm,
-            "smooth": self.smooth if self.smooth_mm else None,
+            "smooth": self.directions if self.smooth_mm else None,
             "shifts": self.shifts,
         }
 
@@ -80,15 +86,19 @@ class Scoring:
         chosen = replace(self, planes=planes)
         if chosen.smooth_mm is not None:
             return chosen
-        usual = replace(chosen, smooth_mm=USUAL_SMOOTHING_MM)
-        return usual if stored_threshold(provenance, usual) is not None else replace(chosen, smooth_mm=0.0)
+        # The stronger evidence first: on scans of any contrast 3d gave more than through (docs/methods/volumes.md).
+        for smooth in (self.smooth,) if self.smooth else ("3d", "through"):
+            usual = replace(chosen, smooth_mm=USUAL_SMOOTHING_MM, smooth=smooth)
+            if stored_threshold(provenance, usual) is not None:
+                return usual
+        return replace(chosen, smooth_mm=0.0)
 
     def smoothed(self, array: np.ndarray, stack: SliceStack, inside: np.ndarray) -> np.ndarray:
         """A map (I, J, K) smoothed where `inside` (bool, the same shape); itself without smoothing."""
         if not self.smooth_mm:
             return array
         # In the order of the slices, not of storage: the same patient stored otherwise has the same numbers.
-        maps = smoothed(stack.arrange(array), stack.arrange(inside), stack.spacing, self.smooth_mm, self.smooth)
+        maps = smoothed(stack.arrange(array), stack.arrange(inside), stack.spacing, self.smooth_mm, self.directions)
         return np.ascontiguousarray(stack.restore(maps))
 
 

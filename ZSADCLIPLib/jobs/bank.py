@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from ..errors import InputError, UsageError
 from ..fields import Count, flag
@@ -20,11 +20,15 @@ class BuildBank(Comparison):
     """Build a bank of healthy volumes.
 
     output      the file; OUTPUT.parts beside it keeps what is done until the bank is written.
-    max_tokens  tokens that are kept, each volume giving the same share by `seed`; 0 keeps all.
+    max_tokens  tokens that are kept, each volume giving the same share; 0 keeps all.
+    keep        which of a volume's: a coreset, always the one farthest from those that are kept, or drawn by `seed`.
     """
 
     output: str = flag("-o", "--output", metavar="FILE", help="the bank")
-    max_tokens: Count = flag(default=0, metavar="N", help="tokens to keep, a sample (default: all)")
+    max_tokens: Count = flag(default=0, metavar="N", help="tokens to keep (default: all)")
+    keep: Literal["coreset", "drawn"] = flag(
+        default="coreset", help="which: those that cover the others best, or a draw"
+    )
 
     kind: ClassVar[str] = "bank"
 
@@ -75,7 +79,7 @@ class BuildBank(Comparison):
             raise UsageError(f"{path.name} is there and is no bank; choose another name, or move it away")
 
     def _build(self, cases: list, rows: dict[str, dict], token: str, progress: Progress):
-        from ..neighbours.bank import TokenBank, display_range, joined, sample
+        from ..neighbours.bank import TokenBank, coreset, display_range, joined, sample
         from ..neighbours.stages import read_tokens
         from ..neighbours.storing import read_facts
         from ..neighbours.tokens import VolumeTokens
@@ -86,8 +90,10 @@ class BuildBank(Comparison):
         counts = [rows[name]["cells"] for name in ids]
         drawn = (counts, self.max_tokens, self.seed)
         kept = sample(*drawn)  # too few are said before pairs are compared
-        threshold, median = self._cut(cases, rows, {"of": drawn, "ids": ids}, token, progress)
+        threshold, median = self._cut(cases, rows, {"of": drawn, "ids": ids, "keep": self.keep}, token, progress)
         parts = [read_tokens(self.files.tokens(name)) for name in ids]
+        if self.keep == "coreset":
+            kept = [coreset(part.tokens, len(at)) for part, at in zip(parts, kept, strict=True)]
         parts = [VolumeTokens(part.cells[at], part.tokens[at]) for part, at in zip(parts, kept, strict=True)]
         return TokenBank(
             *joined(parts),

@@ -11,10 +11,10 @@ from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..errors import UsageError
 from ..execution import execute
-from ..fields import AtLeast, Count, OneOf, Positive, flag
+from ..fields import AtLeast, Between, Count, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.locks import folder_lock
-from ..neighbours import COHORT, LABELS
+from ..neighbours import COHORT, DROPS, LABELS
 from ..notes import Note
 from ..progress import Progress, Report, quiet, silent, sub_progress
 from ..volumes.components import LEAST_DEPTH_MM, SMALLEST_MM3
@@ -36,7 +36,9 @@ class Cohort(Comparison):
     Scores hold within the batch alone. A run that was killed goes on, and one with other settings keeps what does not depend on
     them: OUTPUT/cohort has tokens, distances and the scores of each pass.
 
-    refine      passes before the last one; after each the tenth of a volume's cells with the highest scores are no references.
+    refine      passes before the last one; after each a tenth of a volume's cells are no references any more.
+    drop        which tenth: those with the highest "score", or those with the largest "gap", near few volumes and far from most.
+    window_mm   side of the box around a cell in which it is compared, for volumes on one grid; None: everywhere.
     references  with how many others each volume is compared, drawn by `seed`; work grows with the batch, not with its square.
     threshold   "batch:Q", the quantile Q of the cells of the whole batch, or as in `detection.threshold.Threshold`.
     """
@@ -46,6 +48,12 @@ class Cohort(Comparison):
         default=(0.0, 0.3), metavar=("LOW", "HIGH"), help="of the distances, which shares count (default 0 0.3)"
     )
     refine: Count = flag(default=1, metavar="N", help="passes that leave out likely lesions as references (default 1)")
+    drop: Annotated[str, OneOf(DROPS)] = flag(
+        default="score", help="what these are known by: a high score, or a gap: near few volumes and far from most"
+    )
+    window_mm: Annotated[float, Between(0)] | None = flag(
+        default=None, metavar="MM", help="compare cells within a box of this side only; volumes have to lie on one grid"
+    )
     references: Positive = flag(default=32, metavar="N", help="others a volume is compared with (default 32)")
     threshold: str = flag(
         default=f"batch:{BATCH_QUANTILE}", help="batch:Q (default batch:0.99), NUMBER, fixed:NUMBER or quantile:Q"
@@ -80,6 +88,13 @@ class Cohort(Comparison):
             paths=lambda case_id: result_paths(self.output, case_id, self.compress, self.pictures),
             resample_mask=self.resample_mask,
         )
+
+    @property
+    def reach(self) -> int | None:
+        """How many cells apart tokens are compared; None: all of them."""
+        from ..neighbours.boxes import reach_of
+
+        return None if self.window_mm is None else reach_of(self.window_mm, self.cell_mm)
 
     def run(self, progress: Progress = silent, report: Report = quiet) -> dict:
         """Score the batch; a volume that cannot be read is reported, and the batch is the others.
@@ -122,17 +137,22 @@ class Cohort(Comparison):
         """
         import numpy as np
 
+        from ..neighbours.boxes import check_one_grid
         from ..neighbours.pairs import PairPlan
         from ..neighbours.stages import key_of, write_scores
+        from ..neighbours.storing import read_facts
 
         ids = [case.id for case in batch]
+        if self.reach is not None:
+            check_one_grid({name: read_facts(self.files.tokens(name)) for name in ids})
         plan = PairPlan(ids, self.references, self.seed)
-        tokens = key_of(self.token_key, ids, [rows[name]["seal"] for name in ids], plan.references, self.seed)
+        seals = [rows[name]["seal"] for name in ids]
+        tokens = key_of(self.token_key, ids, seals, plan.references, self.seed, self.drop, self.reach)
         intervals = [*[(0.0, 1.0)] * self.refine, tuple(self.interval)]
         for turn, interval in enumerate(intervals):
             share = sub_progress(progress, turn / len(intervals), (turn + 1) / len(intervals))
             self.compare(plan, turn, tokens, None, share)
-            scores = [write_scores(self.files, plan, turn, name, interval) for name in ids]
+            scores = [write_scores(self.files, plan, turn, name, interval, self.drop) for name in ids]
         self.files.keep(len(intervals), plan.blocks(), ids)
         cells = np.concatenate(scores)
         rule, quantile = self.threshold, self.cut()[1]
@@ -140,6 +160,8 @@ class Cohort(Comparison):
             "volumes": len(ids),
             "references": plan.references,
             "passes": [{"interval": list(interval)} for interval in intervals],
+            "drop": self.drop if self.refine else None,
+            "window_mm": self.window_mm,
             "cut": float(np.quantile(cells, quantile)),
             "rule": f"quantile:{quantile:g} over the cells of the batch",
             "median": float(np.median(cells)),

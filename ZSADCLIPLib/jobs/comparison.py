@@ -113,6 +113,11 @@ class Comparison(Execution, ABC):
         return settings_key(values, self.backbone, self.weights, self.weights_dir)
 
     @property
+    def reach(self) -> int | None:
+        """How many cells apart tokens are compared; None: all of them."""
+        return None
+
+    @property
     def files(self):
         """Where the files of the steps are."""
         from ..neighbours.stages import Files
@@ -181,6 +186,7 @@ class Comparison(Execution, ABC):
         for blocks, pairs in plan.blocks().items():
             item = {"step": "pairs", "id": f"pass {turn + 1}, blocks {blocks[0]} and {blocks[1]}", "turn": turn}
             item |= {"blocks": list(blocks), "pairs": [list(pair) for pair in pairs], "sample": sample}
+            item["reach"] = self.reach
             items.append(item | {"settings": key_of(batch, turn, item["pairs"])})
         failed = [row for row in self.rows_of(items, progress).values() if row["status"] != "done"]
         if failed:

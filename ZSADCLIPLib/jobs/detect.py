@@ -13,8 +13,10 @@ from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
 from ..detection.case import CaseRun, run_case
+from ..detection.objects import check_objects
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..detection.shifts import SHIFTS
+from ..dicom.export import SETS
 from ..errors import OutputError, UsageError
 from ..execution import execute
 from ..execution.base import EXECUTION_FIELDS, Execution
@@ -44,6 +46,8 @@ NOT_SETTINGS = {
     "batch_size",
     "weights_dir",
     "keep_identifiers",
+    "dicom",
+    "review",
 }
 
 
@@ -69,6 +73,8 @@ class Detect(Execution):
     map_type       of the files of maps; mask and findings are cut from what is stored (see `Detector`).
     skip_existing  keep cases whose files are complete and made from the same input with the same settings.
     compress       .nii.gz instead of .nii.
+    dicom          objects of DICOM cases beside the other results, with the identifiers of their source: one of `export.SETS`.
+    review         write the review page (see `jobs.review`), too.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
     """
 
@@ -106,9 +112,11 @@ class Detect(Execution):
     fuse: Annotated[str, OneOf(FUSIONS)] = flag(default=FUSIONS[0], help="how the maps of several planes become one")
     force_planes: bool = flag(default=False, help="take planes of long and narrow pixels, too")
     smooth_mm: Annotated[float, AtLeast(0)] | None = flag(
-        default=None, metavar="MM", help="Gaussian across slices (default 2 where the adapter has a threshold for it)"
+        default=None, metavar="MM", help="Gaussian inside the brain (default 2 where the adapter has a threshold for it)"
     )
-    smooth: Annotated[str, OneOf(tuple(SMOOTHING))] = flag(default="through", help="across the slices, or 3d")
+    smooth: Annotated[str, OneOf(tuple(SMOOTHING))] | None = flag(
+        default=None, help="through the slices, or 3d (default: as the adapter was tuned)"
+    )
     shifts: Annotated[int, OneOf(SHIFTS)] = flag(
         default=1, help="average over 2 or 4 shifted grids of patches: finer, at 2 or 4 times the time"
     )
@@ -153,6 +161,13 @@ class Detect(Execution):
     )
     pictures: bool = flag("--no-pictures", default=True)
     compress: bool = True
+    dicom: Annotated[str, OneOf(tuple(SETS))] | None = flag(
+        default=None,
+        alone="results",
+        metavar="all",
+        help="of DICOM series also a segmentation, report and map as DICOM; all: the picture, too",
+    )
+    review: bool = flag(default=False, help="also write a page to look through the results in the browser")
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
 
     kind: ClassVar[str] = "detect"
@@ -173,12 +188,16 @@ class Detect(Execution):
         self.slices_at_once()
         Look(**self.look)
         Scoring(**self.scoring)
+        if self.review and self.shard:
+            raise UsageError("review: a shard has not all cases; once all are done: zsadclip review OUT --images INPUT")
         cases = expand_inputs(self.inputs, self.keep_identifiers, self.output, report, self.channel)
         if self.brain_mask and len(cases) > 1:
             raise UsageError("one brain mask fits one input; give it per case instead")
         first, step = self.shard_position()
         mine = cases[first::step]
         check_free(self.output, (case.id for case in cases), self._read(cases), {case.id for case in mine})
+        if self.dicom:
+            check_objects(self.dicom, self.pictures, self.output, mine, report)
         if self.dry_run:
             for case in mine:
                 hidden = (case.series or case.image.is_dir()) and not self.keep_identifiers
@@ -201,7 +220,17 @@ class Detect(Execution):
             self._await(token)
             write_summary(Path(self.output), [case.id for case in cases], (first, step), table, self.key)
             result = {"cases": len(mine), "failed": table.failed, "skipped": table.kept, "output": self.output}
+            if self.review and table.failed < len(mine):
+                result["page"] = self._page({case.id: case.image for case in mine}, report)
             return result | ({"failed_ids": table.failed_ids} if table.failed else {})
+
+    def _page(self, images: dict[str, Path], report: Report) -> str:
+        """Write the review page of the cases that have a result; its path."""
+        from ..review.page import FOLDER, PageSettings
+        from .review import page_of
+
+        settings = PageSettings(placement=self.placement, series=self.series)
+        return page_of(self.output, images, settings, Path(self.output) / FOLDER, report=report)["page"]
 
     def _read(self, cases: list) -> Iterator[Path]:
         """Every file and folder that the run reads."""
@@ -244,6 +273,7 @@ class Detect(Execution):
             series=self.series,
             shard=self.shard,
             patience=self.patience,
+            dicom=self.dicom,
         )
 
     def _item(self, case, token: str) -> dict:

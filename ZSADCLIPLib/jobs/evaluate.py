@@ -13,6 +13,7 @@ from ..errors import UsageError, describe
 from ..fields import OneOf, check, flag, from_dict
 from ..files.locks import folder_lock
 from ..files.privacy import redact
+from ..neighbours import BANK
 from ..progress import Cancelled, Progress, Report, quiet, silent, sub_progress
 from .detect import Detect
 
@@ -37,8 +38,8 @@ class Evaluate:
 
     manifest: str = flag("manifest", metavar="MANIFEST", help="CSV with id,image,mask[,subject], or a BraTS folder")
     output: str = flag("-o", "--out", metavar="DIR", help="folder for results, tables, pictures and page")
-    methods: tuple[Annotated[str, OneOf(tuple(METHODS))], ...] = flag(
-        default=(DEFAULT_METHOD,), metavar="METHOD", help=f"one or more of {', '.join(METHODS)}"
+    methods: tuple[Annotated[str, OneOf((*METHODS, BANK))], ...] = flag(
+        default=(DEFAULT_METHOD,), metavar="METHOD", help=f"one or more of {', '.join((*METHODS, BANK))}"
     )
     detect: dict = field(default_factory=dict)
 
@@ -68,6 +69,8 @@ class Evaluate:
             raise UsageError(f"methods {self.methods}: expected one or more, each once")
         if wrong := [name for name in OWN if name in self.detect]:
             raise UsageError(f"detect.{wrong[0]} is no setting of an evaluation; run detect into DIR/METHOD for shards")
+        if BANK in self.methods and not self.detect.get("bank"):
+            raise UsageError(f"the method {BANK} needs a bank; 'zsadclip bank build' makes one of healthy volumes")
         if self.detect.get("checkpoint") and len(self.methods) > 1:
             raise UsageError(
                 "a checkpoint belongs to one method; evaluate them one after another, each into its own folder"

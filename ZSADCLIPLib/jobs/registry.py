@@ -13,6 +13,7 @@ from .benchmark import Benchmark
 from .cohort import Cohort
 from .detect import Detect
 from .evaluate import Evaluate
+from .review import Review
 from .train import Train
 from .weights import GetWeights
 
@@ -21,6 +22,7 @@ JOBS = {
     "bank": BuildBank,
     "cohort": Cohort,
     "evaluate": Evaluate,
+    "review": Review,
     "train": Train,
     "benchmark": Benchmark,
     "steps": Steps,

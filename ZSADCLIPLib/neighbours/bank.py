@@ -131,6 +131,19 @@ def sample(counts: Sequence[int], most: int, seed: int) -> list[np.ndarray]:
     ]
 
 
+def coreset(tokens: np.ndarray, number: int) -> np.ndarray:
+    """Which `number` of a volume's tokens (n, C) stand for all of them, in rising order.
+
+    Greedy, as in PatchCore (arXiv 2106.08265): the first one, then always the one that is farthest from those chosen.
+    """
+    vectors, chosen = units(tokens), [0]
+    farthest = 1 - vectors @ vectors[0]
+    while len(chosen) < number:
+        chosen.append(int(farthest.argmax()))
+        farthest = torch.minimum(farthest, 1 - vectors @ vectors[chosen[-1]])
+    return np.sort(chosen)
+
+
 def joined(parts: Sequence[VolumeTokens]) -> tuple[np.ndarray, np.ndarray]:
     """`tokens` and `origin` of a bank from those of its volumes."""
     origin = np.repeat(np.arange(len(parts), dtype=np.int32), [len(part.tokens) for part in parts])

@@ -82,7 +82,7 @@ class CohortDetector:
             {**said, "volume_score": volume_score(scores)}
             for said, scores in zip(self.facts["passes"], of_passes, strict=True)
         ]
-        said = {name: self.facts[name] for name in ("volumes", "references")} | {"passes": passes}
+        said = {name: self.facts[name] for name in ("volumes", "references", "drop", "window_mm")} | {"passes": passes}
         cut, median = self.facts["cut"], self.facts["median"]
         source = Source(
             COHORT,

@@ -124,7 +124,7 @@ def _provenance(
         "scoring": scoring.way,
         "planes": list(settings.planes),
         "smooth_mm": scoring.smooth_mm,
-        "smooth": scoring.smooth if scoring.smooth_mm else None,
+        "smooth": scoring.directions if scoring.smooth_mm else None,
         "exact": not settings.fast and source.backbone["dtype"] == "float32",
         "background": "zero",
         "map_type": cut.map_type,

@@ -24,7 +24,9 @@ from ..notes import settled
 from ..progress import Progress
 from ..volumes.checks import size_notes
 from ..volumes.reading import volume_hash
-from .bank import FARTHEST, healthy_sketch, sample
+from . import DROPS
+from .bank import FARTHEST, coreset, healthy_sketch, sample
+from .boxes import nearest_within
 from .cells import CellGrid
 from .mutual import nearest, share_scores
 from .pairs import PairPlan
@@ -32,7 +34,9 @@ from .storing import is_whole, read_array, read_arrays, seal_of, write_arrays
 from .tokens import TokenSettings, VolumeTokens, units, volume_tokens
 
 DROPPED = 0.1
-"""Of the cells of each volume, those with the highest scores are no references in the next pass (docs/methods/volumes.md)."""
+"""Of the cells of each volume, the share that is no reference in the next pass (docs/methods/volumes.md)."""
+NEAR, MOST = 1, 0.6
+"""Of the distances in rising order: position of an early one, and the share of the volumes at a late one (`gaps`)."""
 
 
 @dataclass(frozen=True)
@@ -94,9 +98,9 @@ def work_on_tokens(
         volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume)), run.allow))
         size = batch_size or default_batch_size(backbone, settings.image_size)
         found = volume_tokens(backbone, volume, settings, None, size, progress)
-        write_arrays(
-            path, {"cells": found.cells, "tokens": found.tokens}, {"key": key, "backbone": backbone.describe()}
-        )
+        facts = {"key": key, "backbone": backbone.describe()}
+        facts |= {"shape": list(volume.shape), "affine": np.asarray(volume.affine, float).tolist()}
+        write_arrays(path, {"cells": found.cells, "tokens": found.tokens}, facts)
         return _tokens_row(case.id, path)
 
     return patiently(run, case, state, work, progress)
@@ -124,7 +128,12 @@ def work_on_pairs(files: Files, item: dict, device: str, progress: Progress) -> 
         progress(n / len(item["pairs"]), f"comparing {one} and {other}")
         first = _References(files, one, item, device) if one != last else first
         second, last = _References(files, other, item, device), one
-        rows, columns = nearest(first.tokens, second.tokens, references=(first.count, second.count))
+        counts = first.count, second.count
+        if item["reach"] is None:
+            rows, columns = nearest(first.tokens, second.tokens, counts)
+        else:
+            places = first.cells, second.cells
+            rows, columns = nearest_within(first.tokens, second.tokens, places, item["reach"], counts)
         found[f"{one}>{other}"], found[f"{other}>{one}"] = first.in_order(rows), second.in_order(columns)
     write_arrays(path, found, {"key": item["settings"]})
     return row
@@ -134,15 +143,18 @@ class _References:
     """The tokens of a volume, on a device, the `count` that may be references first."""
 
     def __init__(self, files: Files, case_id: str, item: dict, device: str):
-        tokens = read_array(files.tokens(case_id), "tokens")
+        stored = read_tokens(files.tokens(case_id))
+        tokens = stored.tokens
         order, self.count = np.arange(len(tokens)), len(tokens)
         if item["turn"]:
-            order = np.argsort(read_array(files.scores(item["turn"] - 1, case_id), "scores"), kind="stable")
-            self.count -= int(DROPPED * len(tokens))
+            dropped = read_array(files.scores(item["turn"] - 1, case_id), "dropped")
+            order = np.argsort(dropped, kind="stable")
+            self.count -= int(dropped.sum())
         elif item["sample"]:
             at = sample(*item["sample"]["of"])[item["sample"]["ids"].index(case_id)]
+            at = coreset(tokens, len(at)) if item["sample"]["keep"] == "coreset" else at
             order, self.count = np.concatenate([at, np.setdiff1d(order, at)]), len(at)
-        self._order, self.tokens = order, units(tokens[order], device)
+        self._order, self.tokens, self.cells = order, units(tokens[order], device), stored.cells[order]
 
     def in_order(self, distances: Tensor) -> np.ndarray:
         """Distances of these tokens, float32 in the order of their cells."""
@@ -151,15 +163,43 @@ class _References:
         return out
 
 
-def write_scores(files: Files, plan: PairPlan, turn: int, case_id: str, interval: Sequence[float]) -> np.ndarray:
-    """Score the cells of a volume by its distances in a pass, float32 (n,), and write them."""
+def write_scores(
+    files: Files, plan: PairPlan, turn: int, case_id: str, interval: Sequence[float], drop: str = DROPS[0]
+) -> np.ndarray:
+    """Score the cells of a volume by its distances in a pass, float32 (n,), and write them.
+
+    `drop`, one of DROPS, says which cells are no references in the next pass.
+    """
     of = (
         read_array(files.distances(turn, plan.block_of(case_id, other)), f"{case_id}>{other}")
         for other in plan.partners(case_id)
     )
-    scores = share_scores(torch.from_numpy(np.stack(list(of), axis=1)), interval).numpy()
-    write_arrays(files.scores(turn, case_id), {"scores": scores}, {"interval": list(interval)})
+    distances = torch.from_numpy(np.stack(list(of), axis=1))
+    scores = share_scores(distances, interval).numpy()
+    facts = {"interval": list(interval), "drop": drop}
+    write_arrays(files.scores(turn, case_id), {"scores": scores, "dropped": dropped(distances, scores, drop)}, facts)
     return scores
+
+
+def dropped(distances: Tensor, scores: np.ndarray, drop: str) -> np.ndarray:
+    """Which of n cells are dropped as references, bool (n,): the tenth highest in `scores` or in `gaps(distances)`."""
+    doubts = scores if drop == "score" else gaps(distances).numpy()
+    out = np.zeros(len(scores), bool)
+    out[np.argsort(doubts, kind="stable")[len(scores) - int(DROPPED * len(scores)) :]] = True
+    return out
+
+
+def gaps(distances: Tensor) -> Tensor:
+    """How much farther the most of the volumes are than the second nearest, as a ratio (n,) of `distances` (n, volumes).
+
+    Tissue that few volumes share, as a lesion that recurs, is near those and far from all others; normal tissue is as near to
+    many. After the endurance ratio of CoDeGraph (arXiv 2510.10456), whose exact positions are not public, and without its
+    graph of images.
+    """
+    ordered = distances.sort(dim=1).values
+    last = ordered.shape[1] - 1
+    late = min(last, max(NEAR + 1, int(MOST * ordered.shape[1])))
+    return ordered[:, late] / ordered[:, min(NEAR, last)].clamp(min=1e-6)
 
 
 def work_on_counts(run: CaseRun, files: Files, item: dict, settings: TokenSettings, progress: Progress) -> dict:

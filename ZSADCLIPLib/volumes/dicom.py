@@ -62,12 +62,19 @@ def read(path: Path, series: str | None = None, keep_identifiers: bool = False) 
     without pydicom or SimpleITK.
     """
     pixels = _Pixels(path)
-    study = scan(path, pixels)
-    group, notes = _chosen(path, study, series, keep_identifiers)
-    if group.trouble:
-        raise InputError(f"cannot read {path}: {group.trouble}")
+    group, notes = choose(path, series, keep_identifiers, pixels)
     name = path.resolve().name if path.is_dir() else path.stem
     return placed(path, pixels.stack(group), affine_of(group), name, (*group.notes, *notes))
+
+
+def choose(
+    path: Path, series: str | None = None, keep_identifiers: bool = False, pixels: _Pixels | None = None
+) -> tuple[Group, tuple[Note, ...]]:
+    """The volume that `read` reads, by headers alone, and what is to be said of the choice; raises as `read` does."""
+    group, notes = _chosen(path, scan(path, pixels), series, keep_identifiers)
+    if group.trouble:
+        raise InputError(f"cannot read {path}: {group.trouble}")
+    return group, notes
 
 
 def scan(path: Path, pixels: _Pixels | None = None) -> Study:
@@ -77,9 +84,8 @@ def scan(path: Path, pixels: _Pixels | None = None) -> Study:
     """
     pydicom_of(path)
     pixels = pixels or _Pixels(path)
-    missing = 0
     if path.is_dir():
-        files = _dicom_files(path)
+        files, missing = _dicom_files(path), 0
     elif is_dicomdir(path):
         files, missing = _followed(path)
     else:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ZSADCLIPLib.benchmark.clocks import Clock, logged_seconds, runtime_of
-from ZSADCLIPLib.benchmark.maps import device_of
+from ZSADCLIPLib.benchmark.models import device_of
 from ZSADCLIPLib.benchmark.specs import BackboneSpec
 from ZSADCLIPLib.files.text import write_json
 

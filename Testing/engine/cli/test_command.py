@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from small_models import VIT
 
-from ZSADCLIPLib.cli import main
+from ZSADCLIPLib.cli import doctor, main
 from ZSADCLIPLib.fields import from_dict
 from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.volume import Volume
@@ -262,3 +262,32 @@ def test_the_way_of_scoring_is_chosen_on_the_command_line(scans, tiny, tmp_path,
         (["--smooth-mm", "-1"], "smooth_mm is -1.0"),
     ):
         assert detect([scans / "a.nii.gz"], tmp_path / "no", tiny, *wrong) == 2 and words in capsys.readouterr().err
+
+
+def test_detection_writes_the_review_page_too(tiny, scans, tmp_path, capsys):
+    command = ["detect", str(scans), "-o", str(tmp_path / "out"), "--backbone", str(tiny), "--weights", "random"]
+    command += ["--checkpoint", "vand:random", "--method", "vand", "--image-size", "32", "--threshold", "quantile:0.9"]
+    assert main([*command, "--no-pictures"]) == 0
+    assert not (tmp_path / "out" / "review").exists()
+    capsys.readouterr()
+    assert main([*command, "--no-pictures", "--review", "--skip-existing"]) == 0
+    said = capsys.readouterr().out
+    assert "2 kept" in said and f"page: {tmp_path / 'out' / 'review' / 'index.html'}" in said
+    assert {path.name for path in (tmp_path / "out" / "review" / "cases").iterdir()} == {"a.js", "b.js"}
+    assert main([*command, "--review", "--shard", "1/2"]) == 2
+    assert "a shard has not all cases" in capsys.readouterr().err
+
+
+def test_without_a_command_it_says_how_to_begin(capsys):
+    assert main([]) == 0
+    said = capsys.readouterr().out
+    assert said.count("\n  zsadclip ") == 3 and "Research use only" in said
+
+
+def test_the_doctor_says_what_is_there(capsys, monkeypatch):
+    assert main(["doctor", "--quick"]) == 0
+    said = capsys.readouterr().out
+    assert "torch 2" in said and "device: " in said and "models embedded: mini" in said
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "scipy" else "1")
+    assert main(["doctor", "--quick"]) == 1
+    assert "MISSING: scipy; install zsadclip again" in capsys.readouterr().out

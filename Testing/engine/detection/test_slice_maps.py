@@ -10,7 +10,7 @@ from small_models import config
 from ZSADCLIPLib import Detector, load_adapter
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.adapters.checkpoint import save_adapter
-from ZSADCLIPLib.benchmark import maps
+from ZSADCLIPLib.benchmark import maps, models
 from ZSADCLIPLib.benchmark.settings import Keep, Metrics, Score, Slices
 from ZSADCLIPLib.benchmark.slices import read_slices
 from ZSADCLIPLib.benchmark.specs import AdapterSpec, BackboneSpec, DataSpec, RowSpec, ThresholdSpec
@@ -67,7 +67,7 @@ def case_of(record, crop="none"):
 
 
 def detect(spec, record, batch_size, crop="none", **more):
-    backbone = maps.open_backbone(spec.adapter.backbone)
+    backbone = models.open_backbone(spec.adapter.backbone)
     intensity, background = SLICES.intensity, spec.score.background
     options = {
         "image_size": 64,
@@ -119,7 +119,7 @@ def test_detector_and_benchmark_agree_about_every_way_of_scoring(record, monkeyp
 @pytest.mark.parametrize("way", [{}, {"planes": ("axial", "coronal"), "fuse": "mean", "smooth_mm": 1.5}], ids=str)
 def test_detector_and_benchmark_agree_about_neighbouring_slices(record, monkeypatch, tmp_path, way):
     monkeypatch.setattr(maps, "default_batch_size", lambda *_: 4)
-    backbone = maps.open_backbone(MODEL)
+    backbone = models.open_backbone(MODEL)
     adapter = load_adapter("vand:random", backbone, {"context": (-4.0, 4.0)})
     for kernel in adapter.kernel:
         kernel.data[:] = torch.tensor([0.4, 0.7, -0.3])[:, None]

@@ -1,5 +1,6 @@
 """`zsadclip bank build`, and detection with what it builds."""
 
+import csv
 import json
 from dataclasses import asdict
 
@@ -13,6 +14,7 @@ from ZSADCLIPLib.errors import InputError, UsageError, WeightsError
 from ZSADCLIPLib.execution.base import Spreadable
 from ZSADCLIPLib.jobs.bank import BuildBank
 from ZSADCLIPLib.jobs.detect import Detect
+from ZSADCLIPLib.jobs.evaluate import Evaluate
 from ZSADCLIPLib.neighbours.bank import healthy_cut, healthy_sketch, load_bank
 from ZSADCLIPLib.neighbours.cells import CellGrid
 from ZSADCLIPLib.neighbours.mutual import mutual_distances, share_scores
@@ -189,3 +191,19 @@ def test_the_command_builds_and_uses_a_bank(data, tmp_path, capsys):
     assert "4 volumes" in capsys.readouterr().out and out.read_bytes() == (data / "here.bank").read_bytes()
     command = ["detect", str(data / "sick.nii"), "-o", str(tmp_path / "out"), "--method", "bank", "--bank", str(out)]
     assert main([*command, *model]) == 0 and (tmp_path / "out" / "sick.png").is_file()
+
+
+def test_evaluate_takes_a_bank_as_a_method(data, tmp_path, capsys):
+    truth = np.zeros((20, 22, 8), np.uint8)
+    truth[6:13, 6:13, 2:6] = 1
+    write_volume(tmp_path / "truth.nii", Volume(truth, np.diag([1, 1, 2.0, 1])))
+    (tmp_path / "cases.csv").write_text(f"id,image,mask\nsick,{data / 'sick.nii'},truth.nii\n")
+    command = ["evaluate", str(tmp_path / "cases.csv"), "-o", str(tmp_path / "out"), "--methods", "bank"]
+    with pytest.raises(UsageError, match="needs a bank"):
+        Evaluate(str(tmp_path / "cases.csv"), str(tmp_path / "out"), ("bank",)).run()
+    model = ["--backbone", str(data / "tiny.json"), "--weights", "random", "--device", "cpu", "--min-size", "0"]
+    assert main([*command, "--bank", str(data / "here.bank"), *model]) == 0
+    assert "1 results, 0 failed" in capsys.readouterr().out
+    with open(tmp_path / "out" / "tables" / "cases.csv", newline="", encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if row["Method"] == "Healthy bank")
+    assert float(row["AP"]) > 0.5 and (tmp_path / "out" / "bank" / "sick_anomaly.nii.gz").is_file()

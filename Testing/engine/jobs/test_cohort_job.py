@@ -13,7 +13,7 @@ from killed_after import killed_after
 from small_models import VIT
 
 from ZSADCLIPLib.cli import main
-from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.execution.base import Spreadable
 from ZSADCLIPLib.jobs.cohort import Cohort
 from ZSADCLIPLib.neighbours.mutual import mutual_distances, mutual_scores
@@ -225,3 +225,25 @@ def test_the_command_scores_a_batch(data, tmp_path, capsys):
     said = capsys.readouterr()
     assert "6 volumes, 0 failed" in said.out and "within this batch only" in said.out and "batch of 6" in said.err
     assert bytes_of(tmp_path) == bytes_of(data / "here") and os.listdir(tmp_path / "cohort")
+
+
+def test_cells_are_dropped_by_their_gap_and_compared_in_a_box_where_that_is_asked(data, tmp_path):
+    plain = scores_of(data / "here", 1)
+    for name, changes, said in (
+        ("gap", {"drop": "gap"}, {"drop": "gap", "window_mm": None}),
+        ("box", {"window_mm": 16.0}, {"drop": "score", "window_mm": 16.0}),
+    ):
+        assert cohort(data, tmp_path / name, **changes).run()["failed"] == 0
+        found = scores_of(tmp_path / name, 1)
+        assert not any(np.allclose(one, other) for one, other in zip(found, plain, strict=True))
+        facts = json.loads((tmp_path / name / "c5.json").read_text("utf-8"))["provenance"]["adapter"]["provenance"]
+        assert {key: facts[key] for key in said} == said
+    assert (scores_of(tmp_path / "box", 0)[0] >= scores_of(data / "here", 0)[0] - 1e-6).all()  # fewer to be near to
+    np.testing.assert_array_equal(scores_of(tmp_path / "gap", 0)[0], scores_of(data / "here", 0)[0])
+
+
+def test_a_box_needs_volumes_on_one_grid(data, tmp_path):
+    write_volume(tmp_path / "other.nii", Volume(read_volume(data / "in" / "c0.nii").array, np.diag([1, 1, 2, 1])))
+    job = cohort(data, tmp_path / "out", data / "in", tmp_path / "other.nii", window_mm=16.0)
+    with pytest.raises(InputError, match="other has another affine than c0.*leave window-mm out"):
+        job.run()

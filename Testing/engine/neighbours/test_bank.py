@@ -10,7 +10,16 @@ from small_models import backbone
 
 from ZSADCLIPLib.detection.threshold import Threshold
 from ZSADCLIPLib.errors import InputError, UsageError, WeightsError
-from ZSADCLIPLib.neighbours.bank import TokenBank, display_range, healthy_cut, healthy_sketch, joined, load_bank, sample
+from ZSADCLIPLib.neighbours.bank import (
+    TokenBank,
+    coreset,
+    display_range,
+    healthy_cut,
+    healthy_sketch,
+    joined,
+    load_bank,
+    sample,
+)
 from ZSADCLIPLib.neighbours.detector import BankDetector
 from ZSADCLIPLib.neighbours.mutual import mutual_distances, mutual_scores, share_scores
 from ZSADCLIPLib.neighbours.result import Cut
@@ -117,6 +126,13 @@ def test_a_byte_that_changed_is_noticed(bank, tmp_path):
             load_bank(tmp_path / "a.bank")
     with pytest.raises(WeightsError, match="gone.bank"):
         load_bank(tmp_path / "gone.bank")
+
+
+def test_a_coreset_takes_the_farthest_again_and_again():
+    angles = np.radians([0, 1, 2, 90, 91, 180, 45])
+    tokens = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float16)
+    assert coreset(tokens, 3).tolist() == [0, 3, 5] and coreset(tokens, 4).tolist() == [0, 3, 5, 6]
+    assert coreset(tokens, 7).tolist() == list(range(7))
 
 
 def test_a_sample_is_drawn_by_its_seed_and_shared(parts):

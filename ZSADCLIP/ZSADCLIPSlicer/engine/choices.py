@@ -11,8 +11,10 @@ import ZSADCLIPLib
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.backbones import BACKBONES
 from ZSADCLIPLib.errors import WeightsError
+from ZSADCLIPLib.neighbours import BANK, LABELS
 
 PLANES = ("auto", "axial", "coronal", "sagittal")
+AUTOMATIC = -1.0  # mm of smoothing
 DEVICES = ("auto", "cuda", "mps", "cpu")
 BATCHES = ("auto", "1", "2", "4", "8", "16", "32", "64")
 
@@ -46,6 +48,17 @@ def planeLabel(key: str) -> str:
     }.get(key, key)
 
 
+def fuseLabel(key: str) -> str:
+    """A way to fuse planes in the user's language."""
+    return {
+        "geometric": _("geometric mean"),
+        "mean": _("mean"),
+        "logit": _("mean of logits"),
+        "median": _("median"),
+        "min": _("minimum"),
+    }.get(key, key)
+
+
 def deviceLabel(key: str) -> str:
     """A device in the user's language."""
     return {
@@ -67,8 +80,10 @@ def colorLabel(key: str) -> str:
 
 
 def methods() -> list[Choice]:
-    """The methods, in the engine's order."""
-    return [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
+    """The methods, in the engine's order, and the comparison with a bank of healthy volumes."""
+    tip = _("How far a volume is from healthy ones, which a bank remembers: no words, no training, no lesion masks.")
+    listed = [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
+    return [*listed, Choice(BANK, _(LABELS[BANK]), tip)]
 
 
 def models(weightsFolder: str = "") -> list[Model]:
@@ -86,7 +101,14 @@ def models(weightsFolder: str = "") -> list[Model]:
 
 
 def checkpoints(method: str, model: str, folder: str = "") -> list[Choice]:
-    """The adapters of a method for a model: the package's own and those in the user's folder; first the engine's choice."""
+    """The adapters of a method for a model: the package's own and those in the user's folder; first the engine's choice.
+
+    Of the method bank the banks in that folder.
+    """
+    if method == BANK:
+        banks = sorted(Path(folder).glob("*.bank")) if folder else []
+        tip = _("Make one of healthy volumes with 'zsadclip bank build', or take one of your weights folder.")
+        return [Choice("", _("Choose a bank"), tip)] + [Choice(str(path), path.stem, str(path)) for path in banks]
     from ZSADCLIPLib.adapters.checkpoint import list_adapters
 
     tip = _("The adapter that comes with the module, if there is one.")
@@ -107,6 +129,8 @@ def madeFor(method: str, model: str, checkpoint: str = "") -> str:
     """What the adapter of a method was made for and trained on, as its file says; what a method without one is instead."""
     from ZSADCLIPLib.adapters.checkpoint import find_checkpoint, read_info
 
+    if method == BANK:
+        return _("Not trained: shows what is unlike the healthy volumes of the bank, be it another scanner.")
     if method in METHODS and not METHODS[method].trainable:
         return _("Not trained: words alone tell normal from abnormal. Nobody knows how well it does on your images.")
     try:

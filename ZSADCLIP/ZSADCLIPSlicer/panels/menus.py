@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import qt
 
+from ZSADCLIPLib.volumes.fusion import FUSIONS
+
 from ..engine import choices
 from ..scene.colors import NAMES
 
@@ -22,6 +24,7 @@ def translate(ui) -> None:
     """Give the menus of parameters with fixed choices their labels; the choice is known by its place."""
     for combo, keys, label in (
         (ui.planeSelector, choices.PLANES, choices.planeLabel),
+        (ui.fuseSelector, FUSIONS, choices.fuseLabel),
         (ui.deviceSelector, choices.DEVICES, choices.deviceLabel),
         (ui.batchSelector, choices.BATCHES, choices.batchLabel),
         (ui.colorSelector, NAMES, choices.colorLabel),

@@ -7,6 +7,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from ZSADCLIPLib.errors import ZSADCLIPError
+from ZSADCLIPLib.neighbours import BANK
 
 from ..engine import choices
 from ..engine.download import Fetch
@@ -53,7 +54,19 @@ class ModelPanel:
             menus.fill(self.ui.checkpointSelector, choices.checkpoints(*listed))
             self._listed, self._made = listed, None
         menus.select(self.ui.checkpointSelector, parameters.checkpoint)
+        self._showBank(parameters)
         self._showState()
+
+    def _showBank(self, parameters) -> None:
+        """A bank stands where adapters do, and says itself how volumes are looked at."""
+        ui, bank = self.ui, parameters.method == BANK
+        ui.inputsLayoutLabel8.text = _("Bank:") if bank else _("Adapter:")
+        planes = [ui.axialCheckBox, ui.coronalCheckBox, ui.sagittalCheckBox]
+        for widget in (ui.modelSelector, ui.objectNameEdit, ui.promptSelector, ui.planeSelector, *planes):
+            widget.enabled = not bank
+        chosen = sum((parameters.axial, parameters.coronal, parameters.sagittal))
+        ui.planeSelector.enabled = not bank and not chosen
+        ui.fuseSelector.enabled = not bank and chosen > 1
 
     def model(self) -> choices.Model | None:
         """The chosen model."""
@@ -62,6 +75,8 @@ class ModelPanel:
     def reason(self) -> str:
         """Why the chosen method cannot run on the chosen model, or empty."""
         p, model = self.parameters, self.model()
+        if p.method == BANK:
+            return "" if p.checkpoint else _("A bank of healthy volumes is needed: choose its file under Bank.")
         if model is not None and model.state == "missing":
             return _("The model is not on this computer: download it, take it from local files, or name the weights "
                      "folder that has it under Advanced.")  # fmt: skip
@@ -91,10 +106,11 @@ class ModelPanel:
         self._changed()
 
     def onCheckpointFile(self) -> None:
-        """Ask for a checkpoint file."""
-        path = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), _("Choose a checkpoint"), setting("WeightsFolder"),
-            _("Checkpoints") + " (*.safetensors *.pth *.pt)")  # fmt: skip
+        """Ask for a checkpoint file, or for that of a bank."""
+        title, kinds = _("Choose a checkpoint"), _("Checkpoints") + " (*.safetensors *.pth *.pt)"
+        if self.parameters is not None and self.parameters.method == BANK:
+            title, kinds = _("Choose a bank"), _("Banks of healthy volumes") + " (*.bank)"
+        path = qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title, setting("WeightsFolder"), kinds)
         if path and self.parameters is not None:
             self._set(checkpoint=str(path))
 

@@ -7,8 +7,9 @@ from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrappe
 
 from ZSADCLIPLib.adapters import DEFAULT_METHOD
 from ZSADCLIPLib.backbones import DEFAULT_BACKBONE
+from ZSADCLIPLib.volumes.fusion import FUSIONS
 
-from ..engine.choices import BATCHES, DEVICES, PLANES
+from ..engine.choices import AUTOMATIC, BATCHES, DEVICES, PLANES
 from ..scene.colors import NAMES
 
 
@@ -18,10 +19,13 @@ class ZSADCLIPParameterNode:
 
     inputVolume, brainMask   what is looked at, and where; result is the anomaly map of the result on display.
     brainSegment             the segment of a brain mask that is a segmentation; empty: all of them.
-    method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses).
+    method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses), of the method
+                             bank its bank.
     objectName, prompts      empty: as the adapter was trained.
     minimumSize              smallest finding in mm3; the threshold belongs to the result.
     minimumDepth             over how many mm across the slices a finding reaches at least.
+    axial, coronal, sagittal  planes that are scored and fused; none of them: plane alone.
+    smoothing                mm across the slices; AUTOMATIC: the engine chooses.
     Decimals and steps are those of the widgets: Slicer warns of such annotations here at every start.
     """
 
@@ -44,4 +48,9 @@ class ZSADCLIPParameterNode:
     legend: bool = True
     minimumSize: Annotated[float, WithinRange(0, 100000)] = 20.0
     minimumDepth: Annotated[float, WithinRange(0, 1000)] = 3.0
+    axial: bool = False
+    coronal: bool = False
+    sagittal: bool = False
+    fuse: Annotated[str, Choice(list(FUSIONS))] = FUSIONS[0]
+    smoothing: Annotated[float, WithinRange(AUTOMATIC, 100)] = AUTOMATIC
     surface: bool = False

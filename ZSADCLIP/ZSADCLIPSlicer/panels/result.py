@@ -7,7 +7,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..scene import display, findingstable, nodes, profile, segmentation
+from ..scene import dicomexport, display, findingstable, nodes, profile, segmentation
 from ..scene.geometry import worldOf
 from ..scene.results import ResultNodes, isResult
 from .findings import FindingsPanel
@@ -40,6 +40,7 @@ class ResultPanel:
         ui.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         ui.replaceEditsButton.connect("clicked()", self.onReplaceEdits)
         ui.exportButton.connect("clicked()", self.onExport)
+        ui.dicomButton.connect("clicked()", self.onDicom)
         ui.profileButton.connect("toggled(bool)", self.onProfile)
         ui.editorButton.connect("clicked()", self.onEditor)
         ui.deleteResultButton.connect("clicked()", self.onDelete)
@@ -193,6 +194,16 @@ class ResultPanel:
         if path:
             with slicer.util.tryWithErrorDisplay(_("The findings could not be written.")):
                 findingstable.export(self.result.findings, path)
+
+    def onDicom(self) -> None:
+        """Put the result into the DICOM database, or say why that cannot be."""
+        database = getattr(slicer, "dicomDatabase", None)
+        if why := dicomexport.hindrance(self.result, database):
+            slicer.util.infoDisplay(why)
+            return
+        with slicer.util.tryWithErrorDisplay(_("The DICOM objects could not be made."), waitCursor=True):
+            said = dicomexport.export(self.result, database, dicomexport.insert)
+            slicer.util.infoDisplay(said + " " + _("They carry the identity of their source."))
 
     def onDelete(self) -> None:
         """Remove all nodes of the result on display; asks first when its segmentation was edited by hand."""

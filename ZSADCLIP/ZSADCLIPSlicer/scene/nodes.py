@@ -100,6 +100,7 @@ def _makeCompanions(result: ResultNodes) -> None:
     """Segmentation, tables and chart of a result, made where they are missing, placed beside the input."""
     if result.segmentation is None:
         result.link("segmentation", segmentation.create(result.input, result.input.GetName()))
+    segmentation.setRegion(result.segmentation, result.region)
     result.segmentation.SetAndObserveTransformNodeID(result.input.GetTransformNodeID())
     result.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(result.input)
     if result.findings is None:

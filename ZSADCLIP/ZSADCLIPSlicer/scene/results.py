@@ -84,14 +84,27 @@ class ResultNodes:
         return float(self.attribute("VolumeScore", "nan"))
 
     @property
+    def region(self) -> str:
+        """What the prompts of the run spoke of, such as brain; empty where that is not known."""
+        provenance = json.loads(self.attribute("Provenance", "{}"))
+        return provenance.get("adapter", {}).get("config", {}).get("object_name") or ""
+
+    @property
+    def display(self) -> tuple[float, float]:
+        """The lowest and the highest score that are shown."""
+        window = json.loads(self.attribute("Display", '{"lo": 0, "hi": 1}'))
+        return float(window["lo"]), float(window["hi"])
+
+    @property
     def title(self) -> str:
         """What made the map: method and model, plane and adapter where they are not the usual ones."""
         parts = [self.attribute("Method"), self.attribute("Model")]
-        plane, adapter = (
-            self.attribute("Plane", "axial"),
-            json.loads(self.attribute("Settings", "{}")).get("checkpoint"),
+        settings = json.loads(self.attribute("Settings", "{}"))
+        planes = settings.get("planes") or [self.attribute("Plane", "axial")]
+        adapter = settings.get("checkpoint") or settings.get("bank")
+        parts += [" + ".join(map(planeLabel, planes))] * (planes != ["axial"]) + (
+            [Path(adapter).stem] if adapter else []
         )
-        parts += [planeLabel(plane)] * (plane != "axial") + ([Path(adapter).stem] if adapter else [])
         return ", ".join(parts)
 
     def madeWith(self, settings: dict, model: str) -> bool:
@@ -104,8 +117,7 @@ class ResultNodes:
     def range(self) -> tuple[float, float]:
         """From the lowest to the highest score, widened to the display window."""
         low, high = self.map.GetImageData().GetScalarRange()
-        window = json.loads(self.attribute("Display", '{"lo": 0, "hi": 1}'))
-        low, high = min(low, window["lo"]), max(high, window["hi"])
+        low, high = min(low, self.display[0]), max(high, self.display[1])
         return low, high if high > low else low + 1e-6
 
     @property
@@ -191,7 +203,7 @@ class ResultNodes:
 
     def refresh(self, overwriteEdits: bool = False) -> bool:
         """Compute mask, findings and profile again; False when the segment has edits and was left alone."""
-        labels, findings = self._parts()
+        labels, findings = self.parts()
         rows = findingstable.update(self.findings, findings, labels, self.volume.affine)
         untouched = overwriteEdits or not segmentation.edited(self.segmentation, self.input)
         if untouched:
@@ -204,7 +216,7 @@ class ResultNodes:
         profile.update(self, rows)
         return untouched
 
-    def _parts(self):
+    def parts(self):
         """The parts over the threshold, int32 (I, J, K), and the findings among them; kept until the threshold moves."""
         from ZSADCLIPLib.detection.findings import find
         from ZSADCLIPLib.volumes.components import components, slices_deep

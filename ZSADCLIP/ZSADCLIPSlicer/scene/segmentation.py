@@ -14,20 +14,20 @@ from vtk.util.numpy_support import vtk_to_numpy
 LABELMAP = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
 SEGMENT = "anomaly"
 WRITTEN = "ZSADCLIP.Written"
-TERMINOLOGY = (
-    "Segmentation category and type - 3D Slicer General Anatomy list"
-    "~SCT^49755003^Morphologically Altered Structure~SCT^4147007^Mass~^^"
-    "~Anatomic codes - DICOM master list~SCT^12738006^Brain~^^"
-)
+REGION = "ZSADCLIP.Region"
 COLOR = (0.15, 0.95, 0.35)
 _lastWritten: dict[str, int] = {}  # node id -> modification time of its labelmap after our own last write
 
 
-def create(inputNode, name: str):
-    """A segmentation node with one empty segment on the grid and under the transform of the input."""
+def create(inputNode, name: str, region: str = ""):
+    """A segmentation node with one empty segment on the grid and under the transform of the input.
+
+    `region` is what was scored, such as brain; it is what the segment's terminology says.
+    """
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
     node.SetReferenceImageGeometryParameterFromVolumeNode(inputNode)
+    node.SetAttribute(REGION, region)
     addSegment(node)
     display = node.GetDisplayNode()
     display.SetVisibility2DFill(False)  # not only transparent: an invisible fill would still be drawn at every update
@@ -38,14 +38,31 @@ def create(inputNode, name: str):
 
 def addSegment(node) -> None:
     """Add the segment of the findings, with terminology, if it is not there."""
-    if node.GetSegmentation().GetSegment(SEGMENT) is not None:
-        return
-    node.GetSegmentation().AddEmptySegment(SEGMENT, _("Anomaly"), COLOR)
+    if node.GetSegmentation().GetSegment(SEGMENT) is None:
+        node.GetSegmentation().AddEmptySegment(SEGMENT, _("Anomaly"), COLOR)
+        setRegion(node, node.GetAttribute(REGION) or "")
+
+
+def setRegion(node, region: str) -> None:
+    """Let the terminology of the segment say what was scored: a lesion of that region, or of none that has a code."""
+    node.SetAttribute(REGION, region)
     segment = node.GetSegmentation().GetSegment(SEGMENT)
-    if hasattr(segment, "SetTerminology"):
-        segment.SetTerminology(TERMINOLOGY)
-    else:  # Slicer 5.8 and older
-        segment.SetTag(segment.GetTerminologyEntryTagName(), TERMINOLOGY)
+    if segment is not None and hasattr(segment, "SetTerminology"):
+        segment.SetTerminology(terminology(region))
+    elif segment is not None:  # Slicer 5.8 and older
+        segment.SetTag(segment.GetTerminologyEntryTagName(), terminology(region))
+
+
+def terminology(region: str) -> str:
+    """Slicer's text of category, type and region of a segment, the same codes as in `ZSADCLIPLib.dicom`."""
+    from ZSADCLIPLib.dicom.terms import ALTERED, LESION, region_of
+
+    def text(term) -> str:
+        value, scheme, meaning = term or ("", "", "")
+        return f"{scheme}^{value}^{meaning}"
+
+    kinds = f"Segmentation category and type - 3D Slicer General Anatomy list~{text(ALTERED)}~{text(LESION)}~^^"
+    return f"{kinds}~Anatomic codes - DICOM master list~{text(region_of(region)[0])}~^^"
 
 
 def write(node, inputNode, mask: np.ndarray) -> None:

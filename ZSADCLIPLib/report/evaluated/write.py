@@ -6,8 +6,9 @@ from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 
-from ...adapters.registry import METHODS
+from ...benchmark.rows import METHOD_LABELS
 from ...files.text import write_text
+from ...review import page as review
 from .. import typeset
 from ..page import page
 from .cases import BASELINE, LESIONS, Measured
@@ -43,7 +44,12 @@ def write_evaluation(
     shown = [typeset.markdown(table) for table in tables if not table.folded]
     write_text(out / TEXT, "\n".join([f"{USE}\n", *(f"{line}\n" for line in notes), *shown]))
     title = "ZSADCLIP evaluation"
-    html = page("evaluation", title=title, warnings=said, notes=notes, sections=sections, pictures=pictures)
+    # Written by --review; a page that is not there is no link.
+    addresses = {name: f"{name}/{review.FOLDER}/index.html" for name in evaluation.methods}
+    reviews = {METHOD_LABELS[name]: address for name, address in addresses.items() if (out / address).is_file()}
+    html = page(
+        "evaluation", title=title, warnings=said, notes=notes, sections=sections, pictures=pictures, reviews=reviews
+    )
     write_text(out / PAGE, html)
     return {"page": out / PAGE, "text": out / TEXT, "tables": out / "tables", "pictures": out / "pictures"}
 
@@ -70,7 +76,7 @@ def _pictures(folder: Path, evaluation: Evaluation, draw: Draw) -> list[dict[str
             source = f"data:image/png;base64,{b64encode(path.read_bytes()).decode('ascii')}"
             alt = f"Slices of the {WORDS[kind]} with anomaly map and the outlines of mask and truth."
             shown.append({"caption": text, "alt": alt, "source": source})
-    for name in {f"{method}-{kind}.png" for method in METHODS for kind in KINDS} - names:
+    for name in {f"{method}-{kind}.png" for method in METHOD_LABELS for kind in KINDS} - names:
         (folder / name).unlink(missing_ok=True)
     return shown
 

@@ -32,12 +32,18 @@ SETUP_COLOURS = {
     "context-brats": "#D55E00",
     "smooth-brats": "#882255",
     "planes-brats": "#332288",
+    "volume": "#999933",
     "baseline": "#666666",
 }
 SETUP_MARKERS = {"industrial": "o", "finetune": "s", "brats": "^", "pmc": "D", "biomedclip": "v", "baseline": "P"}
-SETUP_MARKERS |= {"healthy": "d"}
-SETUP_MARKERS |= {"context-brats": "X", "smooth-brats": "p", "planes-brats": "*"}
-SETUP_MARKERS |= {"few-shot": "h", "context-brats": "X", "smooth-brats": "p", "planes-brats": "*"}
+SETUP_MARKERS |= {
+    "healthy": "d",
+    "few-shot": "h",
+    "context-brats": "X",
+    "smooth-brats": "p",
+    "planes-brats": "*",
+    "volume": "<",
+}
 BLUE, VERMILION, YELLOW, GREY = "#0072B2", "#D55E00", "#F0E442", "#666666"
 METHOD_COLOURS = {name: METHODS[name].colour if name in METHODS else GREY for name in METHOD_LABELS}
 _STYLE = {
