@@ -112,7 +112,9 @@ class Detect(Execution):
     fuse: Annotated[str, OneOf(FUSIONS)] = flag(default=FUSIONS[0], help="how the maps of several planes become one")
     force_planes: bool = flag(default=False, help="take planes of long and narrow pixels, too")
     smooth_mm: Annotated[float, AtLeast(0)] | None = flag(
-        default=None, metavar="MM", help="Gaussian inside the brain (default 2 where the adapter has a threshold for it)"
+        default=None,
+        metavar="MM",
+        help="Gaussian inside the brain (default 2 where the adapter has a threshold for it)",
     )
     smooth: Annotated[str, OneOf(tuple(SMOOTHING))] | None = flag(
         default=None, help="through the slices, or 3d (default: as the adapter was tuned)"
