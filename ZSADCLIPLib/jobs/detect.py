@@ -37,18 +37,8 @@ from .detectors import backbone_of, make_bank_detector, make_detector
 from .keys import settings_key
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
-NOT_SETTINGS = {
-    "inputs",
-    "output",
-    "skip_existing",
-    "dry_run",
-    "device",
-    "batch_size",
-    "weights_dir",
-    "keep_identifiers",
-    "dicom",
-    "review",
-}
+NOT_SETTINGS = {"inputs", "output", "skip_existing", "dry_run", "device"}
+NOT_SETTINGS |= {"batch_size", "weights_dir", "keep_identifiers", "dicom", "review"}
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from ..errors import InputError
+from ..evaluation.thresholds import reaches
 from ..volume import Volume
 from ..volumes.components import bounds
 
@@ -39,7 +40,7 @@ def pack_map(map: Volume, threshold: float) -> Packed:
     slope = float(np.ptp(values)) / MAP_STEPS or 1.0
     low = max(-32_768.0, np.floor((values.min() - threshold) / slope))
     codes = np.clip(np.floor((values - threshold) / slope), low, 32_767)
-    codes = np.where(values >= threshold, np.maximum(codes, 0), np.minimum(codes, -1))
+    codes = np.where(reaches(map.array, threshold), np.maximum(codes, 0), np.minimum(codes, -1))
     return Packed(_nifti(map, codes.astype(np.int16), slope, threshold), slope, threshold)
 
 
