@@ -26,7 +26,8 @@ for _folder in (_here, os.path.dirname(_here)):
         break
 
 from ZSADCLIPSlicer import selftest  # noqa: E402
-from ZSADCLIPSlicer.engine.run import EngineRun, RunSettings, settingsOf  # noqa: E402
+from ZSADCLIPSlicer.engine.run import EngineRun  # noqa: E402
+from ZSADCLIPSlicer.engine.settings import RunSettings, settingsOf  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
@@ -261,7 +262,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
                 **settings):  # fmt: skip
         """Detect anomalies in a scalar volume node.
 
-        `settings` are the fields of ZSADCLIPSlicer.engine.run.RunSettings (method, backbone, threshold, ...). With `wait` the
+        `settings` are the fields of ZSADCLIPSlicer.engine.settings.RunSettings (method, threshold, ...). With `wait` the
         call returns `ResultNodes` (`.map`, `.segmentation`, `.findings`, `.volumeScore`, `.setThreshold(x)`), else a running
         `EngineRun`. Give an earlier `result` to update its nodes. Raises ZSADCLIPError with what to do, and Cancelled when
         `progress(fraction, text)` raised it.

@@ -82,7 +82,7 @@ def test_rerun_updates_the_same_nodes_and_a_new_result_is_kept_beside_it(logic, 
     again = logic.process(result.input, result=result, command=fake(), threshold="0.9")
     assert again.map is result.map and again.segmentation is result.segmentation
     assert {node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLNode")} == before
-    assert again.threshold == 0.9 and "0.9" in again.segmentation.GetName()
+    assert again.threshold == 0.9
     other = logic.process(result.input, command=fake(), method="anovl")
     assert other.map is not result.map
     assert "anovl" in other.map.GetName() and "vand" in result.map.GetName()
@@ -300,7 +300,7 @@ def test_the_example_of_the_documentation_runs(slicer_env, monkeypatch):
 def test_names_given_by_the_user_stay(result):
     result.map.SetName("my map")
     result.setThreshold(0.7)
-    assert result.map.GetName() == "my map" and "0.7" in result.segmentation.GetName()
+    assert result.map.GetName() == "my map" and "vand" in result.segmentation.GetName()
 
 
 def test_deleted_tables_and_charts_do_not_stop_the_threshold(result):
@@ -355,6 +355,6 @@ def test_a_new_method_is_in_the_menu(slicer_env, monkeypatch):
     from ZSADCLIPLib.adapters import METHODS
 
     monkeypatch.setitem(METHODS, NAME, ENTRY)
-    last = choices.methods()[-1]
-    assert (last.key, last.label) == (NAME, ENTRY.label) and ENTRY.summary in last.tip
+    new = next(choice for choice in choices.methods() if choice.key == NAME)
+    assert new.label == ENTRY.label and ENTRY.summary in new.tip
     assert not choices.hasAdapter(NAME, "mini") and [c.key for c in choices.checkpoints(NAME, "mini")] == [""]

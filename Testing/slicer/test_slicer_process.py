@@ -293,7 +293,7 @@ def test_a_child_that_the_system_ended_says_so_and_the_cpu_is_no_way_out(logic):
 
 def test_another_interpreter_gets_a_clean_environment(logic, tmp_path):
     """Slicer's own paths would break it; one that cannot be started is named."""
-    from ZSADCLIPSlicer.engine.run import RunSettings
+    from ZSADCLIPSlicer.engine.settings import RunSettings
 
     from ZSADCLIPLib.errors import InputError
 

@@ -20,7 +20,8 @@ from ZSADCLIPLib.files.text import write_json
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.volumes.reading import read_volume
 
-from .engine.run import EngineRun, RunSettings
+from .engine.run import EngineRun
+from .engine.settings import RunSettings
 from .scene import findingstable
 
 DONE, SOME_FAILED, UNUSABLE, CANCELLED = 0, 1, 2, 130

@@ -83,7 +83,7 @@ def methods() -> list[Choice]:
     """The methods, in the engine's order, and the comparison with a bank of healthy volumes."""
     tip = _("How far a volume is from healthy ones, which a bank remembers: no words, no training, no lesion masks.")
     listed = [Choice(key, info.label, f"{info.summary} ({info.paper})") for key, info in METHODS.items()]
-    return [*listed, Choice(BANK, _(LABELS[BANK]), tip)]
+    return [*listed, Choice(BANK, LABELS[BANK], tip)]
 
 
 def models(weightsFolder: str = "") -> list[Model]:

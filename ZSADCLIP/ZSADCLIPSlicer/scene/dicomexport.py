@@ -48,7 +48,7 @@ def export(result, database, insert) -> str:
             made = write(Path(folder, "dicom", "result"), sources, outcome, "results")
             insert(str(made[0].parent))
     except OSError as error:
-        raise InputError(f"the objects could not be written: {error.strerror}") from error
+        raise InputError(_("the objects could not be written: {error}").format(error=error.strerror)) from error
     said = _("{count} findings are in the DICOM database, in the study of the volume.").format(
         count=len(outcome.findings)
     )
@@ -67,8 +67,9 @@ def _sources(files: list[Path]):
     frames = [frame for file in files for frame in frames_of(file)[0]]
     groups = groups_of(frames, lambda frame: frame.instance.encode())
     if len(groups) != 1:
-        raise InputError(f"the series in the database holds {len(groups)} volumes; expected the one that was loaded")
-    return sources_of(Path("the series in the database"), groups[0])
+        raise InputError(_("the series in the database holds {count} volumes; expected the one that was loaded").format(
+            count=len(groups)))  # fmt: skip
+    return sources_of(Path(_("the series in the database")), groups[0])
 
 
 def _outcome(result, sources):

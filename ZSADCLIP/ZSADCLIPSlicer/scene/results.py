@@ -33,7 +33,6 @@ CUTS = {
     "min_depth_mm",
     "allow",
 }
-"""Settings with which a map is still the same: how it is computed and cut. The backbone counts by the name of what ran."""
 ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")
 
 
