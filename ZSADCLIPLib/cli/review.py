@@ -27,6 +27,9 @@ def add_review(p: argparse.ArgumentParser) -> None:
     p.add_argument("--merge", nargs="+", metavar="FILE", help="bring the reviews of several readers together")
     p.add_argument("--apply-review", nargs="+", metavar="FILE", help="keep accepted findings: mask, JSON and CSV")
     p.add_argument(
+        "--dicom", action="store_true", help="with --apply-review and --images: accepted findings as DICOM, too"
+    )
+    p.add_argument(
         "--to", metavar="DIR", help="folder of --merge (default OUT/merged) or --apply-review (OUT/accepted)"
     )
 
@@ -36,6 +39,10 @@ def run_review(chosen: argparse.Namespace) -> int:
     job = job_of(Review, chosen)
     if chosen.merge and chosen.apply_review:
         raise UsageError("--merge and --apply-review are two things; do one after the other")
+    if chosen.dicom and not (chosen.apply_review and job.images):
+        raise UsageError(
+            "--dicom needs --apply-review FILE and, for the headers, --images with what was given to detect"
+        )
     if chosen.merge:
         return _merge(job, chosen)
     if chosen.apply_review:
@@ -94,12 +101,20 @@ def _merge(job: Review, chosen: argparse.Namespace) -> int:
 
 
 def _apply(job: Review, chosen: argparse.Namespace) -> int:
+    from ..detection.inputs import expand_inputs
+    from ..dicom.export import FOLDER as OBJECTS
+    from ..dicom.export import SAID
     from ..review.accepted import FOLDER, apply_reviews
-    from ..review.finished import finished_cases
+    from ..review.finished import finished_cases, match_images
     from ..review.verdicts import read_reviews
 
     folder = Path(chosen.to) if chosen.to else Path(job.output) / FOLDER
-    told = apply_reviews(finished_cases(Path(job.output), job.cases), read_reviews(chosen.apply_review), folder)
+    cases, images = finished_cases(Path(job.output), job.cases), None
+    if chosen.dicom:
+        images = match_images(cases, expand_inputs(job.images, output=job.output, channel=job.channel))
+    told = apply_reviews(cases, read_reviews(chosen.apply_review), folder, images, job.series)
+    if told["objects"]:
+        print(SAID.format(folder=folder / OBJECTS))
     print(f"{told['accepted']} of {told['of']} findings in {told['cases']} cases accepted; in {told['output']}")
     print("Research use only, not for diagnosis.")
     return 0

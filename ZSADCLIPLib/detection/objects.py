@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from ..dicom.export import FOLDER, SAID, export, folder_of, names_of, remove
 from ..dicom.outcome import Outcome
@@ -14,6 +16,7 @@ from ..files.digests import seal
 from ..files.names import split_suffix
 from ..notes import Note
 from ..progress import Report
+from ..volume import Volume
 from ..volumes.components import components
 from ..volumes.reading import FORMATS
 from .choice import Case
@@ -54,20 +57,28 @@ def clear(run, case: Case) -> None:
 
 def write_objects(run, case: Case, sources: Sources, detection, record: Mapping, settings: str) -> dict[str, dict]:
     """Write the objects of a detection whose JSON is `record`; what identifies each, by its name below the output folder."""
+    labels = components(detection.mask.array > 0)
+    outcome = outcome_of(detection.map, labels, record, record["findings"], run.label, settings)
+    folder = folder_of(run.output, case.id)
+    files = export(folder, sources, outcome, run.dicom, run.paths(case.id).get("png"))
+    return {f"{PREFIX}{case.id}/{name}": sealed for name, sealed in seal(files).items()}
+
+
+def outcome_of(
+    map: Volume, labels: np.ndarray, record: Mapping, findings: Sequence[Mapping], label: str, settings: str
+) -> Outcome:
+    """What a case's JSON `record` has to say of `findings`, some of its own; `labels` are the parts of its mask."""
     config = record["provenance"].get("adapter", {}).get("config", {})
-    outcome = Outcome(
-        map=detection.map.array,
-        labels=components(detection.mask.array > 0),
-        findings=record["findings"],
-        affine=detection.map.affine,
-        algorithm=f"ZSADCLIP {run.label}",
+    return Outcome(
+        map=map.array,
+        labels=labels,
+        findings=findings,
+        affine=map.affine,
+        algorithm=f"ZSADCLIP {label}",
         region=config.get("object_name") or "",
         key=settings,
         display=(record["display"]["lo"], record["display"]["hi"]),
     )
-    folder = folder_of(run.output, case.id)
-    files = export(folder, sources, outcome, run.dicom, run.paths(case.id).get("png"))
-    return {f"{PREFIX}{case.id}/{name}": sealed for name, sealed in seal(files).items()}
 
 
 def check_objects(which: str, pictures: bool, output: str | os.PathLike, cases: Iterable[Case], report: Report) -> None:

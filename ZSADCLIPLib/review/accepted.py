@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..adapters import METHODS
+from ..detection.choice import Case
+from ..detection.objects import is_dicom_case, outcome_of
 from ..errors import InputError
 from ..files.digests import seal
 from ..files.text import write_csv, write_json
+from ..neighbours import LABELS
 from ..volumes.components import components
 from ..volumes.reading import write_volume
 from .finished import Finished
@@ -52,20 +56,31 @@ def kept(case: Finished, reviews: Sequence[Review]) -> Kept | None:
     return Kept(case, stay, opinions)
 
 
-def apply_reviews(cases: Sequence[Finished], reviews: Sequence[Review], folder: Path) -> dict:
-    """Write ID_mask.nii.gz, ID.json and findings.csv of what was accepted; {"cases", "accepted", "of", "output"}.
+def apply_reviews(
+    cases: Sequence[Finished],
+    reviews: Sequence[Review],
+    folder: Path,
+    images: Mapping[str, Path] | None = None,
+    series: str | None = None,
+) -> dict:
+    """Write ID_mask.nii.gz, ID.json and findings.csv of what was accepted; {"cases", "accepted", "of", "output", "objects"}.
 
-    Only reviewed cases are written. Raises InputError where no case was reviewed, for a review of another result, and for a
-    folder that holds the run itself.
+    Only reviewed cases are written. With `images` (by id) the accepted findings of each DICOM case are also written as DICOM
+    objects, to FOLDER/dicom/ID; "objects" counts these cases. Raises InputError where no case was reviewed, for a review of
+    another result, for headers that will not do, and for a folder that holds the run itself.
     """
     if any(case.folder.resolve() == folder.resolve() for case in cases):
         raise InputError(f"{folder} holds the run itself, which stays as it is; name another folder")
     results = [result for case in cases if (result := kept(case, reviews)) is not None]
     if not results:
         raise InputError("no case of this run was reviewed; are the review files of another run?")
-    rows = []
+    rows, objects = [], 0
+    sources = _sources(results, images or {}, series)  # before anything is written
     for result in results:
         _write(result, folder)
+        if (of := sources.get(result.case.id)) is not None:
+            _export(result, of, folder)
+            objects += 1
         rows += [_row(result, finding) for finding in result.findings]
     write_csv(folder / "findings.csv", rows, COLUMNS)
     return {
@@ -73,7 +88,27 @@ def apply_reviews(cases: Sequence[Finished], reviews: Sequence[Review], folder: 
         "accepted": len(rows),
         "of": sum(len(result.case.facts["findings"]) for result in results),
         "output": str(folder),
+        "objects": objects,
     }
+
+
+def _sources(results: Sequence[Kept], images: Mapping[str, Path], series: str | None) -> dict:
+    """The headers of the DICOM images among those of reviewed cases, by id."""
+    from ..dicom.sources import read_sources
+
+    named = {result.case.id: images[result.case.id] for result in results if result.case.id in images}
+    return {name: read_sources(path, series) for name, path in named.items() if is_dicom_case(Case(name, path))}
+
+
+def _export(result: Kept, sources, folder: Path) -> None:
+    from ..dicom.export import export, folder_of
+
+    case = result.case
+    method = case.facts["provenance"].get("adapter", {}).get("method", "")
+    label = METHODS[method].label if method in METHODS else LABELS.get(method, method)
+    mask = components(case.mask().array > 0)
+    outcome = outcome_of(case.map(), mask, case.facts, result.findings, label, case.facts["settings"])
+    export(folder_of(folder, case.id), sources, outcome, "results")
 
 
 def _write(result: Kept, folder: Path) -> None:

@@ -91,3 +91,28 @@ def test_what_cannot_work_is_said_before_any_work(home, tmp_path, capfd):
     theirs.write_text("mine")
     assert detect(home, tmp_path / "out", "--dicom") == 2
     assert "no result of an earlier run" in capfd.readouterr().err and theirs.read_text() == "mine"
+
+
+def test_accepted_findings_alone_are_exported_after_a_review(home, tmp_path, capfd):
+    from review_run import opinion, review
+
+    from ZSADCLIPLib.review.finished import finished_cases
+    from ZSADCLIPLib.review.verdicts import write_review
+
+    out, said = tmp_path / "out", tmp_path / "said_review.json"
+    assert detect(home, out) == 0
+    (case,) = finished_cases(out)
+    assert len(case.facts["findings"]) > 1
+    write_review(said, review("reader", opinion(case, {1: "reject", 2: "accept"})))
+    named = ["review", str(out), "--apply-review", str(said), "--dicom"]
+    assert main(named) == 2 and "--images" in capfd.readouterr().err
+    assert main([*named, "--images", str(home / "series")]) == 0
+    assert "carry the identifiers of their source" in capfd.readouterr().out
+    folder = out / "accepted" / "dicom" / case.id
+    assert {file.name for file in folder.iterdir()} == {"seg.dcm", "report.dcm", "map.dcm"}
+    assert folder.stat().st_mode & 0o777 == 0o700
+    ds = pydicom.dcmread(folder / "seg.dcm")
+    (segment,) = ds.SegmentSequence
+    assert segment.SegmentLabel == "Finding 2"
+    voxels = case.facts["findings"][1]["voxels"]
+    assert int(ds.pixel_array.sum()) == voxels
