@@ -15,7 +15,7 @@ def test_apply_cancel_apply(panel, use):
     ui.applyButton.click()
     assert ui.applyButton.text == "Cancel" and not ui.progressBar.isHidden()
     spin(lambda: "Slice" in ui.statusLabel.text and ui.progressBar.value > 1)
-    assert "of 200" in ui.statusLabel.text
+    assert "of 4000" in ui.statusLabel.text
     ui.applyButton.click()
     spin(lambda: not panel.run.running)
     assert "Cancelled" in ui.statusLabel.text and ui.applyButton.text == "Apply" and ui.applyButton.enabled
