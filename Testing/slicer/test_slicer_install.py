@@ -98,7 +98,7 @@ def test_where_the_pytorch_extension_fails_torch_comes_through_pip(install, vers
 def test_packages_are_installed_once_more_but_for_what_slicer_builds_on(panel, install, versions, monkeypatch):
     import slicer
 
-    versions(numpy="2.0", torch="2.8", torchvision="0.23", scipy="1.13", nibabel="5.3")
+    versions(numpy="2.0", torch="2.8", torchvision="0.23+cu128", scipy="1.13", nibabel="5.3")
     calls, asked = [], []
     monkeypatch.setattr(slicer.util, "pip_install", lambda arguments: calls.append(arguments), raising=False)
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *a: asked.append(a))
@@ -108,7 +108,7 @@ def test_packages_are_installed_once_more_but_for_what_slicer_builds_on(panel, i
     monkeypatch.setattr(install, "pip", lambda names, constraints, wheels: calls.append(names))
     panel.ui.reinstallButton.click()
     assert calls[0][:2] == ["--force-reinstall", "--no-deps"]
-    assert {"torch==2.8", "torchvision==0.23", "nibabel==5.3"} == set(calls[0][2:])
+    assert {"torch==2.8", "nibabel==5.3"} == set(calls[0][2:])
     assert "open_clip_torch>=3.3" in calls[1]
 
 

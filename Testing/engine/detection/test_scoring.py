@@ -212,6 +212,19 @@ def test_the_usual_smoothing_needs_a_threshold_for_it(brain):
     assert auto.settled(("coronal",), provenance).smooth_mm == 0 and auto.settled(THREE, provenance).smooth_mm == 0
 
 
+def test_the_usual_smoothing_is_in_3d_where_there_is_a_threshold_for_that():
+    both = {"thresholds": {"axial/smooth2": 1.5, "axial/smooth2-3d": 1.25}}
+    auto, through = Scoring(smooth_mm=None), Scoring(smooth_mm=None, smooth="through")
+    assert auto.settled(("axial",), both).way == "axial/smooth2-3d"
+    assert through.settled(("axial",), both).way == "axial/smooth2"
+    only = {"thresholds": {"axial/smooth2": 1.5}}
+    assert auto.settled(("axial",), only).way == "axial/smooth2"
+    assert Scoring(smooth_mm=None, smooth="3d").settled(("axial",), only).smooth_mm == 0
+    assert (
+        Scoring(smooth_mm=2.0).settled(("axial",), both).way == "axial/smooth2"
+    )  # a width of one's own is no choice of ours
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
     [

@@ -109,9 +109,13 @@ def install(wheels: str = "", again: bool = False) -> None:
 
 
 def _anew(wheels: str) -> None:
-    """Install packages that are there once more, without their requirements: a file of theirs may be damaged."""
+    """Install packages that are there once more, without their requirements: a file of theirs may be damaged.
+
+    A build of torch for a graphics card (such as 2.8+cu128) stays: the package index has none, the PyTorch extension has.
+    """
     kept = set(PINNED) - {Package(requirement, "", False).name for requirement in TORCH}
-    names = [f"{package.name}=={package.installed}" for package in check() if package.good and package.name not in kept]
+    there = [package for package in check() if package.good and package.name not in kept]
+    names = [f"{package.name}=={package.installed}" for package in there if "+" not in package.installed]
     if names:
         offline = ["--no-index", "--find-links", wheels] if wheels else []
         slicer.util.pip_install(["--force-reinstall", "--no-deps", *offline, *names])
