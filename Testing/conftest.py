@@ -10,6 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["ZSADCLIP_TEXT_CACHE"] = "off"
 
 import itertools  # noqa: E402
+import locale  # noqa: E402
 
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
@@ -22,6 +23,16 @@ def pytest_collection_modifyitems(items):
     """Files with long tests first: spread over processes, none of them is left alone at the end."""
     long = {item.path for item in items if item.get_closest_marker("long")}
     items.sort(key=lambda item: item.path not in long)
+
+
+@pytest.fixture(autouse=True)
+def same_locale():
+    """No test leaves the process with another locale: text files of the tests after it would be ASCII."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    after = locale.setlocale(locale.LC_ALL)
+    locale.setlocale(locale.LC_ALL, before)
+    assert after == before
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def write(path: Path, volume: Volume) -> None:
 
 @contextmanager
 def same_locale() -> Iterator[None]:
-    """Readers of ITK that give up leave the process with the C locale, in which Python's text files are ASCII."""
+    """ITK leaves the C locale behind (DICOM written, or not readable), in which Python's text files are ASCII."""
     before = locale.setlocale(locale.LC_ALL)
     try:
         yield

@@ -14,6 +14,7 @@ from ZSADCLIPLib.files.privacy import pseudonym, redact, renamed
 from ZSADCLIPLib.notes import sentences
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.headers import check_header
+from ZSADCLIPLib.volumes.itk import same_locale
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 
 itk = pytest.importorskip("SimpleITK")
@@ -44,7 +45,8 @@ def write_series(folder, slices=4):
         plane.SetMetaData("0020|0037", "1\\0\\0\\0\\1\\0")
         plane.SetMetaData("0020|0013", str(n))
         writer.SetFileName(str(folder / f"DOE_JANE_{n}.dcm"))
-        writer.Execute(plane)
+        with same_locale():
+            writer.Execute(plane)
     return folder
 
 

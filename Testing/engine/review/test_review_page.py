@@ -44,10 +44,12 @@ def test_a_page_is_whole_and_small(run, tmp_path):
     page = tmp_path / "Seite ä b"
     assert result == {"cases": 2, "page": str(page / "index.html"), "bytes": result["bytes"]} and not notes
     assert result["bytes"] < 3_000_000
-    html = (page / "index.html").read_text()
+    html = (page / "index.html").read_text("utf-8")
     wanted = re.findall(r'(?:src|href)="([^":]+)"', html)
     assert len(wanted) == 7 and not [name for name in wanted if not (page / name).is_file()]
-    assert not re.search(r"https?://", html + (page / "app.js").read_text() + (page / "review.css").read_text())
+    assert not re.search(
+        r"https?://", html + (page / "app.js").read_text("utf-8") + (page / "review.css").read_text("utf-8")
+    )
     entries = payload(page / "run.js")
     assert [case["id"] for case in entries["cases"]] == ["first", "second"] and entries["blind"] is False
     assert (page / "pictures" / "first.png").is_file() and "BSD 2-Clause" in (page / "LICENSES.txt").read_text()

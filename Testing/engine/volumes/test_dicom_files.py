@@ -9,6 +9,7 @@ pydicom = pytest.importorskip("pydicom")
 from dicom_files import AFFINE, brain, write_series  # noqa: E402
 
 from ZSADCLIPLib.errors import InputError  # noqa: E402
+from ZSADCLIPLib.volumes.itk import same_locale  # noqa: E402
 from ZSADCLIPLib.volumes.reading import read_volume  # noqa: E402
 
 TRUE = brain()
@@ -77,7 +78,8 @@ def test_compressed_pixels(tmp_path, compressor):
         writer.KeepOriginalImageUIDOn()
         writer.UseCompressionOn()
         writer.SetCompressor(compressor)
-        writer.Execute(image)
+        with same_locale():
+            writer.Execute(image)
         assert pydicom.dcmread(file).file_meta.TransferSyntaxUID.is_compressed
     assert is_true(read_volume(folder))
 

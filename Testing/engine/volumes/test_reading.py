@@ -19,6 +19,7 @@ from ZSADCLIPLib.files.atomic import atomic_path
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text
 from ZSADCLIPLib.notes import sentences
 from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.itk import same_locale
 from ZSADCLIPLib.volumes.reading import read_mask, read_volume, write_volume
 
 OBLIQUE = np.array([[0.9, -0.2, 0.1, -81.3], [0.21, 1.1, -0.3, 13.7], [-0.05, 0.33, 2.9, 7.1], [0, 0, 0, 1]])
@@ -446,7 +447,8 @@ def dicom_series(itk, folder, array, step=(0.0, 0.0, 2.5), missing=(), uid="1.2.
         writer = itk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.SetFileName(str(folder / f"{uid}-{array.shape[2] - k:03}.dcm"))
-        writer.Execute(image)
+        with same_locale():
+            writer.Execute(image)
     return folder
 
 
