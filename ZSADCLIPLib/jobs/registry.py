@@ -13,6 +13,7 @@ from .benchmark import Benchmark
 from .cohort import Cohort
 from .detect import Detect
 from .evaluate import Evaluate
+from .remote import RemoteDetect
 from .review import Review
 from .train import Train
 from .weights import GetWeights
@@ -27,6 +28,7 @@ JOBS = {
     "benchmark": Benchmark,
     "steps": Steps,
     "weights": GetWeights,
+    "remote": RemoteDetect,
 }
 
 
