@@ -29,6 +29,7 @@ from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun  # noqa: E402
 from ZSADCLIPSlicer.engine.settings import RunSettings, settingsOf  # noqa: E402
 from ZSADCLIPSlicer.panels import menus  # noqa: E402
+from ZSADCLIPSlicer.panels.engine import EnginePanel  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.parameters import ZSADCLIPParameterNode  # noqa: E402
@@ -87,6 +88,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
+        self.engine = EnginePanel(self.ui, self.updateApply)
         self.results = ResultPanel(self.ui)
         nodes.watch()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
@@ -196,14 +198,18 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Apply is enabled when a run can start; its tooltip says why it cannot."""
         if self.run.running or self._parameters is None:
             return
-        reason = self.inputs.reason() or self.models.reason()
+        reason = self.inputs.reason() or (
+            self.engine.reason(self._parameters) if self.engine.remote else self.models.reason()
+        )
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Run the detection in the background.")
 
     def beginRun(self, settings=None):
         """Start a run with the settings of the panel, or given ones; None when the packages are not there."""
-        p = self._parameters
-        if not setting("Python") and not self.logic.ready() and not self.inputs.onInstall():
+        p, remote = self._parameters, self.engine.remote
+        if remote and not self.engine.agreed():
+            return None
+        if not remote and not setting("Python") and not self.logic.ready() and not self.inputs.onInstall():
             return None
         into = self.results.result
         if into is not None and into.input is not p.inputVolume:
@@ -215,7 +221,8 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             brainSegment=p.brainSegment,
             into=into,
             colors=p.colors,
-            python=setting("Python"),
+            python="" if remote else setting("Python"),
+            remote=remote,
         )
 
     def onFinished(self, result):
@@ -251,7 +258,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
     def start(self, inputVolume, settings, **options):
         """Start a run in the background; returns an `EngineRun` whose `poll()` must be called until `done`.
 
-        `options` are those of `EngineRun`: brainMask, brainSegment, into, colors, python, command.
+        `options` are those of `EngineRun`: brainMask, brainSegment, into, colors, python, command, remote.
         """
         detection = EngineRun(inputVolume, settings, **options)
         detection.start()
