@@ -263,10 +263,8 @@ class Server:
         self._connection.close()
         if isinstance(error, ssl.SSLCertVerificationError):
             why = f"its certificate is not known here ({error.verify_message}): give its fingerprint"
-        elif isinstance(error, (ssl.SSLError, http.client.BadStatusLine)):
-            why = (
-                "it speaks another protocol: look whether the address begins with https:// or http:// as it was printed"
-            )
+        elif isinstance(error, (ssl.SSLError, http.client.BadStatusLine, ConnectionResetError)):
+            why = "it broke the call off; does the address begin with https:// or http:// as printed, and does it still run?"
         else:
             why = f"{getattr(error, 'strerror', None) or error or type(error).__name__}: does it run, and is the address right?"
         return ServerError(f"no answer of the server {self.address}: {why}")

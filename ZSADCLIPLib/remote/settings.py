@@ -40,6 +40,17 @@ class Text:
         return f"expected {self.words}"
 
 
+@dataclass(frozen=True)
+class Distinct:
+    """Limit: nothing twice, so that a list is no longer than what there is to choose from."""
+
+    def allows(self, value: tuple) -> bool:
+        return len(set(value)) == len(value)
+
+    def __str__(self) -> str:
+        return "expected each once"
+
+
 NUMBER = r"[-+]?\d{1,6}(\.\d{0,15})?([eE][-+]?\d{1,2})?"
 CUT = Text(
     rf"checkpoint|(fixed:)?{NUMBER}|quantile:0?\.\d{{1,9}}", "checkpoint, a number, or quantile:Q with 0 < Q < 1"
@@ -57,7 +68,7 @@ class RemoteSettings:
     object_name: Annotated[str, NAME] | None = None
     prompts: Annotated[str, OneOf(PROMPT_SETS)] | None = None
     plane: Annotated[str, OneOf(("auto", *PLANES))] = "auto"
-    planes: tuple[Annotated[str, OneOf(tuple(PLANES))], ...] = ()
+    planes: Annotated[tuple[Annotated[str, OneOf(tuple(PLANES))], ...], Distinct()] = ()
     fuse: Annotated[str, OneOf(FUSIONS)] = FUSIONS[0]
     smooth_mm: Annotated[float, AtLeast(0), AtMost(100)] | None = None
     device: Literal["auto", "cuda", "mps", "cpu"] = "auto"
@@ -65,7 +76,7 @@ class RemoteSettings:
     threshold: Annotated[str, CUT] = "checkpoint"
     min_size_mm3: Annotated[float, AtLeast(0), AtMost(100_000)] = SMALLEST_MM3
     min_depth_mm: Annotated[float, AtLeast(0), AtMost(1000)] = LEAST_DEPTH_MM
-    allow: tuple[Annotated[str, OneOf(DOUBTS)], ...] = ()
+    allow: Annotated[tuple[Annotated[str, OneOf(DOUBTS)], ...], Distinct()] = ()
 
     def job(self, image: Path, brain: Path | None, output: Path) -> dict:
         """The job that does it, with files of the server."""

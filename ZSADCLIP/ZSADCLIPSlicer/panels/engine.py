@@ -22,10 +22,11 @@ class EnginePanel:
 
     def __init__(self, ui, changed):
         self.ui, self._changed = ui, changed
-        menus.fill(ui.engineSelector, [Choice("", _("This computer")), Choice(REMOTE, _("Remote (zsadclip serve)"))])
+        menus.fill(ui.engineSelector, [Choice("", _("This computer")), Choice(REMOTE, _("Remote server"))])
         menus.select(ui.engineSelector, setting("Engine"))
         for name, key in TEXTS.items():
             getattr(ui, name).text = setting(key)
+            getattr(ui, name).cursorPosition = 0  # the beginning says more than the end
             getattr(ui, name).connect("textChanged(QString)", self._edited)
         ui.engineTokenEdit.currentPath = setting("RemoteTokenFile")
         ui.engineTokenEdit.connect("currentPathChanged(QString)", self._edited)
