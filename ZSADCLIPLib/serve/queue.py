@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import shutil
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import InputError, ZSADCLIPError
+from ..errors import InputError, OutputError, ZSADCLIPError
 from ..files.digests import seal
 from ..files.privacy import redact_all
 from ..files.text import write_json
@@ -28,6 +30,7 @@ ACTIVE = (RECEIVING, QUEUED, RUNNING)
 NAMES = {"input": IMAGE, "brain": BRAIN}
 ROOM = 8  # bytes on the disk for each of the volume, maps and masks included
 SPARE = 256 * MEGA
+ID = re.compile("[0-9a-f]{32}")
 MOST_EVENTS = 5000
 STEP_S, SWEEP_S = 0.25, 5.0
 
@@ -78,12 +81,24 @@ class Queue:
         self._jobs: dict[str, Job] = {}
         self._changed = threading.Condition()
         self._stopped = False
-        self.sweep()
-        self.root.mkdir(mode=0o700, exist_ok=True)
+        self._open()
         self._threads = [threading.Thread(target=self._work, daemon=True) for _ in range(settings.workers)]
         self._threads.append(threading.Thread(target=self._watch, daemon=True))
         for thread in self._threads:
             thread.start()
+
+    def _open(self) -> None:
+        """The folder of jobs, empty; raises OutputError where it is somebody else's."""
+        try:
+            self.root.mkdir(mode=0o700, exist_ok=True)
+            if not all(ID.fullmatch(path.name) for path in self.root.iterdir()):
+                raise OutputError(f"{self.root} holds files that are no jobs; choose another --folder")
+            self.root.chmod(0o700)
+        except OSError as error:
+            raise OutputError(
+                f"cannot use the folder {self.root}: {error.strerror}; choose another --folder"
+            ) from error
+        self.sweep()
 
     def admit(self, client: str, settings: RemoteSettings, sizes: dict[str, int]) -> Job:
         """A place for a job over files of these bytes; raises Refused."""
@@ -188,12 +203,14 @@ class Queue:
             self._changed.notify_all()
         for thread in self._threads:
             thread.join(5)
-        shutil.rmtree(self.root, ignore_errors=True)
+        self.sweep()
+        with suppress(OSError):  # something is in it that is not ours
+            self.root.rmdir()
 
     def sweep(self) -> None:
         """Remove what belongs to no job: left by a server that was killed, or by its child, which may end after it."""
         for folder in self.root.glob("*"):
-            if folder.name not in self._jobs:
+            if ID.fullmatch(folder.name) and folder.name not in self._jobs:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _forget(self, job: Job, why: str = "cancelled") -> None:

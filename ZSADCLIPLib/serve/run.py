@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ..errors import OutputError
 from ..files.locks import folder_lock
@@ -24,10 +24,14 @@ def serving(settings: ServeSettings, log: Callable[[str], None], command=engine_
     Folder, token file and certificate are made where they are missing. Raises OutputError where the folder or the port is
     another's, InputError for a token file or certificate that will not do.
     """
+
+    def say(text: str) -> None:
+        with suppress(OSError, ValueError):  # a terminal that is gone, or a full disk, is no reason to stop
+            log(text)
+
     root = settings.root
     try:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        os.chmod(root, 0o700)
     except OSError as error:
         raise OutputError(
             f"cannot use the folder {root}: {error.strerror}; choose another one with --folder"
@@ -37,13 +41,13 @@ def serving(settings: ServeSettings, log: Callable[[str], None], command=engine_
             add_token(settings.tokens)
         tokens = Tokens(settings.tokens)
         context, digest = context_of(*certificate(settings)) if settings.secure else (None, "")
-        queue = Queue(settings, log, command)
+        queue = Queue(settings, say, command)
         try:
             with ServeServer(settings, tokens, queue, context) as server:
-                log(f"listens at {server.address}")
-                log(f"token file {settings.tokens}")
+                say(f"listens at {server.address}")
+                say(f"token file {settings.tokens}")
                 if digest:
-                    log(f"fingerprint {show_fingerprint(digest)}")
+                    say(f"fingerprint {show_fingerprint(digest)}")
                 yield server
         finally:
             queue.stop()

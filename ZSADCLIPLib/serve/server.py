@@ -57,8 +57,9 @@ class ServeServer(ThreadingHTTPServer):
 
     @property
     def address(self) -> str:
-        """Where clients find it."""
-        host = f"[{self.settings.host}]" if ":" in self.settings.host else self.settings.host
+        """Where clients find it; of one that listens at all addresses by the name of this computer."""
+        host = self.settings.host
+        host = socket.getfqdn() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         return f"{'https' if self.context else 'http'}://{host}:{self.server_port}"
 
     def process_request(self, request: socket.socket, client_address) -> None:

@@ -238,7 +238,7 @@ def test_what_a_killed_server_left_goes_at_the_next_start(tmp_path):
     until(lambda: gone(child))  # it saw its standard input close
     with served(folder) as again:
         assert again.left() == []
-        (again.jobs / "late").mkdir()  # of a child that ended after its server
+        (again.jobs / ("0" * 32)).mkdir()  # of a child that ended after its server
         again.queue.sweep()
         assert again.left() == []
         again.job_of(image, tmp_path / "out").run()
@@ -254,6 +254,17 @@ def test_many_jobs_in_a_row_leave_nothing_in_folder_or_memory(tmp_path):
         until(lambda: not here.left())
         assert not here.queue._jobs and here.queue.status()["failed"] == 8
         assert len(threading.enumerate()) < 30
+
+
+def test_files_of_others_are_left_alone(tmp_path):
+    from ZSADCLIPLib.errors import OutputError
+
+    mine = tmp_path / "jobs" / "thesis.txt"
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    with pytest.raises(OutputError, match="holds files that are no jobs; choose another --folder"), served(tmp_path):
+        pass
+    assert mine.read_text() == "mine"
 
 
 def test_two_servers_do_not_share_a_folder(tmp_path):
