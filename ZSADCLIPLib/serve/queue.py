@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 import shutil
 import threading
@@ -10,65 +9,36 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from http import HTTPStatus
-from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import InputError, OutputError, ZSADCLIPError
-from ..files.digests import seal
+from ..errors import InputError, OutputError
 from ..files.privacy import redact_all
 from ..files.text import write_json
-from ..remote.settings import BRAIN, IMAGE, OUT, RESULTS, RemoteSettings
+from ..remote.settings import BRAIN, IMAGE, OUT, RemoteSettings
 from .config import MEGA, ServeSettings
 from .engine import Engine, engine_command
+from .job import (
+    ACTIVE,
+    CANCELLED,
+    DONE,
+    FAILED,
+    ID,
+    NAMES,
+    QUEUED,
+    RECEIVING,
+    RUNNING,
+    Job,
+    Refused,
+    failure,
+    results_of,
+)
 from .receive import receive
 
-RECEIVING, QUEUED, RUNNING = "receiving", "queued", "running"
-DONE, FAILED, CANCELLED = "done", "failed", "cancelled"
-ACTIVE = (RECEIVING, QUEUED, RUNNING)
-NAMES = {"input": IMAGE, "brain": BRAIN}
 ROOM = 8  # bytes on the disk for each of the volume, maps and masks included
 SPARE = 256 * MEGA
-ID = re.compile("[0-9a-f]{32}")
 MOST_EVENTS = 5000
 STEP_S, SWEEP_S = 0.25, 5.0
-
-
-class Refused(ZSADCLIPError):
-    """What a client asks for cannot be had; `status` is HTTP's, and `message` says what to do."""
-
-    def __init__(self, status: HTTPStatus, message: str):
-        super().__init__(message)
-        self.status = status
-
-
-@dataclass
-class Job:
-    """A job of a client, and what has happened to it.
-
-    `heard` and `ended` are times of the monotonic clock. While it is `busy` something writes into its folder; once it is
-    `unwanted` nobody asks for it any more.
-    """
-
-    id: str
-    client: str
-    settings: RemoteSettings
-    sizes: dict[str, int]
-    folder: Path
-    state: str = RECEIVING
-    events: list[dict] = field(default_factory=list)
-    files: dict[str, dict] = field(default_factory=dict)
-    heard: float = field(default_factory=time.monotonic)
-    ended: float = 0.0
-    engine: Engine | None = None
-    busy: bool = False
-    unwanted: bool = False
-
-    @property
-    def name(self) -> str:
-        """What logs call it: its id is the client's alone."""
-        return self.id[:8]
 
 
 class Queue:
@@ -143,11 +113,11 @@ class Queue:
         try:
             receive(body, length, {job.folder / NAMES[name]: size for name, size in job.sizes.items()}, heard)
         except InputError as error:
-            self._end(job, FAILED, _error("InputError", str(error)))
+            self._end(job, FAILED, failure("InputError", str(error)))
             raise Refused(HTTPStatus.BAD_REQUEST, str(error)) from error
         except OSError as error:
             text = "the server could not keep the volume; try again, or ask who runs it whether the disk is full"
-            self._end(job, FAILED, _error("OutputError", text))
+            self._end(job, FAILED, failure("OutputError", text))
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE, text) from error
         self._received(job)
         self.log(f"{job.name}: {sum(job.sizes.values()) / MEGA:.1f} MB received, {length / MEGA:.1f} MB packed")
@@ -260,7 +230,7 @@ class Queue:
                 self._run(job)
             except Exception as error:  # one job must not end the server
                 text = f"the server could not run the job ({type(error).__name__}); ask who runs it to look at its disk"
-                self._end(job, FAILED, _error("ServerError", text))
+                self._end(job, FAILED, failure("ServerError", text))
 
     def _next(self) -> Job | None:
         return next((job for job in self._jobs.values() if job.state == QUEUED), None)
@@ -278,7 +248,7 @@ class Queue:
                 engine = job.engine = Engine(file, lambda event: self._hear(job, event), self._command)
         last = engine.run(self.settings.time_out_s) if engine else {"event": "cancelled"}
         if last["event"] == "result":
-            job.files = _results(out)
+            job.files = results_of(out)
             failed = int(last.get("failed", 0) > 0 or not job.files)
             told = {"event": "result", "cases": 1, "failed": failed, "files": list(job.files.values())}
             self._end(job, FAILED if failed else DONE, told)
@@ -313,13 +283,3 @@ class Queue:
                 if now - swept > SWEEP_S:
                     swept = now
                     self.sweep()
-
-
-def _error(kind: str, message: str) -> dict:
-    return {"event": "error", "kind": kind, "message": message}
-
-
-def _results(out: Path) -> dict[str, dict]:
-    """Name, bytes and SHA-256 of the result files that are there."""
-    sealed = seal(path for path in (out / name for name in RESULTS) if path.is_file() and not path.is_symlink())
-    return {name: {"name": name, **facts} for name, facts in sealed.items()}

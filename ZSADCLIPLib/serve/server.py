@@ -26,8 +26,9 @@ from ..remote.client import is_loopback
 from ..remote.settings import API, HEADER, OUT, RemoteSettings
 from ..remote.tokens import Tokens
 from .config import ServeSettings
+from .job import NAMES, Refused
 from .offers import check_offered, offers
-from .queue import NAMES, Queue, Refused
+from .queue import Queue
 from .replies import FIXED, encoded, status_text
 
 MOST_CALLS = 64
