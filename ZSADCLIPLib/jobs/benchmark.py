@@ -11,6 +11,7 @@ from ..benchmark.profiles import PROFILES, load_profile
 from ..benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS, Row, select_rows
 from ..benchmark.settings import Profile
 from ..errors import InputError, UsageError
+from ..execution import kept
 from ..execution.base import Execution
 from ..fields import OneOf, flag
 from ..files.atomic import clear_temporaries, clear_unfinished
@@ -129,7 +130,9 @@ class Benchmark(Execution):
         return {**total, "seconds": round(total["seconds"], 1), "output": self.output, "files": files}
 
     def _one(self, profile, rows, progress: Progress, report: Report) -> dict:
-        with folder_lock(self.output, self.shard):
+        from ..benchmark.steps import Steps
+
+        with folder_lock(self.output, self.shard), kept(Steps.like(self, self.output)):
             if not self.shard:  # what others write now looks like what a killed writer left
                 self._tidy()
             return self._execute(profile, rows, progress, report)
