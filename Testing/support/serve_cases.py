@@ -8,6 +8,7 @@ import time
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 import psutil
@@ -15,6 +16,7 @@ import psutil
 from ZSADCLIPLib.jobs.remote import RemoteDetect
 from ZSADCLIPLib.remote.settings import API, RemoteSettings
 from ZSADCLIPLib.remote.tokens import read_tokens
+from ZSADCLIPLib.serve import queue
 from ZSADCLIPLib.serve.config import ServeSettings
 from ZSADCLIPLib.serve.run import serving
 from ZSADCLIPLib.volume import Volume
@@ -105,11 +107,14 @@ class Served:
 
 
 @contextmanager
-def served(folder, behaviour="quick", command=None, **settings):
-    """A server over the fake engine; everything about it goes when the block ends."""
+def served(folder, behaviour="quick", command=None, gone_s=10_000.0, **settings):
+    """A server over the fake engine; everything about it goes when the block ends.
+
+    Callers of these tests may hang up and come back whenever they like, unless a test says `gone_s`.
+    """
     said = []
     chosen = ServeSettings(**{"folder": str(folder), "port": 0, **settings})
-    with serving(chosen, said.append, command or fake(behaviour)) as server:
+    with patch.object(queue, "GONE_S", gone_s), serving(chosen, said.append, command or fake(behaviour)) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
         try:

@@ -223,12 +223,13 @@ class Server:
 
     def forget(self, job: str) -> None:
         """Cancel a job, or have its files removed; a server that does not answer does so by itself soon."""
-        self._connection.close()  # it may be in the middle of something
         self._connection.timeout = min(self._connection.timeout, 2.0)
-        try:
-            self._send("DELETE", f"/v1/jobs/{job}").read(LARGEST)
-        except (*UNREACHABLE, ServerError):
-            self._connection.close()
+        for _ in range(2):  # the call may be in the middle of something: then by a new one
+            try:
+                self._send("DELETE", f"/v1/jobs/{job}").read(LARGEST)
+                return
+            except (*UNREACHABLE, ServerError):
+                self._connection.close()
 
     def _ask(self, method: str, path: str, data: dict | None = None) -> dict:
         body = None if data is None else json.dumps(data).encode()

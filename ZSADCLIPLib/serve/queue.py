@@ -39,6 +39,7 @@ ROOM = 8  # bytes on the disk for each of the volume, maps and masks included
 SPARE = 256 * MEGA
 MOST_EVENTS = 5000
 STEP_S, SWEEP_S = 0.25, 5.0
+GONE_S = 3.0  # after its call ended; a client that goes on asks within a second
 
 
 class Queue:
@@ -141,6 +142,10 @@ class Queue:
             )
         job.heard = time.monotonic()
         return job
+
+    def hung_up(self, job: Job) -> None:
+        """The call that asked for a job has ended: unless another one asks soon, its client is gone."""
+        job.heard = min(job.heard, time.monotonic() - self.settings.lease_s + GONE_S)
 
     def told(self, job: Job, start: int, wait: float) -> dict:
         """State, place in the queue and events from number `start`, after at most `wait` seconds for a new one."""

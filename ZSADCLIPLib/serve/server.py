@@ -26,7 +26,7 @@ from ..remote.client import is_loopback
 from ..remote.settings import API, HEADER, OUT, RemoteSettings
 from ..remote.tokens import Tokens
 from .config import ServeSettings
-from .job import NAMES, Refused
+from .job import NAMES, Job, Refused
 from .offers import check_offered, offers
 from .queue import Queue
 from .replies import FIXED, encoded, status_text
@@ -109,6 +109,16 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_DELETE(self) -> None:
         self._guarded({JOB: self._forget})
+
+    def setup(self) -> None:
+        super().setup()
+        self._job: Job | None = None
+
+    def finish(self) -> None:
+        """The call has ended, perhaps because its client did."""
+        if self._job is not None:
+            self.server.queue.hung_up(self._job)
+        super().finish()
 
     def handle_expect_100(self) -> bool:
         """Do not ask for a body yet: it is asked for when it will be read."""
@@ -201,11 +211,11 @@ class _Handler(BaseHTTPRequestHandler):
             )
         settings = from_dict(RemoteSettings, data["settings"], "settings:")
         check_offered(settings, self.server.settings)
-        job = self.server.queue.admit(self._client, settings, _sizes(data["sizes"]))
-        self._answer(HTTPStatus.CREATED, encoded({"id": job.id}))
+        self._job = self.server.queue.admit(self._client, settings, _sizes(data["sizes"]))
+        self._answer(HTTPStatus.CREATED, encoded({"id": self._job.id}))
 
     def _take(self, job: str) -> None:
-        found = self.server.queue.find(self._client, job)
+        self._job = found = self.server.queue.find(self._client, job)
         self.server.queue.take(found, self.rfile, self._length(self.server.settings.most_bytes))
         self._unread = False
         self._answer(HTTPStatus.ACCEPTED, encoded({"id": job}))
@@ -216,7 +226,7 @@ class _Handler(BaseHTTPRequestHandler):
             raise UsageError(
                 f"from={start!r:.20}, wait={wait!r:.20}: expected a number of an event, and seconds below 10"
             )
-        found = self.server.queue.find(self._client, job)
+        self._job = found = self.server.queue.find(self._client, job)
         self._answer(HTTPStatus.OK, encoded(self.server.queue.told(found, int(start), min(float(wait), LONGEST_WAIT))))
 
     def _file(self, job: str, name: str) -> None:

@@ -35,7 +35,7 @@ def test_the_embedded_model_gives_the_same_files_as_on_this_computer(tmp_path):
 
     image = brain(tmp_path / "input.nii")
     mask = brain(tmp_path / "brain.nii", lesion=400)
-    wanted = {"method": "vand", "backbone": "mini", "min_size_mm3": 5.0, "planes": ("axial", "coronal")}
+    wanted = {"method": "vand", "backbone": "mini", "min_size_mm3": 5.0}
     local = Detect(
         (str(image),), str(tmp_path / "local"), pictures=False, compress=False, brain_mask=str(mask), **wanted
     )
@@ -129,11 +129,26 @@ def test_a_client_that_cancels_ends_the_servers_job(tmp_path):
 
 
 def test_a_client_that_disappears_costs_its_job(tmp_path):
-    with served(tmp_path / "serve", "slow", lease_s=1) as here:
+    with served(tmp_path / "serve", "slow", lease_s=1, gone_s=1) as here:
         job, child = here.running(brain(tmp_path / "input.nii"))
         until(lambda: gone(child) and not here.left())
         assert "cancelled, its client is gone" in here.said[-1]
         assert here.ask("GET", f"/v1/jobs/{job}")[0] == 404
+
+
+@pytest.mark.skipif(os.name != "posix", reason="ends a process by a signal")
+def test_a_client_that_is_killed_costs_its_job_at_once(tmp_path):
+    """Its call ends with it: nobody waits for the lease, and its next job is not refused."""
+    with served(tmp_path / "serve", "slow", gone_s=0.5, lease_s=3600) as here:
+        job = here.job_of(brain(tmp_path / "input.nii"), tmp_path / "out")
+        (tmp_path / "job.json").write_text(
+            json.dumps({"job": "remote", **json.loads(json.dumps(vars(job), default=vars))})
+        )
+        command = [sys.executable, "-m", "ZSADCLIPLib", "run", str(tmp_path / "job.json")]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as client:
+            until(lambda: json.loads(client.stdout.readline()).get("done"))
+            client.kill()
+        until(lambda: not here.left() and here.queue.status()["cancelled"] == 1)
 
 
 def test_a_client_that_disappears_while_it_sends(tmp_path):
