@@ -52,7 +52,7 @@ class RemoteDetect:
         token = read_tokens(self.token_file)[0]
         with Server(parse_address(self.address), token, parse_fingerprint(self.fingerprint)) as server:
             server.health()
-            job = server.submit(asdict(self.settings), sizes)
+            job = server.submit(asdict(self.settings), sizes, progress)
             try:
                 with tempfile.TemporaryFile(dir=Path(self.image).parent) as packed:
                     pairs = [(starts[name], path) for name, path in files.items()]

@@ -85,6 +85,10 @@ def show_fingerprint(digits: str) -> str:
     return ":".join(digits[n : n + 2] for n in range(0, len(digits), 2)).upper()
 
 
+class _HasJob(ServerError):
+    """The client has a job on this server already."""
+
+
 class _Pinned(http.client.HTTPSConnection):
     """TLS with the server of a fingerprint, or with one that the authorities of this computer know."""
 
@@ -137,9 +141,17 @@ class Server:
             raise ServerError(f"the server speaks version {told.get('api')} and this client {API}: update the {older}")
         return told
 
-    def submit(self, settings: dict, sizes: dict[str, int]) -> str:
-        """Ask for a job over files of these bytes; its id."""
-        return str(self._ask("POST", "/v1/jobs", {"api": API, "settings": settings, "sizes": sizes})["id"])
+    def submit(self, settings: dict, sizes: dict[str, int], progress: Progress) -> str:
+        """Ask for a job over files of these bytes; its id. An earlier one of this client may be about to end."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return str(self._ask("POST", "/v1/jobs", {"api": API, "settings": settings, "sizes": sizes})["id"])
+            except _HasJob:
+                if time.monotonic() - begun > PATIENCE:
+                    raise
+                progress(0.0, "waiting in the queue")
+                time.sleep(WAIT)
 
     def upload(self, job: str, packed: BinaryIO, size: int, progress: Progress) -> None:
         """Send the files of a job, packed by `pack`, `size` bytes."""
@@ -255,7 +267,8 @@ class Server:
         try:
             told = json.loads(data)
             if answer.status >= 400:
-                raise ServerError(str(told["error"]))
+                kind = _HasJob if answer.status == http.HTTPStatus.CONFLICT else ServerError
+                raise kind(str(told["error"]))
             return dict(told)
         except (ValueError, KeyError, TypeError) as error:
             raise ServerError(f"{self.address} answers something that is no JSON; update the server") from error

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import serve_cases
-from serve_cases import bare, brain, gone, gzipped, served, until
+from serve_cases import bare, brain, fake, gone, gzipped, served, until
 
 from ZSADCLIPLib.errors import ServerError, UsageError
 from ZSADCLIPLib.jobs.detect import Detect
@@ -148,7 +148,20 @@ def test_a_client_that_is_killed_costs_its_job_at_once(tmp_path):
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as client:
             until(lambda: json.loads(client.stdout.readline()).get("done"))
             client.kill()
+        here.queue._command = fake()
+        job.run()  # waits for the other to be noticed
         until(lambda: not here.left() and here.queue.status()["cancelled"] == 1)
+    assert (tmp_path / "out" / "input.json").is_file()
+
+
+def test_who_has_a_job_waits_a_moment_and_is_told(tmp_path, monkeypatch):
+    monkeypatch.setattr("ZSADCLIPLib.remote.client.PATIENCE", 0.5)
+    image, seen = brain(tmp_path / "input.nii"), []
+    with served(tmp_path / "serve", "slow") as here:
+        here.running(image)
+        with pytest.raises(ServerError, match="has a job already"):
+            here.job_of(image, tmp_path / "out").run(lambda fraction, text, *_: seen.append(text))
+    assert "waiting in the queue" in seen
 
 
 def test_a_client_that_disappears_while_it_sends(tmp_path):
