@@ -150,7 +150,7 @@ class Server:
             except _HasJob:
                 if time.monotonic() - begun > PATIENCE:
                     raise
-                progress(0.0, "waiting in the queue")
+                progress(0.0, "waiting")
                 time.sleep(WAIT)
 
     def upload(self, job: str, packed: BinaryIO, size: int, progress: Progress) -> None:
@@ -181,7 +181,7 @@ class Server:
 
     def follow(self, job: str, progress: Progress, report: Report) -> dict:
         """The result event of a job; on the way `progress` is told, which may raise Cancelled, and `report` of cases."""
-        seen, last, heard = 0, (0.0, "waiting in the queue", None, None), time.monotonic()
+        seen, last, heard = 0, (0.0, "waiting", None, None), time.monotonic()
         while True:
             progress(*last)
             try:

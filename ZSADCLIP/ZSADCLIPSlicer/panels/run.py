@@ -145,7 +145,7 @@ class RunPanel:
 def progressText(event: dict) -> str:
     """One line for a progress event: slice count and time left where they are known."""
     phases = {"writing": _("writing"), "done": _("done"), "packing": _("packing"), "sending": _("sending"),
-              "waiting in the queue": _("waiting in the queue"), "fetching": _("fetching")}  # fmt: skip
+              "waiting": _("waiting in the queue"), "fetching": _("fetching")}  # fmt: skip
     parts = [phases.get(event["text"], event["text"])]
     if event.get("done") is not None and event.get("total"):  # of a single volume the engine counts only slices
         parts = [_("Slice {done} of {total}").format(done=event["done"], total=event["total"])]
