@@ -7,9 +7,10 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..scene import dicomexport, display, findingstable, nodes, profile, segmentation
+from ..scene import display, findingstable, nodes, profile, segmentation
 from ..scene.geometry import worldOf
 from ..scene.results import ResultNodes, isResult
+from .exports import ExportsPanel
 from .findings import FindingsPanel
 
 SETTLE_MILLISECONDS = 250  # after the last move of the slider, findings and profile are computed again
@@ -24,6 +25,7 @@ class ResultPanel:
         self.result: ResultNodes | None = None
         self.entered = True  # False while another module is shown, to which the views belong
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
+        self.exports = ExportsPanel(ui, lambda: self.result)
         self._updating = False
         self._layoutBefore = None
         self._overlay = None  # what was last asked of the views: (map id, opacity), None without overlay
@@ -39,8 +41,6 @@ class ResultPanel:
         self._stale.connect("timeout()", self.onMapChanged)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         ui.replaceEditsButton.connect("clicked()", self.onReplaceEdits)
-        ui.exportButton.connect("clicked()", self.onExport)
-        ui.dicomButton.connect("clicked()", self.onDicom)
         ui.profileButton.connect("toggled(bool)", self.onProfile)
         ui.editorButton.connect("clicked()", self.onEditor)
         ui.deleteResultButton.connect("clicked()", self.onDelete)
@@ -185,25 +185,6 @@ class ResultPanel:
         """The user gives up the edits of the segment."""
         self.result.refresh(overwriteEdits=True)
         self.update()
-
-    def onExport(self) -> None:
-        """Ask for a file name and write the findings."""
-        path = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(), _("Export findings"), self.result.input.GetName() + "-findings.csv", "CSV (*.csv)"
-        )
-        if path:
-            with slicer.util.tryWithErrorDisplay(_("The findings could not be written.")):
-                findingstable.export(self.result.findings, path)
-
-    def onDicom(self) -> None:
-        """Put the result into the DICOM database, or say why that cannot be."""
-        database = getattr(slicer, "dicomDatabase", None)
-        if why := dicomexport.hindrance(self.result, database):
-            slicer.util.infoDisplay(why)
-            return
-        with slicer.util.tryWithErrorDisplay(_("The DICOM objects could not be made."), waitCursor=True):
-            said = dicomexport.export(self.result, database, dicomexport.insert)
-            slicer.util.infoDisplay(said + " " + _("They carry the identity of their source."))
 
     def onDelete(self) -> None:
         """Remove all nodes of the result on display; asks first when its segmentation was edited by hand."""

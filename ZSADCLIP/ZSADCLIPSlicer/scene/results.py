@@ -18,7 +18,7 @@ from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.volume import Volume
 
 from ..engine.choices import planeLabel
-from . import display, findingstable, profile, segmentation
+from . import display, findingstable, naming, profile, segmentation
 from .brainmask import maskArray
 from .geometry import affineOf, ijkToRas
 
@@ -211,7 +211,7 @@ class ResultNodes:
             segmentation.write(self.segmentation, self.input, np.ascontiguousarray(accepted[labels].T))
             if self._cache.pop("surface", False):
                 segmentation.show3D(self.segmentation, True)
-        self._rename()
+        naming.rename(self)
         profile.update(self, rows)
         return untouched
 
@@ -235,15 +235,6 @@ class ResultNodes:
         findingstable.setAccepted(self.findings, rank, accepted)
         return self.refresh()
 
-    def _rename(self) -> None:
-        name = self.input.GetName()
-        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.title))
-        _giveName(self.segmentation, _("{name} findings ({run})").format(name=name, run=self.title))
-        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.title))
-        for node in (self.profile, self.chart):
-            if node is not None:  # it may have been deleted by the user
-                _giveName(node, _("{name} slice profile ({run})").format(name=name, run=self.title))
-
     def follow(self) -> bool:
         """Go where the input went: under its parent transform, and onto its grid where a transform was hardened.
 
@@ -258,16 +249,6 @@ class ResultNodes:
             self.map.CopyOrientation(self.input)
             self.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
         return not np.array_equal(before, affineOf(self.map))
-
-
-def _giveName(node, name: str) -> None:
-    """Name a node unlike any other of its class, unless the user has given it a name of his own."""
-    if node.GetAttribute("ZSADCLIP.Name") in (None, node.GetName()):
-        taken = {other.GetName() for other in slicer.util.getNodesByClass(node.GetClassName()) if other is not node}
-        free = (name if n == 1 else f"{name} {n}" for n in range(1, len(taken) + 2))
-        name = next(text for text in free if text not in taken)
-        node.SetAttribute("ZSADCLIP.Name", name)
-        node.SetName(name)
 
 
 @contextmanager
