@@ -28,8 +28,9 @@ for _folder in (_here, os.path.dirname(_here)):
 from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun  # noqa: E402
 from ZSADCLIPSlicer.engine.settings import RunSettings, settingsOf  # noqa: E402
-from ZSADCLIPSlicer.panels import menus  # noqa: E402
+from ZSADCLIPSlicer.panels import keys, menus  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.keys import Keys  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.parameters import ZSADCLIPParameterNode  # noqa: E402
 from ZSADCLIPSlicer.panels.preferences import setting  # noqa: E402
@@ -88,6 +89,8 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
+        self.keys = Keys(self._actions())
+        self.ui.keysLabel.text = keys.helpText()
         nodes.watch()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
@@ -99,6 +102,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def cleanup(self):
         """The module is reloaded or the application ends: nothing may go on."""
         self.run.abort()
+        self.keys.exit()
         self.inputs.cleanup()
         self.models.cleanup()
         self.results.cleanup()
@@ -108,14 +112,29 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """The module is shown, perhaps after an edit in another one."""
         self.results.entered = True
+        self.keys.enter(slicer.util.mainWindow() or self.parent)
         self.initializeParameterNode()
         self.results.update()
 
     def exit(self):
         """Another module is shown: the run goes on, the widgets are let go and the views left to that module."""
         self.results.entered = False
+        self.keys.exit()
         self.disconnectGui()
         self.observeInput(None)
+
+    def _actions(self):
+        """What each key does."""
+        results, ui = self.results, self.ui
+        return {
+            "next": lambda: results.findings.step(1),
+            "previous": lambda: results.findings.step(-1),
+            "accept": lambda: results.findings.judge(True),
+            "reject": lambda: results.findings.judge(False),
+            "hide": ui.overlayCheckBox.click,
+            "undo": ui.undoButton.click,
+            "redo": ui.redoButton.click,
+        }
 
     def onSceneStartClose(self, caller, event):
         self.run.abort()

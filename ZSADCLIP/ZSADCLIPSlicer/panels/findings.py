@@ -88,6 +88,18 @@ class FindingsPanel:
         if not self._updating and item.column() == KEEP:
             self._accept(int(item.data(RANK_ROLE)), item.checkState() == qt.Qt.Checked)
 
+    def step(self, by: int) -> None:
+        """Choose the next finding (`by` 1) or the one before (-1) in the order of the table."""
+        count, row = self.table.rowCount, self.table.currentRow()
+        if count:
+            self.table.setCurrentCell(min(max(row + by, 0), count - 1), RANK)
+
+    def judge(self, accepted: bool) -> None:
+        """Accept or reject the chosen finding."""
+        item = self.table.item(self.table.currentRow(), KEEP)
+        if item is not None:
+            item.setCheckState(qt.Qt.Checked if accepted else qt.Qt.Unchecked)
+
 
 def _side(side: str) -> str:
     return {"left": _("left"), "right": _("right"), "midline": _("midline")}.get(side, side)

@@ -9,6 +9,7 @@ from slicer.i18n import tr as _
 
 from ..scene import display, findingstable, nodes, profile, segmentation
 from ..scene.geometry import worldOf
+from ..scene.history import History
 from ..scene.results import ResultNodes, isResult
 from .exports import ExportsPanel
 from .findings import FindingsPanel
@@ -26,6 +27,7 @@ class ResultPanel:
         self.entered = True  # False while another module is shown, to which the views belong
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
         self.exports = ExportsPanel(ui, lambda: self.result)
+        self.history = History()
         self._updating = False
         self._layoutBefore = None
         self._overlay = None  # what was last asked of the views: (map id, opacity), None without overlay
@@ -44,6 +46,8 @@ class ResultPanel:
         ui.profileButton.connect("toggled(bool)", self.onProfile)
         ui.editorButton.connect("clicked()", self.onEditor)
         ui.deleteResultButton.connect("clicked()", self.onDelete)
+        ui.undoButton.connect("clicked()", lambda: self.step(-1))
+        ui.redoButton.connect("clicked()", lambda: self.step(1))
         self.update()
 
     def show(self, parameters) -> None:
@@ -67,23 +71,30 @@ class ResultPanel:
         if result is not None:
             if result.follow():  # its input was moved while another result was on display
                 result.refresh()
-            low, high = result.range
-            slider, self._updating = self.ui.thresholdSlider, True
-            slider.decimals = int(np.clip(3 - np.floor(np.log10(high - low)), 2, 8))  # scales of methods differ widely
-            slider.minimum, slider.maximum = low, high
-            slider.singleStep = (high - low) / 500
-            slider.value = result.threshold
+            self._showThreshold()
+            self._updating = True
             self.parameters.minimumSize = result.minimumSize
             self.parameters.minimumDepth = result.minimumDepth
             self._updating = False
             result.segmentation.GetDisplayNode().SetVisibility(True)
             self._applyOptions()
+            self.history.note(result)
             if self.ui.profileButton.checked:
                 self._showChart()
         else:
             self.ui.profileButton.checked = False
             display.hideOverlay()
         self.update()
+
+    def _showThreshold(self) -> None:
+        """Set the slider to the range and the threshold of the result."""
+        (low, high), slider = self.result.range, self.ui.thresholdSlider
+        self._updating = True
+        slider.decimals = int(np.clip(3 - np.floor(np.log10(high - low)), 2, 8))  # scales of methods differ widely
+        slider.minimum, slider.maximum = low, high
+        slider.singleStep = (high - low) / 500
+        slider.value = self.result.threshold
+        self._updating = False
 
     def _observe(self, result: ResultNodes | None) -> None:
         """Follow the map, which a script may fill anew, and the input, which may be moved."""
@@ -148,6 +159,18 @@ class ResultPanel:
         """The slider rests: small and rejected parts go, findings and profile are computed."""
         if self.result is not None and self.result.complete:
             self.result.refresh()
+            self.history.note(self.result)
+            self.update()
+
+    def step(self, by: int) -> None:
+        """Take back the last threshold or verdict (`by` -1), or do it again (1)."""
+        if self.result is None or not self.result.complete:
+            return
+        if self._settle.active:
+            self._settle.stop()
+            self.settle()
+        if self.history.step(self.result, by):
+            self._showThreshold()
             self.update()
 
     def update(self) -> None:
@@ -161,6 +184,8 @@ class ResultPanel:
 
     def _showTexts(self, rows: list[dict]) -> None:
         result = self.result
+        for button, by in ((self.ui.undoButton, -1), (self.ui.redoButton, 1)):
+            button.enabled = result is not None and self.history.can(result, by)
         edited = result is not None and segmentation.edited(result.segmentation, result.input)
         self.ui.editedLabel.visible = self.ui.replaceEditsButton.visible = edited
         accepted = [row for row in rows if row["Accepted"]]
@@ -179,6 +204,7 @@ class ResultPanel:
     def onAccept(self, rank: int, accepted: bool) -> None:
         """A finding was ticked or unticked."""
         self.result.accept(rank, accepted)
+        self.history.note(self.result)
         self._showTexts(findingstable.rowsOf(self.result.findings))
 
     def onReplaceEdits(self) -> None:

@@ -77,6 +77,16 @@ def setAccepted(node, rank: int, accepted: bool) -> None:
     node.SetAttribute(VERDICTS, json.dumps([[*peak, value] for peak, value in verdicts.items()]))
 
 
+def verdictsOf(node) -> str:
+    """All verdicts as text, for `setVerdicts`."""
+    return node.GetAttribute(VERDICTS) or "[]"
+
+
+def setVerdicts(node, verdicts: str) -> None:
+    """Take verdicts that `verdictsOf` gave; the table shows them after the next `update`."""
+    node.SetAttribute(VERDICTS, verdicts)
+
+
 def export(node, path) -> None:
     """Write the table as CSV (UTF-8, units in the header), complete or not at all."""
     header = [f"{name} ({unit})" if unit else name for name, (_kind, unit) in COLUMNS.items()]
