@@ -29,6 +29,7 @@ from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun  # noqa: E402
 from ZSADCLIPSlicer.engine.settings import RunSettings, settingsOf  # noqa: E402
 from ZSADCLIPSlicer.panels import keys, menus  # noqa: E402
+from ZSADCLIPSlicer.panels.compare import ComparePanel  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.keys import Keys  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
@@ -83,12 +84,14 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", "ZSADCLIP.Result", "1")
+        for selector in (self.ui.resultSelector, self.ui.compareSelector):
+            selector.addAttribute("vtkMRMLScalarVolumeNode", "ZSADCLIP.Result", "1")
         self.logic = ZSADCLIPLogic()
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
+        self.compare = ComparePanel(self.ui, self.results)
         self.keys = Keys(self._actions())
         self.ui.keysLabel.text = keys.helpText()
         nodes.watch()
@@ -105,6 +108,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.keys.exit()
         self.inputs.cleanup()
         self.models.cleanup()
+        self.compare.cleanup()
         self.results.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
@@ -134,6 +138,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             "hide": ui.overlayCheckBox.click,
             "undo": ui.undoButton.click,
             "redo": ui.redoButton.click,
+            "swap": self.compare.swap,
         }
 
     def onSceneStartClose(self, caller, event):
@@ -151,6 +156,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.run.uses(node):
             self.run.abort()
             self.updateApply()
+        self.compare.onNodeRemoved(node)
         result = self.results.result
         if result is not None and (node is result.map or not result.complete):
             self.results.setResult(None)
@@ -193,6 +199,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.inputs.show(self._parameters)
         self.models.show(self._parameters)
         self.results.show(self._parameters)
+        self.compare.show(self._parameters)
         self.updateApply()
 
     def observeInput(self, node):

@@ -1,7 +1,7 @@
 """Fixtures of the panel's tests: `pytest_plugins = ["slicer_fixtures", "panel_fixtures"]`."""
 
 import pytest
-from slicer_cases import fake, head
+from slicer_cases import fake, head, ready
 from slicer_harness import spin
 
 
@@ -27,4 +27,12 @@ def done(panel, use):
     panel.ui.applyButton.click()
     spin(lambda: not panel.run.running)
     assert panel.results.result is not None, panel.ui.statusLabel.text
+    return panel
+
+
+@pytest.fixture
+def shown(panel):
+    """A panel with a result of the test head, without a run."""
+    panel._parameters.inputVolume = node = head()
+    panel._parameters.result = ready(node).map
     return panel

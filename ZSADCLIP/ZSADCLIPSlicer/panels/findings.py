@@ -5,8 +5,10 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from ..scene import findingstable
+
 RANK_ROLE = 256  # Qt.UserRole, which has other spellings in Qt 5 and 6
-KEEP, RANK = 0, 1  # columns
+KEEP, RANK, PLACE = 0, 1, 5  # columns
 
 
 class FindingsPanel:
@@ -27,18 +29,15 @@ class FindingsPanel:
         titles = (
             _("Keep"),
             _("#"),
+            _("mm"),
             _("mm3"),
             _("Peak"),
-            _("Mean"),
-            _("Side"),
-            _("R"),
-            _("A"),
-            _("S"),
+            _("Place"),
             _("First"),
             _("Last"),
         )
-        tips = (_("Untick to reject"), _("Rank"), _("Volume"), _("Highest score"), _("Mean score"), _("Side of the patient"),
-                _("Centroid: mm to the patient's right"), _("Centroid: mm to the front"), _("Centroid: mm upwards"),
+        tips = (_("Untick to reject"), _("Rank"), _("Diameter of a sphere of this volume"), _("Volume"), _("Highest score"),
+                _("Centroid, mm: R or L, A or P, S or I, as in Slicer's data probe"),
                 _("First slice, counted from 0"), _("Last slice, counted from 0"))  # fmt: skip
         self.table.setColumnCount(len(titles))
         for column, (title, tip) in enumerate(zip(titles, tips, strict=True)):
@@ -56,9 +55,8 @@ class FindingsPanel:
         table.setRowCount(len(rows))
         self._items = []
         for index, row in enumerate(rows):
-            numbers = [round(row[axis]) for axis in "RAS"] + [row["First slice"], row["Last slice"]]
-            cells = (None, row["Rank"], round(row["Volume"]), round(row["Peak"], 3), round(row["Mean"], 3),
-                     _side(row["Side"]), *numbers)  # fmt: skip
+            cells = (None, row["Rank"], round(findingstable.diameterOf(row)), round(row["Volume"]), round(row["Peak"], 3),
+                     findingstable.placeOf(row), row["First slice"], row["Last slice"])  # fmt: skip
             for column, value in enumerate(cells):
                 item = qt.QTableWidgetItem()
                 if value is None:
@@ -67,6 +65,9 @@ class FindingsPanel:
                 else:
                     item.setData(qt.Qt.DisplayRole, value)
                 item.setData(RANK_ROLE, row["Rank"])
+                item.setToolTip(
+                    _("Side of the patient: {side}").format(side=_side(row["Side"])) if column == PLACE else ""
+                )
                 table.setItem(index, column, item)
                 self._items.append(item)
         table.setSortingEnabled(True)
@@ -87,6 +88,11 @@ class FindingsPanel:
         """A finding was ticked or unticked."""
         if not self._updating and item.column() == KEEP:
             self._accept(int(item.data(RANK_ROLE)), item.checkState() == qt.Qt.Checked)
+
+    def chosen(self) -> int | None:
+        """The rank of the chosen finding."""
+        item = self.table.item(self.table.currentRow(), RANK)
+        return int(item.data(RANK_ROLE)) if item is not None else None
 
     def step(self, by: int) -> None:
         """Choose the next finding (`by` 1) or the one before (-1) in the order of the table."""

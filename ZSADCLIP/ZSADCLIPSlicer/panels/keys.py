@@ -17,6 +17,7 @@ def listed() -> tuple[tuple[str, str, str], ...]:
         ("A", "accept", _("accept")),
         ("X", "reject", _("reject")),
         ("H", "hide", _("hide the map")),
+        ("C", "swap", _("compare")),
         ("U", "undo", _("undo")),
         ("Shift+U", "redo", _("redo")),
     )

@@ -42,14 +42,14 @@ def setThreshold(mapNode, threshold: float) -> None:
         display.ApplyThresholdOn()
 
 
-def setLegend(mapNode, shown: bool) -> None:
-    """Show or hide the colour legend of the map."""
+def setLegend(mapNode, shown: bool, title: str = "") -> None:
+    """Show or hide the colour legend of the map, or of another volume with its own title."""
     logic = slicer.modules.colors.logic()
     legend = logic.GetColorLegendDisplayNode(mapNode)
     if legend is None and shown:
         legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
         if legend is not None:
-            legend.SetTitleText(_("Anomaly score"))
+            legend.SetTitleText(title or _("Anomaly score"))
             legend.SetSize(0.08, 0.4)
             for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
                 text.SetFontSize(12)  # the default would cover a good part of a small view

@@ -13,6 +13,8 @@ def rename(result) -> None:
     giveName(result.map, _("{name} anomaly ({run})").format(name=name, run=run))
     giveName(result.segmentation, _("{name} findings ({run})").format(name=name, run=run))
     giveName(result.findings, _("{name} findings table ({run})").format(name=name, run=run))
+    if result.segments is not None:
+        giveName(result.segments, _("{name} findings one by one ({run})").format(name=name, run=run))
     for node in (result.profile, result.chart):
         if node is not None:  # it may have been deleted by the user
             giveName(node, _("{name} slice profile ({run})").format(name=name, run=run))

@@ -18,7 +18,7 @@ from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.volume import Volume
 
 from ..engine.choices import planeLabel
-from . import display, findingstable, naming, profile, segmentation
+from . import display, findingstable, naming, profile, segmentation, segments
 from .brainmask import maskArray
 from .geometry import affineOf, ijkToRas
 
@@ -33,7 +33,7 @@ CUTS = {
     "min_depth_mm",
     "allow",
 }
-ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")
+ROLES = ("input", "brainMask", "segmentation", "segments", "findings", "profile", "chart", "difference", "agreement")
 
 
 class ResultNodes:
@@ -165,6 +165,16 @@ class ResultNodes:
         return ""
 
     @property
+    def brainScores(self) -> np.ndarray:
+        """The scores of the brain, float32 (n,)."""
+        return self._cached("scores", lambda: self.volume.array[self.brain])
+
+    @property
+    def reaching(self) -> float:
+        """How much of the brain reaches the threshold, mm3."""
+        return float(np.count_nonzero(reaches(self.brainScores, self.threshold)) * np.prod(self.map.GetSpacing()))
+
+    @property
     def inside(self) -> np.ndarray:
         """The scores (K, J, I) with everything outside the brain below any threshold."""
         return self._cached(
@@ -211,6 +221,8 @@ class ResultNodes:
             segmentation.write(self.segmentation, self.input, np.ascontiguousarray(accepted[labels].T))
             if self._cache.pop("surface", False):
                 segmentation.show3D(self.segmentation, True)
+        if self.segments is not None and (overwriteEdits or not segments.edited(self)):
+            segments.update(self, rows, labels)
         naming.rename(self)
         profile.update(self, rows)
         return untouched
@@ -241,13 +253,15 @@ class ResultNodes:
         Returns whether anything moved, so that findings have to be placed again.
         """
         parent, before = self.input.GetTransformNodeID(), affineOf(self.map)
-        for node in (self.map, self.segmentation):
+        placed = [node for node in (self.map, self.segmentation, self.segments) if node is not None]
+        for node in placed:
             if node.GetTransformNodeID() != parent:
                 node.SetAndObserveTransformNodeID(parent)
         same = self.map.GetImageData().GetDimensions() == self.input.GetImageData().GetDimensions()
         if same and not np.array_equal(ijkToRas(self.map), ijkToRas(self.input)):
             self.map.CopyOrientation(self.input)
-            self.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
+            for node in placed[1:]:
+                node.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
         return not np.array_equal(before, affineOf(self.map))
 
 
@@ -267,10 +281,15 @@ def isResult(node) -> bool:
     return node is not None and node.GetAttribute("ZSADCLIP.Result") == "1"
 
 
+def isOurs(node) -> bool:
+    """True for a volume that this module made: a map, a difference, an agreement. None of them is an input."""
+    return isResult(node) or (node is not None and node.GetAttribute("ZSADCLIP.Derived") is not None)
+
+
 def inputVolumes() -> list:
-    """The scalar volumes of the scene that are no maps of ours, in scene order."""
+    """The scalar volumes of the scene that this module did not make, in scene order."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [n for n in nodes if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not isResult(n)]
+    return [n for n in nodes if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not isOurs(n)]
 
 
 def resultsOf(inputNode) -> list[ResultNodes]:
