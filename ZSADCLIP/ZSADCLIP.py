@@ -29,6 +29,8 @@ from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun  # noqa: E402
 from ZSADCLIPSlicer.engine.settings import RunSettings, settingsOf  # noqa: E402
 from ZSADCLIPSlicer.panels import keys, menus  # noqa: E402
+from ZSADCLIPSlicer.panels.brain import BrainPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.cases import CasesPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.compare import ComparePanel  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.keys import Keys  # noqa: E402
@@ -89,6 +91,10 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = ZSADCLIPLogic()
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
+        self.brain = BrainPanel(self.ui, self.run.say)
+        self.cases = CasesPanel(
+            self.ui, lambda node: self.run.start(volume=node), lambda: self.models.reason(), self.choose, self.run.say
+        )
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
         self.compare = ComparePanel(self.ui, self.results)
@@ -100,12 +106,20 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.inputs.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
+        for event in (
+            slicer.mrmlScene.NodeAddedEvent,
+            slicer.mrmlScene.NodeRemovedEvent,
+            slicer.mrmlScene.EndCloseEvent,
+        ):
+            self.addObserver(slicer.mrmlScene, event, self.cases.later)
         self.initializeParameterNode()
 
     def cleanup(self):
         """The module is reloaded or the application ends: nothing may go on."""
+        self.cases.forget()
         self.run.abort()
         self.keys.exit()
+        self.brain.abort()
         self.inputs.cleanup()
         self.models.cleanup()
         self.compare.cleanup()
@@ -139,11 +153,15 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             "undo": ui.undoButton.click,
             "redo": ui.redoButton.click,
             "swap": self.compare.swap,
+            "nextCase": lambda: self.cases.step(1),
+            "previousCase": lambda: self.cases.step(-1),
         }
 
     def onSceneStartClose(self, caller, event):
+        self.cases.forget()
         self.run.abort()
         self.run.forget()
+        self.brain.abort()
         self.results.setResult(None)
         self.setParameterNode(None)
 
@@ -197,6 +215,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return  # nodes may lack their voxels yet; the end of the import looks again
         self.observeInput(self._parameters.inputVolume if self._parameters else None)
         self.inputs.show(self._parameters)
+        self.brain.show(self._parameters)
         self.models.show(self._parameters)
         self.results.show(self._parameters)
         self.compare.show(self._parameters)
@@ -226,19 +245,29 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Run the detection in the background.")
 
-    def beginRun(self, settings=None):
-        """Start a run with the settings of the panel, or given ones; None when the packages are not there."""
+    def choose(self, volume, mapNode):
+        """Look at a case: a volume and its map, or None."""
+        with slicer.util.NodeModify(self._parameters.parameterNode):
+            if volume is not self._parameters.inputVolume:
+                self._parameters.brainMask = None  # that of another image
+            self._parameters.inputVolume, self._parameters.result = volume, mapNode
+
+    def beginRun(self, settings=None, volume=None):
+        """Start a run with the settings of the panel, or given ones, and its volume, or another one; None when the packages
+        are not there."""
         p = self._parameters
         if not setting("Python") and not self.logic.ready() and not self.inputs.onInstall():
             return None
-        into = self.results.result
-        if into is not None and into.input is not p.inputVolume:
+        into = self.results.result if volume is None else next(iter(resultsOf(volume)), None)
+        volume = volume or p.inputVolume
+        if into is not None and into.input is not volume:
             into = None
+        mine = volume is p.inputVolume  # a mask is that of one image
         return self.logic.start(
-            p.inputVolume,
+            volume,
             settings or self.logic.settings(p, setting("WeightsFolder")),
-            brainMask=p.brainMask,
-            brainSegment=p.brainSegment,
+            brainMask=p.brainMask if mine else None,
+            brainSegment=p.brainSegment if mine else "",
             into=into,
             colors=p.colors,
             python=setting("Python"),
@@ -246,10 +275,12 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onFinished(self, result):
         """A run ended; `result` is None unless it landed in the scene."""
-        if result is not None and self._parameters is not None:
-            self._parameters.result = result.map
+        p = self._parameters
+        if result is not None and p is not None and (result.input is p.inputVolume or not self.cases.running):
+            p.result = result.map
             self.results.setResult(result)
         self.updateApply()
+        self.cases.landed(self.run.detection)
 
     def onReload(self):
         """Reload also the helpers and the engine, which Slicer's reload would leave as they were."""

@@ -1,5 +1,6 @@
 """Volumes for the Slicer tests: an ellipsoid head with a bright lesion, in any orientation, as MRML nodes."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -47,7 +48,8 @@ def ready(node, method="vand", model="mini", threshold=0.6, scores=None, **more)
     outcome = {
         "provenance": {"preprocessing": {"plane": "axial"}, "min_size_mm3": 20.0, "min_depth_mm": 3.0},
         "display": {"lo": 0.0, "hi": 1.0}, "threshold": threshold, "threshold_rule": "checkpoint",
-        "volume_score": float(scores.max()), "slice_scores": scores.max(axis=(0, 1)).tolist(), **more,
+        "volume_score": float(scores.max()), "slice_scores": scores.max(axis=(0, 1)).tolist(),
+        "seal": hashlib.sha256(scores.tobytes()).hexdigest(), **more,
     }  # fmt: skip
     result = nodes.store(None, node, None, scores, outcome, "Inferno")
     for name, value in {"Method": method, "Model": model, "Settings": {"method": method}, "Seconds": "1.0"}.items():

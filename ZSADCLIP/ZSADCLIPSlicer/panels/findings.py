@@ -9,6 +9,8 @@ from ..scene import findingstable
 
 RANK_ROLE = 256  # Qt.UserRole, which has other spellings in Qt 5 and 6
 KEEP, RANK, PLACE = 0, 1, 5  # columns
+WIDTHS = {KEEP: 40, RANK: 30, 2: 40, 4: 48, 6: 40, 7: 40}
+"""Pixels at most: titles are wider than numbers, and all columns shall be seen in a panel of 420."""
 
 
 class FindingsPanel:
@@ -72,6 +74,8 @@ class FindingsPanel:
                 self._items.append(item)
         table.setSortingEnabled(True)
         table.resizeColumnsToContents()
+        for column, most in WIDTHS.items():
+            table.setColumnWidth(column, min(table.columnWidth(column), most))
         self._updating = False
 
     def onClicked(self, row: int, column: int) -> None:

@@ -18,6 +18,8 @@ def listed() -> tuple[tuple[str, str, str], ...]:
         ("X", "reject", _("reject")),
         ("H", "hide", _("hide the map")),
         ("C", "swap", _("compare")),
+        ("Shift+J", "nextCase", _("next volume")),
+        ("Shift+K", "previousCase", _("previous volume")),
         ("U", "undo", _("undo")),
         ("Shift+U", "redo", _("redo")),
     )

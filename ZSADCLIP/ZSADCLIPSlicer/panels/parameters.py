@@ -28,6 +28,7 @@ class ZSADCLIPParameterNode:
     axial, coronal, sagittal  planes that are scored and fused; none of them: plane alone.
     smoothing                mm across the slices; AUTOMATIC: the engine chooses.
     separate, chosenOnly     a segment a finding; only that of the chosen one is shown.
+    rendering                the map as a cloud in the 3D views.
     Decimals and steps are those of the widgets: Slicer warns of such annotations here at every start.
     """
 
@@ -59,3 +60,4 @@ class ZSADCLIPParameterNode:
     surface: bool = False
     separate: bool = False
     chosenOnly: bool = False
+    rendering: bool = False

@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.neighbours import BANK
 
-from ..scene import display, findingstable, nodes, segmentation, segments
+from ..scene import display, findingstable, nodes, rendering, segmentation, segments
 from ..scene.geometry import worldOf
 from ..scene.history import History
 from ..scene.results import ResultNodes, isResult
@@ -31,7 +31,7 @@ class ResultPanel:
         self.entered = True  # False while another module is shown, to which the views belong
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
         self.plot = ProfilePanel(ui, lambda: self.result)
-        self.exports = ExportsPanel(ui, lambda: self.result)
+        self.exports = ExportsPanel(ui, lambda: self.result, self.judged)
         self.layer = None  # a volume that is shown in place of the map
         self.followers: list = []  # called after every change of the result
         self.history = History()
@@ -50,7 +50,6 @@ class ResultPanel:
         self._stale.connect("timeout()", self.onMapChanged)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         ui.replaceEditsButton.connect("clicked()", self.onReplaceEdits)
-        ui.editorButton.connect("clicked()", self.onEditor)
         ui.deleteResultButton.connect("clicked()", self.onDelete)
         ui.undoButton.connect("clicked()", lambda: self.step(-1))
         ui.redoButton.connect("clicked()", lambda: self.step(1))
@@ -175,6 +174,8 @@ class ResultPanel:
             result.segments.GetDisplayNode().SetVisibility(True)
             segmentation.showOutline(result.segments, p.outline)
         segmentation.showOutline(result.segmentation, p.outline and not p.separate)
+        if p.rendering or rendering.shown(result):
+            rendering.show(result, p.rendering)
         for node, shown in ((result.segmentation, p.surface and not p.separate), (result.segments, p.surface)):
             if node is not None and shown != segmentation.shown3D(node):
                 segmentation.show3D(node, shown)
@@ -207,6 +208,12 @@ class ResultPanel:
             self.history.note(self.result)
             self.update()
 
+    def judged(self) -> None:
+        """Threshold and verdicts were set by something else than this panel's widgets."""
+        self.history.note(self.result)
+        self._showThreshold()
+        self.update()
+
     def step(self, by: int) -> None:
         """Take back the last threshold or verdict (`by` -1), or do it again (1)."""
         if self.result is None or not self.result.complete:
@@ -215,8 +222,7 @@ class ResultPanel:
             self._settle.stop()
             self.settle()
         if self.history.step(self.result, by):
-            self._showThreshold()
-            self.update()
+            self.judged()
 
     def update(self) -> None:
         """Fill the widgets from the result."""
@@ -225,6 +231,8 @@ class ResultPanel:
         self.ui.deleteResultButton.enabled = self.result is not None
         rows = findingstable.rowsOf(self.result.findings) if self.result else []
         self.findings.fill(rows)
+        if self.result is not None and rendering.shown(self.result):
+            rendering.show(self.result, True)
         self._showTexts(rows)
         for follow in self.followers:
             follow()
@@ -275,14 +283,6 @@ class ResultPanel:
         question = _("The segmentation of this result was edited by hand. Delete it all the same?")
         if not edited or slicer.util.confirmOkCancelDisplay(question, _("Delete result")):
             nodes.remove(result)
-
-    def onEditor(self) -> None:
-        """Open the segmentation in Segment Editor, over the image it was made from."""
-        slicer.util.selectModule("SegmentEditor")
-        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-        editor.setSegmentationNode(self.result.segmentation)
-        editor.setSourceVolumeNode(self.result.input)
-        editor.setCurrentSegmentID(segmentation.SEGMENT)
 
     def cleanup(self) -> None:
         """Stop what waits or observes and give the user's view back."""

@@ -69,6 +69,17 @@ def _setFormat(legend, window: float) -> None:
         legend.SetAttribute(FORMAT, wanted)
 
 
+@contextmanager
+def unnoticed(node):
+    """Change a node without its ModifiedEvent."""
+    before = node.GetDisableModifiedEvent()
+    node.SetDisableModifiedEvent(True)
+    try:
+        yield
+    finally:
+        node.SetDisableModifiedEvent(before)
+
+
 def compositeNodes() -> list:
     """The composite nodes of all slice views."""
     return list(slicer.util.getNodesByClass("vtkMRMLSliceCompositeNode"))
@@ -150,7 +161,7 @@ def highlight(world, text: str) -> None:
         node.SetSingletonTag("ZSADCLIP-Finding")
         node.SetHideFromEditors(True)
         node.SaveWithSceneOff()
-        with _placeListKept():
+        with placeListKept():
             node = slicer.mrmlScene.AddNode(node)
     if node.GetDisplayNode() is None:  # a scene that closes keeps singletons, without display and lock
         node.CreateDefaultDisplayNodes()
@@ -166,7 +177,7 @@ def highlight(world, text: str) -> None:
 
 
 @contextmanager
-def _placeListKept():
+def placeListKept():
     """Keep the list that the user's next points go into: Slicer's markups logic makes every list that is added the active one."""
     selection = slicer.mrmlScene.GetSingletonNode("Singleton", "vtkMRMLSelectionNode")
     before = (

@@ -37,6 +37,8 @@ def store(
         "Plane": provenance["preprocessing"]["plane"],
         "Display": outcome["display"],
         "Threshold": repr(float(outcome["threshold"])),
+        "RunThreshold": repr(float(outcome["threshold"])),
+        "Seal": outcome.get("seal", ""),
         "ThresholdRule": outcome["threshold_rule"],
         "MinimumSize": repr(float(provenance["min_size_mm3"])),
         "MinimumDepth": repr(float(provenance["min_depth_mm"])),
@@ -61,8 +63,10 @@ def companions(result: ResultNodes) -> list:
     """The nodes that a result has beside its map, those that are there: segmentation, tables, chart and its series."""
     chart = result.chart
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())] if chart else []
-    nodes = [*series, result.segmentation, result.segments, result.findings, result.profile, chart,
-             result.difference, result.agreement]  # fmt: skip
+    module = getattr(slicer.modules, "volumerendering", None)
+    cloud = module.logic().GetFirstVolumeRenderingDisplayNode(result.map) if module is not None else None
+    nodes = [*series, cloud, result.segmentation, result.segments, result.findings, result.profile, chart,
+             result.difference, result.agreement, result.missed]  # fmt: skip
     return [node for node in nodes if node is not None]
 
 

@@ -7,7 +7,6 @@ was in its attributes. Nothing about a result lives only in Python.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,18 @@ CUTS = {
     "min_depth_mm",
     "allow",
 }
-ROLES = ("input", "brainMask", "segmentation", "segments", "findings", "profile", "chart", "difference", "agreement")
+ROLES = (
+    "input",
+    "brainMask",
+    "segmentation",
+    "segments",
+    "findings",
+    "profile",
+    "chart",
+    "difference",
+    "agreement",
+    "missed",
+)
 
 
 class ResultNodes:
@@ -190,7 +200,7 @@ class ResultNodes:
 
     def dragThreshold(self, value: float) -> None:
         """Move overlay and segmentation to a threshold at once; small and rejected parts come back until the drag ends."""
-        with _unnoticed(self.map):  # an event of the map would make every slice view interpolate the map again
+        with display.unnoticed(self.map):  # an event of the map would make every slice view interpolate the map again
             self.setAttribute("Threshold", repr(float(value)))
         display.setThreshold(self.map, value)
         if not segmentation.edited(self.segmentation, self.input):
@@ -263,17 +273,6 @@ class ResultNodes:
             for node in placed[1:]:
                 node.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
         return not np.array_equal(before, affineOf(self.map))
-
-
-@contextmanager
-def _unnoticed(node):
-    """Change a node without its ModifiedEvent."""
-    before = node.GetDisableModifiedEvent()
-    node.SetDisableModifiedEvent(True)
-    try:
-        yield
-    finally:
-        node.SetDisableModifiedEvent(before)
 
 
 def isResult(node) -> bool:
