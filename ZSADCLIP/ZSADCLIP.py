@@ -149,9 +149,9 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             "previous": lambda: results.findings.step(-1),
             "accept": lambda: results.findings.judge(True),
             "reject": lambda: results.findings.judge(False),
-            "hide": ui.overlayCheckBox.click,
-            "undo": ui.undoButton.click,
-            "redo": ui.redoButton.click,
+            "hide": lambda: ui.overlayCheckBox.click(),
+            "undo": lambda: results.step(-1),
+            "redo": lambda: results.step(1),
             "swap": self.compare.swap,
             "nextCase": lambda: self.cases.step(1),
             "previousCase": lambda: self.cases.step(-1),
@@ -279,6 +279,8 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if result is not None and p is not None and (result.input is p.inputVolume or not self.cases.running):
             p.result = result.map
             self.results.setResult(result)
+        elif result is not None:
+            result.segmentation.GetDisplayNode().SetVisibility(False)  # outlines of two volumes could not be told apart
         self.updateApply()
         self.cases.landed(self.run.detection)
 

@@ -69,6 +69,7 @@ def run_all(panel):
 
 def test_each_volume_gets_its_result_and_a_failing_one_is_named(cases):
     import slicer
+    from ZSADCLIPSlicer.scene.results import resultsOf
 
     nodes = [head(name=name) for name in ("one", "bad", "three")]
     cases.initializeParameterNode()
@@ -79,6 +80,8 @@ def test_each_volume_gets_its_result_and_a_failing_one_is_named(cases):
     assert rows(cases) == [["one", "done", "1", "2"], ["bad", "failed", "", ""], ["three", "done", "1", "2"]]
     text = cases.ui.statusLabel.text
     assert "2 volumes are done" in text and "bad failed: the image is doubtful" in text
+    shown = [resultsOf(nodes[n])[0].segmentation.GetDisplayNode().GetVisibility() for n in (0, 2)]
+    assert shown == [1, 0]
     assert cases.ui.casesTable.item(1, 1).toolTip() == "the image is doubtful"
     assert cases._parameters.inputVolume is nodes[0] and cases.results.result.input is nodes[0]
     cases.ui.casesSection.collapsed = False

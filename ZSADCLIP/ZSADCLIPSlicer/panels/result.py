@@ -9,7 +9,7 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.neighbours import BANK
 
-from ..scene import display, findingstable, nodes, rendering, segmentation, segments
+from ..scene import compare, display, findingstable, nodes, rendering, segmentation, segments
 from ..scene.geometry import worldOf
 from ..scene.history import History
 from ..scene.results import ResultNodes, isResult
@@ -153,7 +153,7 @@ class ResultPanel:
         if self.entered:  # after the overlay: only shown volumes have a legend
             display.setLegend(result.map, p.legend and p.overlay and layer is result.map)
             if layer is not result.map:
-                display.setLegend(layer, p.legend and p.overlay, layer.GetName())
+                display.setLegend(layer, p.legend and p.overlay, compare.titleOf(layer))
         self._applySegments()
         asked, kept = (p.minimumSize, p.minimumDepth), (result.minimumSize, result.minimumDepth)
         if max(abs(a - b) for a, b in zip(asked, kept, strict=True)) > 1e-6:

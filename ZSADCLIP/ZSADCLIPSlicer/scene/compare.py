@@ -12,6 +12,8 @@ from ZSADCLIPLib.evaluation.thresholds import reaches
 from . import display, naming, nodes
 from .geometry import affineOf, ijkToRas
 
+LEAST = 0.1  # of the largest differences: what is smaller is not shown
+
 
 def difference(result, other):
     """The map node of a result's scores less those of another one, on the result's grid; made once a result.
@@ -27,7 +29,7 @@ def difference(result, other):
     slicer.util.updateVolumeFromArray(node, values)
     most = float(np.percentile(np.abs(values), 99.9)) or 1e-6
     display.setWindow(node, -most, most)
-    display.setColors(node, "Blue-White-Red")
+    display.setColors(node, "Blue-White-Red", clear=LEAST)
     naming.giveName(node, _("{one} minus {other}").format(one=result.map.GetName(), other=other.map.GetName()))
     return node
 
@@ -44,6 +46,11 @@ def agreement(result, others):
     name = _("{name} agreement of {count} results").format(name=result.input.GetName(), count=len(everyone))
     naming.giveName(node, name)
     return node
+
+
+def titleOf(node) -> str:
+    """What the legend of such a node says."""
+    return _("Difference") if node.GetAttribute("ZSADCLIP.Derived") == "difference" else _("Results")
 
 
 def marked(result, other) -> np.ndarray:

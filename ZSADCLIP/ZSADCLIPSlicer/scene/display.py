@@ -28,9 +28,9 @@ def setWindow(mapNode, low: float, high: float) -> None:
         display.SetWindowLevelMinMax(low, high if high > low else low + 1e-6)
 
 
-def setColors(mapNode, name: str) -> None:
-    """Use one of the module's colour maps."""
-    mapNode.GetDisplayNode().SetAndObserveColorNodeID(colorNode(name).GetID())
+def setColors(mapNode, name: str, clear: float = 0.0) -> None:
+    """Use one of the module's colour maps, as in `colorNode`."""
+    mapNode.GetDisplayNode().SetAndObserveColorNodeID(colorNode(name, clear).GetID())
 
 
 def setThreshold(mapNode, threshold: float) -> None:

@@ -14,6 +14,9 @@ from . import findingstable, segmentation
 from .colors import table
 
 WRITTEN = "ZSADCLIP.Written"
+_lastWritten: dict[
+    str, tuple
+] = {}  # node id -> its segments and when their labelmaps were changed, after our own last write
 DARKEST = 0.35  # of the colour scale; below, Inferno could not be told from the image
 
 
@@ -60,12 +63,13 @@ def update(result, rows: list[dict], labels: np.ndarray) -> None:
         for row in kept:
             node.GetDisplayNode().SetSegmentVisibility(idOf(row), shown.get(idOf(row), True))
     node.SetAttribute(WRITTEN, _checksum(voxels))
+    _lastWritten[node.GetID()] = _times(node)
 
 
 def edited(result) -> bool:
     """True when the segments are not what `update` wrote last."""
     node = result.segments
-    if node is None or node.GetAttribute(WRITTEN) is None:
+    if node is None or node.GetAttribute(WRITTEN) is None or _lastWritten.get(node.GetID()) == _times(node):
         return False
     found = np.zeros(result.input.GetImageData().GetDimensions()[::-1], np.int16)
     for value, segment in enumerate(node.GetSegmentation().GetSegmentIDs(), 1):
@@ -113,6 +117,14 @@ def colorOf(result, score: float) -> tuple[float, float, float]:
 def _shown(node) -> dict[str, bool]:
     display = node.GetDisplayNode()
     return {key: bool(display.GetSegmentVisibility(key)) for key in node.GetSegmentation().GetSegmentIDs()}
+
+
+def _times(node) -> tuple:
+    segments = node.GetSegmentation()
+    images = [
+        (key, segments.GetSegment(key).GetRepresentation(segmentation.LABELMAP)) for key in segments.GetSegmentIDs()
+    ]
+    return tuple((key, image.GetMTime() if image is not None else 0) for key, image in images)
 
 
 def _checksum(values: np.ndarray) -> str:
