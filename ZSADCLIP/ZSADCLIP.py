@@ -91,9 +91,13 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.logic = ZSADCLIPLogic()
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
-        self.brain = BrainPanel(self.ui, self.run.say)
+        self.brain = BrainPanel(self.ui, self.unready, self.run.say)
         self.cases = CasesPanel(
-            self.ui, lambda node: self.run.start(volume=node), lambda: self.models.reason(), self.choose, self.run.say
+            self.ui,
+            lambda node: self.run.start(volume=node),
+            lambda: self.models.reason() or self.unready(),
+            self.choose,
+            self.run.say,
         )
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
         self.results = ResultPanel(self.ui)
@@ -245,6 +249,12 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Run the detection in the background.")
 
+    def unready(self):
+        """Offer to install the engine's packages where they are missing; why nothing can run without them, or empty."""
+        if setting("Python") or self.logic.ready() or self.inputs.onInstall():
+            return ""
+        return _("The engine's Python packages are not installed.")
+
     def choose(self, volume, mapNode):
         """Look at a case: a volume and its map, or None."""
         with slicer.util.NodeModify(self._parameters.parameterNode):
@@ -256,7 +266,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Start a run with the settings of the panel, or given ones, and its volume, or another one; None when the packages
         are not there."""
         p = self._parameters
-        if not setting("Python") and not self.logic.ready() and not self.inputs.onInstall():
+        if self.unready():
             return None
         into = self.results.result if volume is None else next(iter(resultsOf(volume)), None)
         volume = volume or p.inputVolume

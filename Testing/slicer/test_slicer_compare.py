@@ -121,6 +121,11 @@ def test_the_difference_is_on_display_and_leaves_with_the_result(two):
     assert not values[~brain].any() and overlay_shown(node) and node not in inputVolumes()
     assert panel.ui.inputSelector.sortFilterProxyModel().hiddenNodeIDs.count(node.GetID()) == 1
     panel.ui.compareSection.collapsed = False
+    colors = node.GetDisplayNode().GetColorNode()
+    clear = [
+        not colors.GetLookupTable().GetOpacity(share) for share in np.linspace(*colors.GetLookupTable().GetRange(), 21)
+    ]
+    assert clear == [abs(n - 10) <= 1 for n in range(21)]  # what hardly differs
     grab(panel, "compare", 300)
     panel.ui.layerSelector.setCurrentIndex(0)
     assert overlay_shown(here.map)

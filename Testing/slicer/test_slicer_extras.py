@@ -12,11 +12,16 @@ from ZSADCLIPLib.errors import InputError
 pytest_plugins = ["slicer_fixtures", "panel_fixtures"]
 
 
-def test_the_brain_is_found_shown_and_chosen(panel):
+def test_the_brain_is_found_shown_and_chosen(panel, monkeypatch):
     import slicer
 
-    panel.brain.command = fake()
+    monkeypatch.setattr(panel.logic, "ready", lambda: False)
+    monkeypatch.setattr(panel.inputs, "onInstall", lambda: False)
     panel._parameters.inputVolume = node = head()
+    panel.ui.brainButton.click()
+    assert "packages are not installed" in panel.ui.statusLabel.text and panel.brain.find is None
+    monkeypatch.setattr(panel.logic, "ready", lambda: True)
+    panel.brain.command = fake()
     ui = panel.ui
     ui.brainButton.click()
     assert ui.brainButton.text == "Stop"

@@ -147,6 +147,8 @@ def test_nothing_of_a_closed_scene_is_held(slicer_env, done):
 
     from slicer_harness import clear_scene
 
+    done.ui.applyButton.click()
+    spin(lambda: not done.run.running)
     run = done.run.detection
     assert run._volume is None
     held = [weakref.ref(run), weakref.ref(done.results.result)]

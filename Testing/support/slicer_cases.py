@@ -37,9 +37,9 @@ def head(axes="RAS", shape=(48, 56, 40), spacing=(2.0, 2.0, 2.0), name="head", d
     return slicer.util.addVolumeFromArray(np.ascontiguousarray(array.T), matrix, name)
 
 
-def ready(node, method="vand", model="mini", threshold=0.6, scores=None, **more):
+def ready(node, method="vand", model="mini", threshold=0.6, scores=None, **attributes):
     """A result of a volume as a run leaves it, without a child process: brightness is the score, unless `scores` (I, J, K)
-    are given; `more` are fields of the engine's JSON."""
+    are given."""
     import slicer
     from ZSADCLIPSlicer.scene import nodes
 
@@ -49,10 +49,11 @@ def ready(node, method="vand", model="mini", threshold=0.6, scores=None, **more)
         "provenance": {"preprocessing": {"plane": "axial"}, "min_size_mm3": 20.0, "min_depth_mm": 3.0},
         "display": {"lo": 0.0, "hi": 1.0}, "threshold": threshold, "threshold_rule": "checkpoint",
         "volume_score": float(scores.max()), "slice_scores": scores.max(axis=(0, 1)).tolist(),
-        "seal": hashlib.sha256(scores.tobytes()).hexdigest(), **more,
+        "seal": hashlib.sha256(scores.tobytes()).hexdigest(),
     }  # fmt: skip
     result = nodes.store(None, node, None, scores, outcome, "Inferno")
-    for name, value in {"Method": method, "Model": model, "Settings": {"method": method}, "Seconds": "1.0"}.items():
+    facts = {"Method": method, "Model": model, "Settings": {"method": method}, "Seconds": "1.0"}
+    for name, value in (facts | attributes).items():
         result.setAttribute(name, value)
     result.refresh()
     return result

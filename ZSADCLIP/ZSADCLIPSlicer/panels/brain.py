@@ -13,10 +13,10 @@ from .preferences import setting
 
 
 class BrainPanel:
-    """`say(text, bad)` shows a status; `find` is None unless the engine is at it."""
+    """`unready()` says why nothing can run, `say(text, bad)` shows a status; `find` is None unless the engine is at it."""
 
-    def __init__(self, ui, say):
-        self.ui, self._say = ui, say
+    def __init__(self, ui, unready, say):
+        self.ui, self._unready, self._say = ui, unready, say
         self.parameters = None
         self.find: FindBrain | None = None
         self.command = None  # stands in for the engine's own command line
@@ -35,6 +35,9 @@ class BrainPanel:
         """Start, or stop what runs."""
         if self.find is not None:
             self.find.cancel()
+            return
+        if reason := self._unready():
+            self._say(reason, bad=True)
             return
         find = FindBrain(self.parameters.inputVolume, self.parameters.device, setting("Python"), self.command)
         try:

@@ -9,8 +9,8 @@ from ..scene import findingstable
 
 RANK_ROLE = 256  # Qt.UserRole, which has other spellings in Qt 5 and 6
 KEEP, RANK, PLACE = 0, 1, 5  # columns
-WIDTHS = {KEEP: 40, RANK: 30, 2: 36, 3: 48, 4: 46, 6: 38, 7: 38}
-"""Pixels at most: titles are wider than numbers, and all columns shall be seen in a panel of 420."""
+# Pixels at most: titles are wider than numbers, and all columns shall be seen in a panel of 420.
+WIDTHS = {KEEP: 38, RANK: 24, 2: 32, 3: 46, 4: 44, 6: 34, 7: 34}
 
 
 class FindingsPanel:

@@ -6,6 +6,7 @@ import numpy as np
 import qt
 
 BINS = 96
+FAINT = 0.35  # bars below the threshold
 
 
 class Histogram(qt.QWidget):
@@ -47,9 +48,12 @@ class Histogram(qt.QWidget):
         line = self.place(self.threshold)
         for index, share in enumerate(self.heights):
             left, right = (round(n * width / len(self.heights)) for n in (index, index + 1))
-            role = qt.QPalette.Highlight if right > line else qt.QPalette.Mid
+            reaches = right > line
+            painter.setOpacity(1.0 if reaches else FAINT)
+            role = qt.QPalette.Highlight if reaches else qt.QPalette.Text
             tall = round(share * (height - 4))
             painter.fillRect(left, height - tall, max(right - left, 1), tall, palette.color(role))
+        painter.setOpacity(1.0)
         painter.fillRect(round(line) - 1, 0, 2, height, palette.color(qt.QPalette.Text))
         painter.end()
 
