@@ -10,6 +10,7 @@ from ..fields import from_dict
 from ..files.text import parse_json
 from .bank import BuildBank
 from .benchmark import Benchmark
+from .brain import FindBrain
 from .cohort import Cohort
 from .detect import Detect
 from .evaluate import Evaluate
@@ -21,6 +22,7 @@ from .weights import GetWeights
 JOBS = {
     "detect": Detect,
     "bank": BuildBank,
+    "brain": FindBrain,
     "cohort": Cohort,
     "evaluate": Evaluate,
     "review": Review,
