@@ -55,8 +55,8 @@ class ZSADCLIP(ScriptedLoadableModule):
         parent.contributors = ["The ZSADCLIP developers"]
         parent.helpText = _(
             "Finds anomalies in MR and other volumes by comparing image and text features of CLIP models (VAND, AnomalyCLIP, "
-            "AdaCLIP, AnoVL, WinCLIP, MediCLIP). Choose a volume, press Apply, inspect the findings. Research use only, not for "
-            "diagnosis."
+            "AdaCLIP, AnoVL, WinCLIP, MediCLIP, MVFA-AD, MadCLIP). Choose a volume, press Apply, inspect the findings. Research "
+            "use only, not for diagnosis."
         )
         parent.acknowledgementText = _(
             "After: Marzullo and Ranzini, Exploring Zero-Shot Anomaly Detection with CLIP in Medical Imaging, 2024."
