@@ -8,7 +8,7 @@ from ..files.digests import code_version
 from ..files.privacy import redact_all
 from .cells import described
 from .rowfolder import SCHEMA, read_json
-from .specs import RowSpec, row_settings
+from .specs import ReferenceSlices, RowSpec, row_settings
 
 ORIENTATIONS = {
     "nose-up": "axial from inferior to superior, nose up, the patient's right on the left",
@@ -51,8 +51,10 @@ def manifest_of(spec: RowSpec) -> dict:
 
 
 def _reference_of(spec: RowSpec) -> dict:
-    """The normal slices of a few-shot row's memory bank."""
-    if not (spec.adapter and spec.adapter.reference):
+    """The normal slices of a few-shot row: of its memory bank, or of the support that it trains on."""
+    bank, trained = spec.adapter and spec.adapter.reference, spec.training and spec.training.slices
+    slices = bank or (trained if isinstance(trained, ReferenceSlices) else None)
+    if slices is None:
         return {}
-    drawn = read_json(Path(spec.adapter.reference.folder) / "info.json")["drawn"]
+    drawn = read_json(Path(slices.folder) / "info.json")["drawn"][: slices.count]
     return {"reference": {"kshot": len(drawn), "slices": drawn}}

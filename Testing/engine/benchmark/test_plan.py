@@ -247,7 +247,7 @@ def test_rows_without_a_backbone_are_left_out_and_said_unless_they_were_named(tm
     args = ["benchmark", "--profile", str(tmp_path / "mine.json"), "--out", str(tmp_path / "out"), "--dry-run"]
     assert main(args) == 0
     out, err = capsys.readouterr()
-    said = "8 rows are left out, as profile mine has no backbone for biomedclip; backbones.biomedclip brings them in"
+    said = "9 rows are left out, as profile mine has no backbone for biomedclip; backbones.biomedclip brings them in"
     assert "mvfa-few-shot" in out and "-biomedclip" not in out and said in out + err
     assert main([*args, "--rows", "vand-biomedclip"]) == 2
     assert "has no backbone for biomedclip" in capsys.readouterr().err
