@@ -20,6 +20,8 @@ from ...files.text import write_csv
 from ..typeset import plain
 
 DPI = 150
+ENTRY = 1.45  # inches that an entry of a legend takes
+LEAST_WIDTH = 6.0  # inches, so that a legend fits above a single panel
 # Okabe and Ito's palette (Color Universal Design, 2008); markers differ as well.
 SETUP_COLOURS = {
     "industrial": "#0072B2",
@@ -101,6 +103,23 @@ def canvas(
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
 
 
+def panels(count: int, columns: int, width: float, height: float, **options) -> tuple[Figure, list[Axes], list[Axes]]:
+    """A figure of `count` panels of this size in inches, in lines of at most `columns`: (figure, panels, those with none below).
+
+    `options` as of `canvas`.
+    """
+    across = min(count, columns)
+    lines = -(-count // across)
+    figure, axes = canvas(max(LEAST_WIDTH, width * across), height * lines, lines, across, **options)
+    flat = [axis for line in axes for axis in line]
+    for axis in flat[count:]:
+        axis.remove()
+    lowest = flat[max(0, count - across) : count]
+    for axis in lowest:
+        axis.tick_params(labelbottom=True)  # sharing axes take it from all but the last line
+    return figure, flat[:count], lowest
+
+
 def save(drawing: Drawing, folder: Path) -> dict[str, Path]:
     """Write NAME.png, NAME.svg and NAME.csv; the paths by suffix. No file holds a date."""
     paths = {suffix: folder / f"{drawing.name}.{suffix}" for suffix in ("png", "svg", "csv")}
@@ -122,11 +141,10 @@ def setup_legend(figure: Figure, setups: list[str], *further) -> None:
         for s in SETUP_LABELS
         if s in setups
     ]
-    figure.legend(handles=[*handles, *further], loc="outside upper center", ncols=len(handles) + len(further))
+    legend_above(figure, [*handles, *further])
 
 
-def say_nothing(axis: Axes, text: str) -> None:
-    """An empty panel that says why it is empty."""
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=9)
-    axis.grid(False)
-    axis.tick_params(bottom=False, left=False, labelbottom=False)  # taking ticks away would take them from sharing axes
+def legend_above(figure: Figure, handles: list) -> None:
+    """A legend above the axes, in as many lines as it needs."""
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / ENTRY)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)
