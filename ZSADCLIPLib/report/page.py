@@ -43,8 +43,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = (TEMPLATES / "sort.js").read_text(encoding="utf-8")
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
     digest = b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
-    environment.globals |= {"sort_script": Markup(script), "sort_digest": digest}
+    environment.globals |= {"script": Markup(script), "script_digest": digest}
     environment.filters["indented"] = lambda data, sort=False: json.dumps(data, indent=1, sort_keys=sort)
     return environment

@@ -106,4 +106,4 @@ def _threshold(numbers: Numbers, result: Result) -> list[str]:
     scale = manifest.get("settings", {}).get("score", {}).get("scale")
     value = result.files.threshold.get("rules", {}).get(numbers.run.choices()[0].rule)
     layers = 1 if scale == "raw" else (manifest.get("method") or {}).get("summed_layers")
-    return ["--threshold", f"fixed:{value * layers:.9g}"] if value is not None and layers and scale in _PLAIN else []
+    return ["--threshold", f"fixed:{value * layers!r}"] if value is not None and layers and scale in _PLAIN else []

@@ -34,11 +34,12 @@ WHOLE = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure in the page; `width` in rem keeps it legible on a phone, where wide figures scroll in their box."""
+    """A figure in the page; `least` and `most` are its width in rem: wide figures scroll in their box on a phone."""
 
     drawing: Drawing
     source: str
-    width: int
+    least: int
+    most: int
     files: Links
 
 
@@ -76,7 +77,7 @@ def run_page(out: Path, numbers: Numbers, tables: list[Table], drawings: list[Dr
     sections[DOWNLOADS].downloads = _downloads(out, links)
     title = f"ZSADCLIP benchmark: {numbers.run.info.get('profile') or 'results'}"
     shown = {str(heading): parts for heading, parts in sections.items() if parts}
-    anchors = {heading: re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") for heading in shown}
+    anchors = {heading: "section-" + re.sub(r"[^a-z0-9]+", "-", heading.lower()).strip("-") for heading in shown}
     return page("run", title=title, warnings=_warnings(numbers), sections=shown, anchors=anchors)
 
 
@@ -150,8 +151,9 @@ def _downloads(out: Path, links: dict[str, Links]) -> list[tuple[str, Links]]:
 def _picture(drawing: Drawing, paths: dict[str, Path], links: dict[str, Links]) -> Picture:
     kind, path = ("png", paths["png"]) if drawing.raster else ("svg+xml", paths["svg"])
     data = b64encode(path.read_bytes()).decode("ascii")
-    width = round(4.6 * drawing.figure.get_figwidth())
-    return Picture(drawing, f"data:image/{kind};base64,{data}", width, links[drawing.name])
+    width = drawing.figure.get_figwidth()
+    least = 0 if drawing.fits else round(4.6 * width)
+    return Picture(drawing, f"data:image/{kind};base64,{data}", least, round(6.5 * width), links[drawing.name])
 
 
 def _address(out: Path, path: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib
 import numpy as np
 
 from ...benchmark.rows import SETUP_LABELS
@@ -10,6 +11,8 @@ from ..numbers import Numbers, said
 from ..sections import Section
 from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, setup_legend
 
+_LARGE = {"font.size": 11, "axes.labelsize": 10, "xtick.labelsize": 10, "ytick.labelsize": 10, "legend.fontsize": 9}
+"""Sizes that stay legible where the figure is as wide as a phone."""
 MOST = 10
 """Rows that are drawn; the baseline comes on top of them."""
 
@@ -19,8 +22,13 @@ def best_rows(numbers: Numbers) -> Drawing | None:
     ranked = rank_rows(numbers)
     if not ranked:
         return None
+    with matplotlib.rc_context(_LARGE):
+        return _drawn(numbers, ranked)
+
+
+def _drawn(numbers: Numbers, ranked: list[Ranked]) -> Drawing:
     shown = [each for n, each in enumerate(ranked) if n < MOST or each.is_baseline]
-    figure, [[axis]] = canvas(8.0, 0.32 * len(shown) + 1.2)
+    figure, [[axis]] = canvas(6.0, 0.34 * len(shown) + 1.3)
     for place, each in zip(range(len(shown))[::-1], shown, strict=True):
         _line(axis, place, each)
     axis.set_yticks(range(len(shown)), [each.result.row.label for each in shown[::-1]])
@@ -43,6 +51,7 @@ def best_rows(numbers: Numbers) -> Drawing | None:
         figure,
         [_record(each) for each in ranked],
         section=Section.ANSWER,
+        fits=True,
     )
 
 
@@ -53,7 +62,7 @@ def _line(axis, place: int, each: Ranked) -> None:
         axis.plot([each.dice.ci_low, each.dice.ci_high], [place, place], color=colour, lw=1.8)
     axis.plot(each.dice.mean, place, marker, color=colour, markeredgecolor="black", mew=0.6, ms=8, zorder=3)
     axis.annotate(
-        f"{each.dice.mean:.2f}", (1.0, place), xytext=(10, 0), textcoords="offset points", va="center", fontsize=8
+        f"{each.dice.mean:.2f}", (1.0, place), xytext=(10, 0), textcoords="offset points", va="center", fontsize=10
     )
 
 

@@ -74,7 +74,8 @@ class Drawing:
     """A figure with what a reader needs beside it.
 
     `caption` names threshold rule and n; `alt` says in words what the picture shows; `data` are the plotted numbers;
-    `raster` pictures are embedded as PNG; `section` is the heading in the report.
+    `raster` pictures are embedded as PNG; `section` is the heading in the report; one that `fits` may be
+    as narrow as a phone.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Drawing:
     data: list[dict]
     raster: bool = False
     section: str = ""
+    fits: bool = False
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-/* Tables sort by their heads: once, the other way round, and back as they were. */
+/* Tables sort by their heads: once, the other way round, and back as they were. Links open what is folded. */
 "use strict";
 (function () {
   const numbers = new Intl.Collator("en", { numeric: true });
@@ -22,7 +22,6 @@
       if (n === column && order) head.setAttribute("aria-sort", order);
       else head.removeAttribute("aria-sort");
     }
-    return isNumeric;
   }
 
   for (const table of document.querySelectorAll("table[data-sortable]")) {
@@ -40,5 +39,12 @@
       });
     }
   }
-  document.body.dataset.ready = "sorting";
+
+  function unfold() {
+    const target = document.getElementById(location.hash.slice(1));
+    if (target instanceof HTMLDetailsElement) target.open = true;
+  }
+  window.addEventListener("hashchange", unfold);
+  unfold();
+  document.body.dataset.ready = "yes";
 })();
