@@ -92,6 +92,13 @@ class Browser:
         """Type as a person does, keys and all."""
         self._ask("POST", f"/element/{self._element(selector)}/value", {"text": text})
 
+    def look_as(self, width: int, height: int = 900, dark: bool = False) -> None:
+        """Be a screen of this size, a phone below 600 pixels, that asks for a dark page or a light one."""
+        size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600}
+        wanted = {"features": [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]}
+        for command, parameters in (("setDeviceMetricsOverride", size), ("setEmulatedMedia", wanted)):
+            self._ask("POST", "/goog/cdp/execute", {"cmd": f"Emulation.{command}", "params": parameters})
+
     def screenshot(self, path: Path) -> None:
         # The driver gives up after 10 s, in which slow computers without a graphics card may still be drawing.
         for attempt in range(12):

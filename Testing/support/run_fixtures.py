@@ -46,7 +46,7 @@ def map_of(row: Row, seed: int, truth: np.ndarray, brain: np.ndarray) -> np.ndar
     """A score map in 0..1 whose contrast depends on the row."""
     rng = np.random.default_rng([seed, sum(map(ord, row.id))])
     noise = ndimage.gaussian_filter(rng.normal(size=truth.shape), 1.5) * 1.2
-    quality = max(0.0, QUALITY[row.setup] + METHOD[row.method] + rng.normal(0, 0.08))
+    quality = max(0.0, QUALITY.get(row.setup, 0.4) + METHOD.get(row.method, 0.0) + rng.normal(0, 0.08))
     scores = 0.3 + 0.16 * noise + 0.5 * quality * ndimage.gaussian_filter(truth.astype(float), 1.0)
     return np.clip(np.where(brain, scores, 0.1 + 0.02 * noise), 0, 1).astype(np.float32)
 

@@ -27,6 +27,7 @@ def manifest_of(spec: RowSpec) -> dict:
         learned = sum(p.numel() for p in adapter.parameters())
         method = {"name": spec.method, "trainable_parameters": learned, **redact_all(adapter.describe())}
         method["adapted"] = adapter.adaptations(model)
+        method["summed_layers"] = adapter.summed_layers  # a raw score is the scaled one times this
         training = adapter.provenance.get("training") if spec.training else None
         method["start"] = spec.start_label
     elif spec.cells is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from math import nan
 
-from ..benchmark.rows import METHOD_LABELS, ROWS, SETUP_LABELS
+from ..benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..evaluation.metrics import SCORES, metric_of
 from ..evaluation.statistics import Summary, summarize
 from ..evaluation.thresholds import parse_rule
@@ -24,6 +24,9 @@ SLICE_LABELS = {
     "lesion-or-prediction": "slices with lesion or prediction",
     "all": "all slices",
 }
+
+SYNTHETIC = ("mini", "ci")
+"""Profiles whose volumes are made for the run."""
 
 NOTHING = Summary(0, 0, *(nan,) * 7)
 
@@ -60,6 +63,11 @@ class Numbers:
         return next(choice for choice in self.run.choices() if choice.region == region)
 
     @property
+    def is_synthetic(self) -> bool:
+        """Whether the volumes were made for the run."""
+        return self.run.info.get("profile") in SYNTHETIC
+
+    @property
     def cases(self) -> int:
         """The largest number of test cases of a row."""
         return max(len(result.files.cases) for result in self.run.results)
@@ -81,16 +89,27 @@ def few_shot(run: Run) -> tuple[str, ...]:
     return (f"Few-shot, not zero-shot, with normal slices of training subjects: {', '.join(rows)}.",) if rows else ()
 
 
-def missing_rows(run: Run) -> tuple[str, ...]:
-    """Notes on rows of the paper that this run does not hold."""
-    started = {row_id_of(name) for name in run.info["unfinished"]}
-    absent = [row.label for row in ROWS if row.id not in {r.row.id for r in run.results} | started]
-    notes = []
-    if started:
-        notes.append(f"Unfinished, so without numbers: {', '.join(sorted(started))}. Run the benchmark again.")
-    if absent:
-        notes.append(f"Not part of this run: {', '.join(absent)}.")
-    return tuple(notes)
+def unfinished(run: Run) -> tuple[str, ...]:
+    """A note on rows that were begun and have no numbers yet."""
+    started = sorted(row_id_of(name) for name in run.info["unfinished"])
+    return (f"Unfinished, so without numbers: {', '.join(started)}. Run the benchmark again.",) if started else ()
+
+
+def made_for(result: Result) -> str:
+    """What a row's model was made for and trained on, in words."""
+    manifest, row = result.files.manifest, result.row
+    name = (manifest.get("backbone") or {}).get("name")
+    if name is None:
+        return "no model, the rank of the intensity"
+    subjects = (manifest.get("training") or {}).get("subjects")
+    of = f" of {subjects} training subjects" if subjects else ""
+    trained = {
+        "brain": f"an adapter trained on brain slices with lesions{of} of the same data set",
+        "healthy": f"an adapter trained on brain slices without lesion{of} of the same data set, with synthetic anomalies",
+        "support": "an adapter trained on a few brain slices of the same data set",
+    }
+    made = "an adapter trained on industrial pictures, not on brains" if row.start else "nothing was trained"
+    return f"{trained.get(row.trained_on, made)}; the backbone is {name}"
 
 
 def row_id_of(folder: str) -> str:

@@ -8,6 +8,7 @@ class Section(str, Enum):
 
     __str__ = str.__str__  # as enum.StrEnum, which Python 3.10 lacks
 
+    ANSWER = "Answer"
     TABLE_1 = "Table 1"
     ACCURACY = "Accuracy"
     THRESHOLDS = "Thresholds"
@@ -16,5 +17,6 @@ class Section(str, Enum):
     LESIONS = "Lesions"
     POOLED = "Pooled"
     PICTURES = "Pictures"
+    CASES = "Cases in three planes"
     CLAIMS = "Claims of the paper"
     TRAINING = "Training"

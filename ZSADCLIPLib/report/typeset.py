@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from math import isfinite
+from math import isfinite, nan
 
 from ..files.text import write_csv, write_text
 
 ABSENT = "–"
+FEWEST = 3
+"""Of fewer values no deviation, quartiles or interval is given: two numbers are their own summary."""
 _LATEX = {
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
@@ -27,6 +29,11 @@ class MeanSd:
     sd: float
     parts = ("mean", "sd")
 
+    @classmethod
+    def of(cls, summary) -> MeanSd | None:
+        """Of a `statistics.Summary`, without the deviation of fewer than FEWEST values; None where there is none."""
+        return cls(summary.mean, summary.sd if summary.n >= FEWEST else nan) if summary.n else None
+
     def text(self, digits: int) -> str:
         """Such as "0.312 ± 0.120"; the mean alone where one value has no deviation."""
         return _number(self.mean, digits) + (f" ± {self.sd:.{digits}f}" if isfinite(self.sd) else "")
@@ -41,9 +48,15 @@ class MedianIqr:
     q3: float
     parts = ("median", "q1", "q3")
 
+    @classmethod
+    def of(cls, summary) -> MedianIqr | None:
+        """Of a `statistics.Summary`, without the quartiles of fewer than FEWEST values; None where there is none."""
+        quartiles = (summary.q1, summary.q3) if summary.n >= FEWEST else (nan, nan)
+        return cls(summary.median, *quartiles) if summary.n else None
+
     def text(self, digits: int) -> str:
-        """Such as "0.31 [0.20, 0.44]"."""
-        return _range(self.median, self.q1, self.q3, digits)
+        """Such as "0.31 [0.20, 0.44]"; the median alone without quartiles."""
+        return _range(self.median, self.q1, self.q3, digits) if isfinite(self.q1) else _number(self.median, digits)
 
 
 @dataclass(frozen=True)
@@ -68,6 +81,11 @@ class Interval:
     high: float
     parts = ("low", "high")
 
+    @classmethod
+    def of(cls, summary) -> Interval | None:
+        """That of the mean of a `statistics.Summary`; None for fewer than FEWEST values."""
+        return cls(summary.ci_low, summary.ci_high) if summary.n >= FEWEST else None
+
     def text(self, digits: int) -> str:
         """Such as "0.25 to 0.37", or one number where the bounds agree in print."""
         low, high = _number(self.low, digits), _number(self.high, digits)
@@ -81,8 +99,9 @@ Cell = str | int | float | MeanSd | MedianIqr | MeanInterval | Interval | None
 class Table:
     """`name` is the file's stem, `heads` the column heads, `rows` cells under them, `notes` stand below the table.
 
-    None and NaN print as a dash and are empty in the CSV. The first `labels` columns name the row. In the report the table
-    stands under the heading `section`, closed when it is `folded`; `prose` cells hold sentences.
+    None and NaN print as a dash and are empty in the CSV. The first `labels` columns name the row. `see` says in a sentence what
+    to look for, `short` is the title for a list of contents. In the report the table stands under the heading `section`, closed
+    when it is `folded`; `prose` cells hold sentences.
     """
 
     name: str
@@ -95,10 +114,28 @@ class Table:
     section: str = ""
     folded: bool = False
     prose: bool = False
+    see: str = ""
+    short: str = ""
+
+    @property
+    def brief(self) -> str:
+        """The title for a list of contents."""
+        return self.short or self.title
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What stands with the table: what to see, then the notes."""
+        return (*filter(None, [self.see]), *self.notes)
 
     def texts(self) -> list[list[str]]:
         """Every cell as printed."""
         return [[_text(cell, self.digits) for cell in row] for row in self.rows]
+
+    def cells(self) -> list[list[tuple[str, str]]]:
+        """Every cell as (printed, what it sorts by): the plain number of a number, the first one of several; else nothing."""
+        return [
+            list(zip(texts, map(_key, row), strict=True)) for texts, row in zip(self.texts(), self.rows, strict=True)
+        ]
 
 
 def records(table: Table) -> list[dict[str, str]]:
@@ -125,7 +162,7 @@ def markdown(table: Table) -> str:
         "| " + " | ".join("---" if i < table.labels or table.prose else "---:" for i in range(len(table.heads))) + " |"
     )
     lines += ["| " + " | ".join(_markdown(text) for text in row) + " |" for row in table.texts()]
-    for note in table.notes:
+    for note in table.remarks:
         lines += ["", _markdown(note)]
     return "\n".join(lines) + "\n"
 
@@ -138,7 +175,7 @@ def latex(table: Table) -> str:
     lines += [" & ".join(_latex(head) for head in table.heads) + r" \\", r"\hline"]
     lines += [" & ".join(_latex(text) for text in row) + r" \\" for row in table.texts()]
     lines += [r"\hline", r"\end{tabular}"]
-    lines += [rf"\par\footnotesize {_latex(note)}" for note in table.notes]
+    lines += [rf"\par\footnotesize {_latex(note)}" for note in table.remarks]
     return "\n".join([*lines, r"\end{table}"]) + "\n"
 
 
@@ -156,6 +193,11 @@ def plain(value: Cell) -> str:
     if value is None or (isinstance(value, float) and not isfinite(value)):
         return ""
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _key(cell: Cell) -> str:
+    first = getattr(cell, cell.parts[0]) if hasattr(cell, "parts") else cell
+    return plain(first) if isinstance(first, (int, float)) else ""
 
 
 def _text(cell: Cell, digits: int) -> str:

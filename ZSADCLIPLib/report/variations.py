@@ -13,11 +13,11 @@ from . import typeset
 from .numbers import Numbers, names_of, said
 from .page import page
 from .results import read_run
-from .typeset import Interval, MeanSd, Table
+from .typeset import FEWEST, Interval, MeanSd, Table
 
 
 def spread_table(out: Path, variations: list[Variation]) -> Table:
-    """Every row's mean over test volumes in each run, and how these means vary; rows of one run only have no deviation."""
+    """Every row's mean over test volumes in each run, and how these means vary; rows of one or two runs have no deviation."""
     runs = {v.label: Numbers(read_run(out / v.label)) for v in variations}
     choice = next(iter(runs.values())).run.choices()[0]
     rows = []
@@ -31,7 +31,7 @@ def spread_table(out: Path, variations: list[Variation]) -> Table:
                     means[label] = numbers.summary(result, metric.name, choice).mean
             defined = [value for value in means.values() if value == value]
             spread = (
-                MeanSd(mean(defined), stdev(defined) if len(defined) > 1 else float("nan")),
+                MeanSd(mean(defined), stdev(defined) if len(defined) >= FEWEST else float("nan")),
                 Interval(min(defined), max(defined)),
             )
             cells = spread if defined else (None, None)

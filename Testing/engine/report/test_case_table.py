@@ -78,6 +78,6 @@ def test_both_are_written_and_folded_away_in_the_report(numbers):
     with open(out / "tables" / "cases.csv", newline="") as file:
         assert list(csv.DictReader(file)) == list(case_records(numbers))
     page = (out / "report.html").read_text(encoding="utf-8")
-    for name in ("Paired differences of 3D Dice", "3D Dice of every test volume"):
-        assert f"<details><summary>{name}" in page
+    for name, title in (("differences", "Paired differences of 3D Dice"), ("volumes", "3D Dice of every test volume")):
+        assert f'<details id="table-{name}"><summary>{title}' in page
     assert (out / "tables" / "differences.csv").is_file()

@@ -22,7 +22,7 @@ def one_figure(monkeypatch):
 
 @pytest.fixture
 def out(tmp_path):
-    return write_run(tmp_path / "run", [row_of("vand-brats"), row_of("anovl-industrial")], seeds=range(2))
+    return write_run(tmp_path / "run", [row_of("vand-brats"), row_of("anovl-industrial")], seeds=range(3))
 
 
 @pytest.fixture

@@ -67,4 +67,5 @@ def test_a_run_without_a_pair_has_no_such_figure(tmp_path):
 def test_figure_2_has_a_panel_for_setups_that_the_paper_lacks(numbers):
     with style():
         titles = [axis.get_title() for axis in FIGURES["fig2-slices"](numbers).figure.axes]
-    assert len(titles) == 3 * 7 and "VAND Brats, smoothed" in titles and not any("Linear" in title for title in titles)
+    trained = [r.row.label for r in numbers.run.results if r.row.setup != "baseline"]
+    assert sorted(titles) == sorted(trained) and "VAND Brats, smoothed" in titles

@@ -1,6 +1,8 @@
 """The outputs of a whole run: complete, the same each time, safe to open."""
 
+import hashlib
 import re
+from base64 import b64encode
 from html.parser import HTMLParser
 from xml.etree import ElementTree
 
@@ -8,7 +10,7 @@ import pytest
 from run_fixtures import row_of, write_run
 
 from ZSADCLIPLib.errors import InputError
-from ZSADCLIPLib.report import figures, write
+from ZSADCLIPLib.report import figures, page, runpage, write
 from ZSADCLIPLib.report.figures.drawing import Drawing, canvas
 from ZSADCLIPLib.report.sections import Section
 from ZSADCLIPLib.report.typeset import Table
@@ -22,11 +24,12 @@ class Links(HTMLParser):
 
     def __init__(self):
         super().__init__()
-        self.addresses, self.tags, self.alts = [], set(), []
+        self.addresses, self.tags, self.alts, self.ids = [], [], [], []
 
     def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
+        self.tags.append(tag)
         found = dict(attrs)
+        self.ids += [found["id"]] if "id" in found else []
         self.addresses += [found[name] for name in ("src", "href", "data", "srcset") if found.get(name)]
         if tag == "img":
             self.alts.append(found.get("alt", ""))
@@ -48,10 +51,16 @@ def parsed(out) -> Links:
 
 def test_a_report_loads_nothing_from_outside(out):
     links = parsed(out)
-    assert links.addresses and all(a.startswith(("data:image/", "#")) for a in links.addresses)
-    assert not {"script", "link", "iframe", "object"} & links.tags
-    page = (out / "report.html").read_text(encoding="utf-8")
-    assert "url(" not in page and "@import" not in page
+    loaded = [address for address in links.addresses if address.startswith("data:image/")]
+    inside = [address for address in links.addresses if address.startswith("#")]
+    files = set(links.addresses) - set(loaded) - set(inside)
+    assert (
+        loaded and all((out / name).is_file() for name in files) and "tables/cases.csv" in files and "run.json" in files
+    )
+    assert inside and {address[1:] for address in inside} <= set(links.ids) and len(set(links.ids)) == len(links.ids)
+    assert links.tags.count("script") == 1 and not {"link", "iframe", "object"} & set(links.tags)
+    text = (out / "report.html").read_text(encoding="utf-8")
+    assert "url(" not in text and "@import" not in text
 
 
 def test_every_picture_has_words(out):
@@ -62,15 +71,16 @@ def test_every_picture_has_words(out):
 def sections(folder) -> dict[str, str]:
     """The page's text below each heading, in order."""
     page = (folder / "report.html").read_text(encoding="utf-8")
-    return dict(re.findall(r'<section id="s\d+"><h2>(.*?)</h2>(.*?)</section>', page, re.S))
+    return dict(re.findall(r'<section id="[a-z0-9-]+"><h2>(.*?)</h2>(.*?)</section>', page, re.S))
 
 
 def test_every_figure_and_table_is_shown_once(out):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert sorted(re.findall(r'<figure id="(.*?)">', page)) == sorted(p.stem for p in (out / "figures").glob("*.svg"))
     files = [*(out / "tables").glob("*.md"), out / "runtime.md"]
-    assert page.count("<caption>") == len(files) + 1  # the claims, whose file is claims.yaml
-    assert list(sections(out)) == [*Section, "Run"]
+    assert page.count("<caption>") == len(files)
+    # Of two volumes no claim can be judged, so there is no heading for them.
+    assert list(sections(out)) == [*(each for each in Section if each is not Section.CLAIMS), "Run", "Downloads"]
 
 
 def toy(section):
@@ -96,15 +106,18 @@ def test_a_new_figure_and_table_need_no_place_in_the_page(tmp_path, monkeypatch)
     monkeypatch.setattr(write, "TABLES", (*(make for _, make in toys), *write.TABLES))
     write_outputs(write_run(tmp_path, [row_of("vand-industrial")], range(2)))
     found = sections(tmp_path)
-    assert list(found)[-3:] == ["Own heading", "Run", write.UNPLACED]
-    for heading, name in ((write.UNPLACED, "nowhere"), ("Own heading", "Own heading"), ("Lesions", "Lesions")):
-        assert f'<figure id="toy-{name}">' in found[heading] and f"<caption>Toy table of {name}" in found[heading]
-    assert sum(body.count("toy-") for body in found.values()) == 3
+    assert list(found)[-4:] == ["Own heading", "Run", runpage.UNPLACED, "Downloads"]
+    for heading, name in ((runpage.UNPLACED, "nowhere"), ("Own heading", "Own heading"), ("Lesions", "Lesions")):
+        assert f'<figure id="toy-{name}">' in found[heading] and f"<caption><span>Toy table of {name}" in found[heading]
+    assert sum(body.count('id="toy-') for body in found.values()) == 3
 
 
 def test_names_from_files_cannot_inject(out):
     text = (out / "report.html").read_text(encoding="utf-8")
-    assert "<script" not in text.lower()
+    scripts = re.findall(r"<script>(.*?)</script>", text, re.S)
+    assert text.lower().count("<script") == 1 and scripts == [(page.TEMPLATES / "report.js").read_text("utf-8")]
+    digest = b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'" in text
     drawn = list((out / "figures").glob("*.svg"))
     assert drawn
     for path in drawn:

@@ -8,6 +8,7 @@ import browser
 import numpy as np
 import pytest
 from conftest import affine
+from PIL import Image
 from review_run import review_run
 
 from ZSADCLIPLib.jobs.review import Review
@@ -16,6 +17,7 @@ from ZSADCLIPLib.review.server import ReviewServer
 from ZSADCLIPLib.review.verdicts import read_review
 
 pytestmark = pytest.mark.skipif(not browser.available, reason="needs chromium and chromedriver")
+OUTLINE = (0, 229, 255)
 NOTE = "</script><b>bold</b> ä"
 
 
@@ -37,6 +39,7 @@ def test_the_page_works_by_double_click_and_served(tmp_path):
     case = finished_cases(out)[0]
     with browser.Browser() as window:
         _by_double_click(window, out / "review" / "index.html", case)
+        _outline(window, case, tmp_path / "screen.png")
         _served(window, out, case)
     assert page.endswith("index.html")
 
@@ -77,6 +80,35 @@ def _by_double_click(window, page, case) -> None:
     assert len(said.missed) == 1 and said.finished and said.seal == case.seal
     asked = [address for address in window.requests() if not address.startswith("chrome")]
     assert asked and not [each for each in asked if not each.startswith(("file:", "data:", "blob:"))]
+
+
+def _outline(window, case, picture) -> None:
+    """Filled, outline and off, by keys and by the list, at the threshold of the moment."""
+
+    def edge_pixels(look: str) -> int:
+        window.until("document.getElementById('look').value === arguments[0]", look)
+        window.until("!zsadclip.view.pending")
+        window.screenshot(picture)
+        shown = np.asarray(Image.open(picture).convert("RGB"), int)
+        return int((np.abs(shown - OUTLINE).max(axis=-1) < 30).sum())
+
+    drawn = "return zsadclip.view.nv.drawBitmap.reduce((sum, each) => sum + each, 0)"
+    assert not edge_pixels("filled")
+    window.type("body", "o")
+    edges = edge_pixels("outline")
+    assert edges > 30 and window.run(drawn) == (case.mask().array > 0).sum()
+    nowhere = (case.map().affine @ (36, 40, 2, 1))[:3].tolist()  # its three planes meet no finding
+    window.run("zsadclip.view.jump(arguments[0])", nowhere)
+    assert not edge_pixels("outline")
+    window.run("zsadclip.view.jump(arguments[0])", case.facts["findings"][0]["peak_ras"])
+    window.run("zsadclip.view.setThreshold(0.87)")
+    assert edge_pixels("outline") < edges and window.run(drawn) == (case.map().array >= 0.87).sum()
+    window.type("body", "h")
+    assert not edge_pixels("off")
+    window.type("body", "h")
+    assert edge_pixels("outline") > 0
+    window.click("#look option[value=filled]")
+    assert not edge_pixels("filled")
 
 
 def _downloaded(folder):

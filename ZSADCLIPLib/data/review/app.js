@@ -73,8 +73,9 @@
     $("case-title").textContent = `Loading ${next.id} ...`;
     drawCases();
     const data = await load(next.id);
-    if (!flat) await view.show(data, $("opacity").value / 100);
+    if (!flat) await view.show(data);
     current = data;
+    look($("look").value);
     review = store.of(next);
     $("case-title").textContent = next.id;
     $("about").textContent = data.about;
@@ -132,6 +133,15 @@
       review.threshold = value;
       store.changed(entry.id);
     }
+  }
+
+  let shown = "filled"; // what H comes back to
+  function look(next) {
+    if (flat || !current) return;
+    $("look").value = next;
+    if (next !== "off") shown = next;
+    $("opacity").disabled = next !== "filled";
+    view.setLook(next, $("opacity").value / 100);
   }
 
   function moved(ras, values) {
@@ -272,7 +282,8 @@
 
   const KEYS = {
     j: () => choose(chosen + 1), k: () => choose(chosen - 1), a: () => judge("accept"), r: () => judge("reject"), u: () => judge("unsure"),
-    n: () => $("note").focus(), m: mark, f: () => finish(!review?.finished), h: () => $("shown").click(), x: () => $("crosshair").click(),
+    n: () => $("note").focus(), m: mark, f: () => finish(!review?.finished), h: () => look(view.look === "off" ? shown : "off"),
+    o: () => look(view.look === "outline" ? "filled" : "outline"), x: () => $("crosshair").click(),
     "]": () => beside(1), "[": () => beside(-1),
   };
   const STEPS = { ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0], PageUp: [0, 0, 1], PageDown: [0, 0, -1] };
@@ -310,9 +321,7 @@
     $("threshold").addEventListener("input", () => cut(current.threshold + $("threshold").value * $("threshold").dataset.size, true));
     $("value").addEventListener("change", () => cut(Number($("value").value), true));
     $("stored").addEventListener("click", () => cut(current.threshold, true));
-    const opacity = () => view.setOpacity($("shown").checked ? $("opacity").value / 100 : 0);
-    $("opacity").addEventListener("input", opacity);
-    $("shown").addEventListener("change", opacity);
+    for (const [id, kind] of [["opacity", "input"], ["look", "change"]]) $(id).addEventListener(kind, () => look($("look").value));
     $("crosshair").addEventListener("change", () => view.setCrosshair($("crosshair").checked));
     $("smooth").addEventListener("change", () => view.setSmooth($("smooth").checked));
     for (const id of ["low", "high"]) $(id).addEventListener("change", () => view.setWindow(Number($("low").value), Number($("high").value)));

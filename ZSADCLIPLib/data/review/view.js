@@ -3,6 +3,8 @@
 
 /** NiiVue's numbers of the planes. */
 const PLANES = ["axial", "coronal", "sagittal"];
+const OUTLINE = new Uint8ClampedArray(1024).fill(255);
+for (let label = 0; label < 256; label++) OUTLINE.set([0, 229, 255, label ? 255 : 0], 4 * label);
 const WIDTH_MM = 0.5; // of the crosshair, which leaves a gap of 20 half widths to each side
 
 zsadclip.View = class {
@@ -24,12 +26,13 @@ zsadclip.View = class {
     });
     await this.nv.attachToCanvas(this.canvas);
     this.nv.setSliceType(3);
+    Object.assign(this.nv, { drawLut: { lut: OUTLINE, labels: [] }, drawRimOpacity: 1, drawOpacity: 0 });
     this.nv.addColormap("zsadclip-mask", { R: [0, 0], G: [0, 229], B: [0, 255], A: [0, 255], I: [0, 255] });
     this.nv.onLocationChange = (at) => this.moved([...at.mm].slice(0, 3), at.values.map((each) => each.value));
   }
 
   /** Show a case in the place of the one before, which is forgotten. */
-  async show(data, opacity) {
+  async show(data) {
     const { NVImage } = window.niivue;
     const overlay = data.map || data.mask;
     const image = await NVImage.loadFromBase64({
@@ -37,7 +40,7 @@ zsadclip.View = class {
       colorbarVisible: false,
     });
     const above = await NVImage.loadFromBase64({
-      base64: overlay.nifti, name: "map.nii.gz", colormap: data.map ? "inferno" : "zsadclip-mask", opacity,
+      base64: overlay.nifti, name: "map.nii.gz", colormap: data.map ? "inferno" : "zsadclip-mask", opacity: 0,
       cal_min: data.map ? this.edge(data.map, 0) : 0.5, cal_max: data.map ? data.display.hi : 1, colorbarVisible: Boolean(data.map),
     });
     above.colormapType = 1;
@@ -46,12 +49,15 @@ zsadclip.View = class {
     this.nv.addVolume(image);
     this.nv.addVolume(above);
     this.map = data.map;
+    this.least = data.map ? 0 : 1;
+    this.codes = this.drawing = null;
     this.count = data.map ? this.counts(above.img) : null;
     const ras = above.matRAS;
     this.voxelMl = Math.abs(ras[0] * (ras[5] * ras[10] - ras[6] * ras[9]) - ras[1] * (ras[4] * ras[10] - ras[6] * ras[8])
       + ras[2] * (ras[4] * ras[9] - ras[5] * ras[8])) / 1000;
     this.nv.setCustomLayout(this.layout(data.plane));
     this.nv.updateGLVolume();
+    if (this.nv.drawBitmap) this.nv.closeDrawing(); // of the case before
   }
 
   /** The plane that was scored large, the two others beside or below it. */
@@ -93,15 +99,30 @@ zsadclip.View = class {
 
   /** Colour what reaches a value; gives the number of these voxels. */
   setThreshold(value) {
-    const code = this.code(value);
+    const code = this.least = this.code(value);
     this.nv.volumes[1].cal_min = this.edge(this.map, code);
     this.redraw();
     return this.count[code + 32768];
   }
 
-  setOpacity(opacity) {
-    this.nv.volumes[1].opacity = opacity;
+  /** How the map is drawn: "filled", its outline alone ("outline"), or "off". */
+  setLook(look, opacity) {
+    this.look = look;
+    this.nv.volumes[1].opacity = look === "filled" ? opacity : 0;
     this.redraw();
+  }
+
+  /** The edge of what reaches the threshold, in each plane for itself: the rim of a drawing that is not seen otherwise. */
+  outline() {
+    this.nv.drawOpacity = this.look === "outline" ? 1 / 255 : 0;
+    if (this.look !== "outline") return;
+    if (!this.drawing) {
+      this.nv.createEmptyDrawing();
+      this.drawing = this.nv.drawBitmap;
+      this.codes = this.nv.volumes[1].img2RAS();
+    }
+    for (let n = 0; n < this.drawing.length; n++) this.drawing[n] = this.codes[n] >= this.least ? 1 : 0;
+    this.nv.refreshDrawing(false);
   }
 
   setCrosshair(isShown) {
@@ -144,6 +165,7 @@ zsadclip.View = class {
     if (this.pending) return;
     this.pending = requestAnimationFrame(() => {
       this.pending = 0;
+      this.outline();
       this.nv.updateGLVolume();
     });
   }

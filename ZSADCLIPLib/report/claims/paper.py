@@ -134,7 +134,7 @@ def claims_yaml(numbers: Numbers, verdicts: list[Verdict]) -> str:
 
 
 def claims_table(numbers: Numbers, verdicts: list[Verdict]) -> Table:
-    """The verdicts for the report."""
+    """The verdicts for the report: of the claims that could be judged on this run, no line where there is none."""
     rows = [
         (
             v.claim.id,
@@ -142,9 +142,10 @@ def claims_table(numbers: Numbers, verdicts: list[Verdict]) -> Table:
             v.verdict,
             {True: "yes", False: "no", None: "–"}[v.clear],
             v.claim.predicate,
-            _said(v),
+            "; ".join(f"{key} {_short(value)}" for key, value in v.numbers.items()),
         )
         for v in verdicts
+        if v.verdict != NOT_TESTABLE
     ]
     return Table(
         "claims",
@@ -153,15 +154,12 @@ def claims_table(numbers: Numbers, verdicts: list[Verdict]) -> Table:
         tuple(rows),
         (
             f"{said(numbers.run.choices()[0])} Up to {Evidence(numbers).subjects} test subjects. "
-            "Predicates and limits are our reading of the paper's prose. A verdict speaks of this run's data only.",
+            "Predicates and limits are our reading of the paper's prose. A verdict speaks of this run's data only. "
+            "All claims, and why one cannot be judged: claims.yaml.",
         ),
         section=Section.CLAIMS,
         prose=True,
     )
-
-
-def _said(verdict: Verdict) -> str:
-    return verdict.reason or "; ".join(f"{key} {_short(value)}" for key, value in verdict.numbers.items())
 
 
 def _short(value: object) -> str:

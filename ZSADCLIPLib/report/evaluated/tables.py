@@ -170,9 +170,9 @@ def detail_table(evaluation: Evaluation) -> Table:
         for region in (REGION, "all"):
             for name in (*VOXELS, *(OBJECTS if region == REGION else ())):
                 s = evaluation.summary(method, name, rule, region)
-                spread = MeanSd(s.mean, s.sd), MedianIqr(s.median, s.q1, s.q3), Interval(s.ci_low, s.ci_high)
+                spread = MeanSd.of(s), MedianIqr.of(s), Interval.of(s)
                 head = (label(method), REGION_LABELS[region], evaluation.threshold(method, rule), METRICS[name].label)
-                rows.append((*head, s.n, s.undefined, *(spread if s.n else (None,) * 3)))
+                rows.append((*head, s.n, s.undefined, *spread))
     heads = ("Method", "Region", "Threshold", "Metric", "n", "Undefined", "Mean ± sd", "Median [IQR]", "95 % CI")
     title = "Every metric in detail, over cases with lesions"
     return Table("details", title, heads, tuple(rows), _common(evaluation), labels=4, folded=True)

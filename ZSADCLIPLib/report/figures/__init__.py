@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from ..numbers import Numbers
+from .answer import best_rows
 from .boxes import dice_boxes
 from .distance import dice_over_distance, lesions_over_distance
 from .drawing import Drawing, save, style
@@ -19,6 +20,7 @@ from .slices import slices_and_volumes
 __all__ = ["FIGURES", "Drawing", "draw_all", "save", "style"]
 
 FIGURES = {
+    "answer": best_rows,
     "fig1-dice": dice_boxes,
     "fig2-slices": slices_and_volumes,
     "fig3-distance": dice_over_distance,

@@ -9,7 +9,10 @@ from matplotlib.patches import Patch
 from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import Numbers, said
 from ..sections import Section
-from .drawing import SETUP_COLOURS, Drawing, canvas
+from ..typeset import FEWEST
+from .drawing import SETUP_COLOURS, Drawing, canvas, legend_above
+
+_BOXES = "Boxes: quartiles and median; whiskers reach the last value within 1.5 IQR. "
 
 
 def dice_boxes(numbers: Numbers) -> Drawing:
@@ -43,13 +46,13 @@ def dice_boxes(numbers: Numbers) -> Drawing:
     setups = [s for s in SETUP_LABELS if any(r.row.setup == s for r in results)]
     handles = [Patch(facecolor=SETUP_COLOURS[s], alpha=0.55, edgecolor="black", label=SETUP_LABELS[s]) for s in setups]
     handles.append(Line2D([], [], marker="D", color="black", markerfacecolor="white", linestyle="", ms=5, label="mean"))
-    figure.legend(handles=handles, loc="outside upper center", ncols=len(handles))
+    legend_above(figure, handles)
     best = max(results, key=lambda r: np.nan_to_num(numbers.summary(r, "dice", choice).mean, nan=-1))
     return Drawing(
         "fig1-dice",
         "Figure 1. 3D Dice of the test volumes",
-        "Boxes: quartiles and median; whiskers reach the last value within 1.5 IQR; points: test volumes; diamond: mean. "
-        + said(choice),
+        f"The highest mean is that of {best.row.label}. Where rows overlap, volumes differ by more than rows do. "
+        f"{_BOXES if numbers.cases >= FEWEST else ''}Points: test volumes; diamond: mean. {said(choice)}",
         f"Box plot of 3D Dice by model and setup. The highest mean is {numbers.summary(best, 'dice', choice).mean:.2f}, "
         f"{best.row.label}.",
         figure,
@@ -59,6 +62,12 @@ def dice_boxes(numbers: Numbers) -> Drawing:
 
 
 def _box(axis, values: np.ndarray, x: float, colour: str) -> None:
+    # Points spread sideways in their own order, so that the picture is the same each time.
+    spread = (np.arange(values.size) % 7 - 3) * 0.06
+    axis.plot(x + spread, values, "o", color=colour, markeredgecolor="black", markeredgewidth=0.4, ms=3, zorder=3)
+    if values.size < FEWEST:
+        axis.plot(x, values.mean(), "D", color="black", markerfacecolor="white", ms=4.5, zorder=4)
+        return
     axis.boxplot(
         [values],
         positions=[x],
@@ -73,6 +82,3 @@ def _box(axis, values: np.ndarray, x: float, colour: str) -> None:
         whiskerprops={"linewidth": 0.8},
         capprops={"linewidth": 0.8},
     )
-    # Points spread sideways in their own order, so that the picture is the same each time.
-    spread = (np.arange(values.size) % 7 - 3) * 0.06
-    axis.plot(x + spread, values, "o", color=colour, markeredgecolor="black", markeredgewidth=0.4, ms=3, zorder=3)

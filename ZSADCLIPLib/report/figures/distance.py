@@ -21,10 +21,12 @@ from .drawing import (
     YELLOW,
     Drawing,
     canvas,
-    say_nothing,
+    panels,
     setup_legend,
 )
-from .slices import TRAINED
+from .slices import trained_results
+
+COLUMNS = 3
 
 AXIS_WORDS = {
     "extent": "normalised distance from the brain's centre",
@@ -47,19 +49,21 @@ def binned(result: Result, choice, along: Axis) -> list[dict]:
     ]
 
 
-def dice_over_distance(numbers: Numbers) -> Drawing:
-    """The paper's Fig. 3: a panel a model, a line a setup, bars for the number of slices with lesion."""
-    choice = numbers.run.choices()[0]
-    figure, axes = canvas(10.0 / 3 * len(TRAINED), 3.6, 1, len(TRAINED), sharey=True)
+def dice_over_distance(numbers: Numbers) -> Drawing | None:
+    """The paper's Fig. 3: a panel a model, a line a setup, bars for the number of slices with lesion.
+
+    None without a row of a method that is trained.
+    """
+    choice, shown = numbers.run.choices()[0], trained_results(numbers)
+    if not shown:
+        return None
+    methods = list(dict.fromkeys(result.row.method for result in shown))
+    figure, axes, lowest = panels(len(methods), COLUMNS, 10 / 3, 3.6, sharey=True)
     along = numbers.axis
     data, setups, peaks, middles = [], [], [], along.centres
-    for axis, method in zip(axes[0], TRAINED, strict=True):
+    for axis, method in zip(axes, methods, strict=True):
         axis.set_title(f"{METHOD_LABELS[method]} (n = {numbers.cases})")
-        axis.set_xlabel(along.label)
-        results = [r for r in numbers.run.results if r.row.method == method]
-        if not results:
-            say_nothing(axis, "no finished row")
-            continue
+        results = [r for r in shown if r.row.method == method]
         counts = axis.twinx()
         axis.set_zorder(counts.get_zorder() + 1)
         axis.patch.set_visible(False)
@@ -86,11 +90,14 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
         counts.grid(False)
         counts.yaxis.set_major_locator(MaxNLocator(integer=True))
         counts.spines["right"].set_visible(True)
-        if method == TRAINED[-1]:
+        if axis in (*axes[COLUMNS - 1 :: COLUMNS], axes[-1]):
             counts.set_ylabel(SLICE_LABELS[choice.slices])
         axis.set_ylim(0, 1.03)
         axis.set_xlim(-1.03 * along.reach, 1.03 * along.reach)
-    axes[0][0].set_ylabel("mean 2D Dice")
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel("mean 2D Dice")
+    for axis in lowest:
+        axis.set_xlabel(along.label)
     setup_legend(
         figure,
         setups,
@@ -99,6 +106,7 @@ def dice_over_distance(numbers: Numbers) -> Drawing:
     return Drawing(
         "fig3-distance",
         "Figure 3. 2D Dice along the brain",
+        "Low lines over high bars are places with many lesions that are missed there. "
         f"Mean 2D Dice over {SLICE_LABELS[choice.slices]} in {along.count} bins of the {AXIS_WORDS[along.kind]}, "
         f"upwards positive; a gap where a bin has no such slice. n = {numbers.cases} test volumes. {said(choice)} The "
         "CSV also weights subjects equally.",
@@ -170,7 +178,8 @@ def lesions_over_distance(numbers: Numbers) -> Drawing:
     return Drawing(
         "appendix-b-lesions",
         "Appendix B (our reading). Lesions along the brain",
-        f"The content of the paper's appendix is not known to us. Left: area of the lesions in a slice, over slices with "
+        "Where lesions are, whatever the rows do. "
+        "The content of the paper's appendix is not known to us. Left: area of the lesions in a slice, over slices with "
         f"lesion; grey numbers: subjects in the bin. Right: centroid of the lesions in a slice, positive to the right edge "
         f"of the picture (the patient's left) and to the back. Truth only, no threshold; n = {len(result.files.cases)} test "
         "volumes.",

@@ -20,6 +20,8 @@ from ...files.text import write_csv
 from ..typeset import plain
 
 DPI = 150
+ENTRY = 1.45  # inches that an entry of a legend takes
+LEAST_WIDTH = 6.0  # inches, so that a legend fits above a single panel
 # Okabe and Ito's palette (Color Universal Design, 2008); markers differ as well.
 SETUP_COLOURS = {
     "industrial": "#0072B2",
@@ -72,7 +74,8 @@ class Drawing:
     """A figure with what a reader needs beside it.
 
     `caption` names threshold rule and n; `alt` says in words what the picture shows; `data` are the plotted numbers;
-    `raster` pictures are embedded as PNG; `section` is the heading in the report.
+    `raster` pictures are embedded as PNG; `section` is the heading in the report; one that `fits` may be
+    as narrow as a phone.
     """
 
     name: str
@@ -83,6 +86,7 @@ class Drawing:
     data: list[dict]
     raster: bool = False
     section: str = ""
+    fits: bool = False
 
 
 @contextmanager
@@ -99,6 +103,23 @@ def canvas(
     figure = Figure(figsize=(width, height), dpi=DPI, layout=layout)
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns, squeeze=False, **options).tolist()
+
+
+def panels(count: int, columns: int, width: float, height: float, **options) -> tuple[Figure, list[Axes], list[Axes]]:
+    """A figure of `count` panels of this size in inches, in lines of at most `columns`: (figure, panels, those with none below).
+
+    `options` as of `canvas`.
+    """
+    across = min(count, columns)
+    lines = -(-count // across)
+    figure, axes = canvas(max(LEAST_WIDTH, width * across), height * lines, lines, across, **options)
+    flat = [axis for line in axes for axis in line]
+    for axis in flat[count:]:
+        axis.remove()
+    lowest = flat[max(0, count - across) : count]
+    for axis in lowest:
+        axis.tick_params(labelbottom=True)  # sharing axes take it from all but the last line
+    return figure, flat[:count], lowest
 
 
 def save(drawing: Drawing, folder: Path) -> dict[str, Path]:
@@ -122,11 +143,10 @@ def setup_legend(figure: Figure, setups: list[str], *further) -> None:
         for s in SETUP_LABELS
         if s in setups
     ]
-    figure.legend(handles=[*handles, *further], loc="outside upper center", ncols=len(handles) + len(further))
+    legend_above(figure, [*handles, *further])
 
 
-def say_nothing(axis: Axes, text: str) -> None:
-    """An empty panel that says why it is empty."""
-    axis.text(0.5, 0.5, text, ha="center", va="center", transform=axis.transAxes, color=GREY, fontsize=9)
-    axis.grid(False)
-    axis.tick_params(bottom=False, left=False, labelbottom=False)  # taking ticks away would take them from sharing axes
+def legend_above(figure: Figure, handles: list) -> None:
+    """A legend above the axes, in as many lines as it needs."""
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / ENTRY)))
+    figure.legend(handles=handles, loc="outside upper center", ncols=columns)

@@ -34,6 +34,7 @@ def volumetric_evidence(numbers: Numbers) -> Drawing | None:
     return Drawing(
         "evidence",
         "2D and 3D evidence",
+        "Right of zero, looking beyond the slice helps; a line that crosses zero shows no difference. "
         "Rows that look at more than a slice (a context of neighbouring slices, three planes, or smoothing and a least depth of "
         "findings) less the same row without. Left: mean paired difference of 3D Dice with its 95 % interval over subjects. "
         f"Right: false findings a volume. {said(choice)}",

@@ -10,8 +10,9 @@ from ...evaluation.thresholds import reaches
 from ..numbers import Numbers
 from ..results import Result
 from ..sections import Section
-from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, say_nothing, setup_legend
+from .drawing import GREY, SETUP_COLOURS, SETUP_MARKERS, Drawing, panels, setup_legend
 
+COLUMNS = 4
 LOWEST = 0.1  # the left end of the logarithmic axis; fewer false findings are drawn here
 
 
@@ -19,12 +20,12 @@ def froc_curves(numbers: Numbers) -> Drawing | None:
     """One panel a model, one curve a setup; None when no row kept FROC levels."""
     if not any(result.froc() for result in numbers.run.results):
         return None
-    methods = list(dict.fromkeys(r.row.method for r in numbers.run.results))
-    figure, axes = canvas(2.5 * len(methods) + 0.6, 3.4, 1, len(methods), sharex=True, sharey=True)
+    methods = list(dict.fromkeys(r.row.method for r in numbers.run.results if r.froc()))
+    figure, axes, lowest = panels(len(methods), COLUMNS, 2.6, 3.2, sharex=True, sharey=True)
     lesions = max(sum(len(case["froc"]["peaks"]) for case in r.files.cases) for r in numbers.run.results)
     most = max(12.0, *(1.3 * float(curve_points(r)[0][-1]) for r in numbers.run.results if r.froc()))
     data, setups = [], []
-    for axis, method in zip(axes[0], methods, strict=True):
+    for axis, method in zip(axes, methods, strict=True):
         axis.set_title(METHOD_LABELS[method])
         results = [r for r in numbers.run.results if r.row.method == method and r.froc()]
         for result in results:
@@ -44,9 +45,6 @@ def froc_curves(numbers: Numbers) -> Drawing | None:
                 {"row": result.row.id, "false_per_volume": float(f), "sensitivity": float(s)}
                 for f, s in zip(false, sensitivity, strict=True)
             ]
-        if not results:
-            say_nothing(axis, "no FROC levels")
-            continue
         axis.set_xscale("log")
         axis.set_xlim(LOWEST * 0.9, most)
         axis.set_xticks([0.1, 1, 10], ["≤0.1", "1", "10"])
@@ -54,13 +52,16 @@ def froc_curves(numbers: Numbers) -> Drawing | None:
         for rate in FROC_RATES:
             axis.axvline(rate, color=GREY, lw=0.6, ls=":")
         axis.set_ylim(-0.02, 1.02)
+    for axis in lowest:
         axis.set_xlabel("false findings per volume")
-    axes[0][0].set_ylabel(f"lesion sensitivity ({lesions} lesions, n = {numbers.cases})")
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel(f"lesion sensitivity ({lesions} lesions, n = {numbers.cases})", fontsize=8)
     setup_legend(figure, setups)
     first = numbers.run.results[0].files.cases[0]["froc"]
     return Drawing(
         "froc",
         "FROC curves",
+        "Higher and further to the left is better. "
         f"Lesions found among all {lesions} lesions of n = {numbers.cases} test volumes, against false findings per volume, "
         f"over all thresholds; a lesion is found when one voxel overlaps. Region: {first['region']}; findings below "
         f"{first['min_mm3']:g} mm³ dropped. Dotted: the rates of the lesion table. A curve ends where findings melt into one.",

@@ -61,11 +61,12 @@ def gap_bars(numbers: Numbers) -> Drawing:
     words = f"The largest gap is {worst[0]:+.2f}, {worst[1].row.label}." if worst else "No row has this rule."
     return Drawing(
         "gap",
-        "Why 3D Dice lies below 2D Dice",
+        "How 2D and 3D Dice differ",
+        "Long red bars: false positives on slices without lesion cost most. "
         f"Means over test volumes with lesion, n = {numbers.cases}. Left: mean 2D Dice over slices with lesion minus 3D Dice "
         "is the sum of the two bars: 3D Dice weights large slices more, and it pays for false positives on slices without "
         "lesion, which 2D Dice leaves out. Below zero the 3D Dice is higher. Right: what 3D Dice lacks to 1, by cause. "
-        f"{said(choice)} Formulas are in docs/report.md.",
+        f"{said(choice)}",
         f"Stacked bars of the gap between 2D and 3D Dice for each row. {words}",
         figure,
         data,

@@ -5,7 +5,9 @@ from __future__ import annotations
 from ...benchmark.rows import METHOD_LABELS
 from ..numbers import Numbers
 from ..sections import Section
-from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, canvas, setup_legend
+from .drawing import SETUP_COLOURS, SETUP_MARKERS, Drawing, panels, setup_legend
+
+COLUMNS = 4
 
 
 def learning_curves(numbers: Numbers) -> Drawing | None:
@@ -14,9 +16,9 @@ def learning_curves(numbers: Numbers) -> Drawing | None:
     if not trained:
         return None
     methods = list(dict.fromkeys(r.row.method for r in trained))
-    figure, axes = canvas(3.0 * len(methods) + 0.6, 3.2, 1, len(methods))
+    figure, axes, _ = panels(len(methods), COLUMNS, 2.8, 3.0)
     data, setups, ends = [], [], []
-    for axis, method in zip(axes[0], methods, strict=True):
+    for axis, method in zip(axes, methods, strict=True):
         axis.set_title(METHOD_LABELS[method])
         axis.set_xlabel("epoch")
         longest = 1
@@ -36,11 +38,13 @@ def learning_curves(numbers: Numbers) -> Drawing | None:
         low, high = axis.get_ylim()
         axis.set_ylim(min(0, low), high + 0.03 * (high - min(0, low)))
         axis.set_xticks(range(1, longest + 1, max(1, -(-longest // 8))))
-    axes[0][0].set_ylabel("mean training loss")
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel("mean training loss")
     setup_legend(figure, setups)
     return Drawing(
         "learning",
         "Learning curves",
+        "A curve that still falls at its end may gain from more epochs. "
         "Mean loss over the training slices of each epoch. Losses of different models have different terms and cannot be "
         "compared with each other. No test data, no threshold.",
         f"Training loss over epochs. First and last epoch: {'; '.join(ends)}.",

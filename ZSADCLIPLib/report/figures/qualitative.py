@@ -23,8 +23,8 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
     None when rows kept no pictures of it, or when an earlier one of KINDS is the same volume.
     """
     choice = numbers.run.choices()[0]
-    case = _chosen(numbers, kind)
-    if case["case"] in [_chosen(numbers, other)["case"] for other in KINDS[: KINDS.index(kind)]]:
+    case = chosen_case(numbers, kind)
+    if case["case"] in [chosen_case(numbers, other)["case"] for other in KINDS[: KINDS.index(kind)]]:
         return None
     shown = [(r, panel) for r in numbers.run.results if (panel := _panel(r, case)) is not None]
     if not shown:
@@ -56,6 +56,7 @@ def qualitative(numbers: Numbers, kind: str) -> Drawing | None:
     return Drawing(
         f"qualitative-{kind}",
         f"Maps of the test volume with the {kind} lesion volume",
+        "Cyan beyond green is marked wrongly, green without cyan is missed. "
         f"Subject {case['subject']}, {case['lesion_ml']:.2f} ml of lesion, the slice with most lesion "
         f"(index {_slice(numbers, first)} of the volume, 0 is the lowest); the patient's right is on the left. "
         f"Green: truth; cyan, dashed: prediction. {said(choice)} Colours run from the median to the highest score of the "
@@ -99,7 +100,7 @@ def _tile(axis, numbers: Numbers, case: dict, result: Result, panel: dict) -> di
     }
 
 
-def _chosen(numbers: Numbers, kind: str) -> dict:
+def chosen_case(numbers: Numbers, kind: str) -> dict:
     cases = max((r.files.cases for r in numbers.run.results), key=len)
     order = sorted(cases, key=lambda c: (c["lesion_ml"], c["case"]))
     order = [c for c in order if c["lesion_ml"] > 0] or order

@@ -13,6 +13,7 @@ from ...evaluation.statistics import kendall
 from ...evaluation.thresholds import parse_rule
 from ..numbers import REGION_LABELS, Numbers, rule_label
 from ..sections import Section
+from ..typeset import FEWEST
 from .drawing import METHOD_COLOURS, SETUP_MARKERS, Drawing, canvas
 
 # Filled: usable on new data. Hollow: oracle.
@@ -36,7 +37,8 @@ def thresholds(numbers: Numbers) -> Drawing:
             if not s.n:
                 continue
             y = index + offsets[i]
-            axis.plot([s.ci_low, s.ci_high], [y, y], color=colour, lw=1)
+            if s.n >= FEWEST:
+                axis.plot([s.ci_low, s.ci_high], [y, y], color=colour, lw=1)
             axis.plot(s.mean, y, marker, color=colour, markerfacecolor=face, ms=5, zorder=3, clip_on=False)
             data.append(
                 {
@@ -56,14 +58,17 @@ def thresholds(numbers: Numbers) -> Drawing:
     for line in np.arange(len(results) - 1) + 0.5:
         axis.axhline(line, color="#dddddd", lw=0.6)
     axis.set_xlim(0, 1)
-    axis.set_xlabel(f"mean 3D Dice, 95 % CI over subjects (n = {numbers.cases})")
+    interval = "" if numbers.cases < FEWEST else ", 95 % CI over subjects"
+    axis.set_xlabel(f"mean 3D Dice{interval} (n = {numbers.cases})")
     figure.legend(handles=handles, loc="outside upper center", ncols=2)
     return Drawing(
         "thresholds",
         "What the threshold rule decides",
-        f"The same maps cut in different ways. Hollow markers are oracle rules, which saw the truth of the test volumes. "
+        "Far apart are the markers of a row whose result is owed to the rule; from a filled to a hollow one is what a better "
+        "threshold could win. "
+        "The same maps cut in different ways. Hollow markers are oracle rules, which saw the truth of the test volumes. "
         f"n = {numbers.cases} test volumes. {REGION_LABELS[primary.region].capitalize()}.",
-        "Dot plot of mean 3D Dice of each row under each threshold rule with 95 % intervals.",
+        "Dot plot of mean 3D Dice of each row under each threshold rule.",
         figure,
         sorted(data, key=lambda d: [r.row.id for r in results].index(d["row"])),
         section=Section.THRESHOLDS,
@@ -119,7 +124,9 @@ def ranking(numbers: Numbers) -> Drawing:
     return Drawing(
         "ranking",
         "AUROC, AP and Dice",
-        f"Each marker is a row: colour the model, shape the setup; means over n = {numbers.cases} test volumes. Lesions are "
+        "A row far from the line of the others is ranked otherwise by AUROC or AP than by Dice. "
+        "Each marker is a row: colour the model, shape the setup; means "
+        f"over n = {numbers.cases} test volumes. Lesions are "
         f"{share['all']:.2%} of all voxels and {share['brain']:.2%} of brain voxels, which is also the AP of random scores. "
         f"The easy background lifts AUROC over all voxels. Threshold for Dice: {rule_label(choices[0].rule)}; AUROC and AP "
         "need none.",

@@ -7,49 +7,47 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ...adapters.registry import trainable_methods
-from ...benchmark.rows import ALL_ROWS, METHOD_LABELS, ROWS, SETUP_LABELS
+from ...benchmark.rows import METHOD_LABELS, SETUP_LABELS
 from ..numbers import SLICE_LABELS, Numbers, said
 from ..results import Result
 from ..sections import Section
-from .drawing import BLUE, VERMILION, Drawing, canvas, say_nothing
+from .drawing import BLUE, VERMILION, Drawing, panels
 
 TRAINED = [method for method in METHOD_LABELS if method in trainable_methods()]
 """The methods that may have a panel, in the order of the tables; the paper leaves AnoVL out, which has one setup."""
-ALWAYS = {row.method for row in ROWS}
-"""Those that have one in any case, also without a finished row."""
-SETUPS = ("industrial", "finetune", "brats", "pmc")
-KNOWN = {row.id for row in ALL_ROWS}
+COLUMNS = 4
 
 
-def slices_and_volumes(numbers: Numbers) -> Drawing:
-    """The paper's Fig. 2: a panel a model and setup, subjects from the smallest to the largest lesion volume."""
-    choice = numbers.run.choices()[0]
-    results = {(r.row.method, r.row.setup): r for r in numbers.run.results}
-    further = {setup for method, setup in results if method in TRAINED and setup not in SETUPS}
-    setups = [*SETUPS, *(setup for setup in SETUP_LABELS if setup in further)]
-    methods = [method for method in TRAINED if method in ALWAYS or any(method == owner for owner, _ in results)]
-    figure, axes = canvas(2.6 * len(setups), 6.6 / 3 * len(methods), len(methods), len(setups), sharey=True)
+def trained_results(numbers: Numbers) -> list[Result]:
+    """The rows of TRAINED, a method after the other, setups in their own order."""
+    setups = list(SETUP_LABELS)
+    found = [result for result in numbers.run.results if result.row.method in TRAINED]
+    return sorted(found, key=lambda r: (TRAINED.index(r.row.method), setups.index(r.row.setup)))
+
+
+def slices_and_volumes(numbers: Numbers) -> Drawing | None:
+    """The paper's Fig. 2: a panel a model and setup, subjects from the smallest to the largest lesion volume.
+
+    None without a row of TRAINED.
+    """
+    choice, results = numbers.run.choices()[0], trained_results(numbers)
+    if not results:
+        return None
+    figure, axes, lowest = panels(len(results), COLUMNS, 2.6, 2.2, sharey=True)
     data, below, compared = [], 0, 0
-    for row, method in zip(axes, methods, strict=True):
-        for axis, setup in zip(row, setups, strict=True):
-            if f"{method}-{setup}" not in KNOWN:
-                axis.set_visible(False)
-                continue
-            axis.set_title(f"{METHOD_LABELS[method]} {SETUP_LABELS[setup]}")
-            axis.set_ylim(-0.03, 1.03)
-            result = results.get((method, setup))
-            if result is None:
-                say_nothing(axis, "no finished row")
-                continue
-            cases = _subjects(result, choice)
-            _panel(axis, cases)
-            data += [{"row": result.row.id, **{k: s[k] for k in s if k != "slices"}, **_quartiles(s)} for s in cases]
-            pairs = [(s["mean_2d"], s["dice_3d"]) for s in cases if not np.isnan(s["mean_2d"] + s["dice_3d"])]
-            below += sum(volume < flat for flat, volume in pairs)
-            compared += len(pairs)
-        row[0].set_ylabel("Dice")
-    for axis in axes[-1]:
-        axis.set_xlabel(f"test volume, by lesion volume (n = {numbers.cases})")
+    for axis, result in zip(axes, results, strict=True):
+        axis.set_title(result.row.label)
+        axis.set_ylim(-0.03, 1.03)
+        cases = _subjects(result, choice)
+        _panel(axis, cases)
+        data += [{"row": result.row.id, **{k: s[k] for k in s if k != "slices"}, **_quartiles(s)} for s in cases]
+        pairs = [(s["mean_2d"], s["dice_3d"]) for s in cases if not np.isnan(s["mean_2d"] + s["dice_3d"])]
+        below += sum(volume < flat for flat, volume in pairs)
+        compared += len(pairs)
+    for axis in axes[::COLUMNS]:
+        axis.set_ylabel("Dice")
+    for axis in lowest:
+        axis.set_xlabel(f"test volume, by lesion volume (n = {numbers.cases})", fontsize=8)
     box = Patch(
         facecolor=BLUE, alpha=0.45, edgecolor=BLUE, label=f"2D Dice of {SLICE_LABELS[choice.slices]}: quartiles, 5-95 %"
     )
@@ -58,9 +56,9 @@ def slices_and_volumes(numbers: Numbers) -> Drawing:
     return Drawing(
         "fig2-slices",
         "Figure 2. 2D Dice of slices and 3D Dice of volumes",
-        f"One column a test volume, the smallest lesion volume on the left, n = {numbers.cases}. Box: quartiles and median "
-        f"of the 2D Dice of {SLICE_LABELS[choice.slices]}; whiskers: 5th and 95th percentile; cross: 3D Dice. "
-        f"{said(choice)} The 3D Dice lies below the mean 2D Dice in {below} of {compared} volumes.",
+        f"The 3D Dice lies below the mean 2D Dice in {below} of {compared} volumes; small lesions, on the left, are harder where "
+        f"the crosses rise to the right. One column a test volume, n = {numbers.cases}. Box: quartiles and median of the 2D Dice "
+        f"of {SLICE_LABELS[choice.slices]}; whiskers: 5th and 95th percentile; cross: 3D Dice. {said(choice)}",
         f"Panels of models by setups; in {below} of {compared} test volumes the 3D Dice lies below the mean 2D Dice.",
         figure,
         data,

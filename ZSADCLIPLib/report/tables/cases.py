@@ -79,6 +79,8 @@ def volumes_table(numbers: Numbers) -> Table:
         digits=2,
         section=Section.ACCURACY,
         folded=True,
+        see="Sort by lesion volume to see whether small lesions are the hard ones.",
+        short="Every test volume",
     )
 
 
@@ -109,6 +111,8 @@ def differences_table(numbers: Numbers) -> Table:
         labels=2,
         section=Section.ACCURACY,
         folded=True,
+        see="An interval that includes zero shows no difference.",
+        short="Paired differences",
     )
 
 

@@ -11,7 +11,7 @@ from ...errors import InputError
 from ...evaluation.metrics import metrics_in
 from ..numbers import Numbers, said
 from ..sections import Section
-from ..typeset import Interval, MeanSd, Table
+from ..typeset import FEWEST, Interval, MeanSd, Table
 
 PaperTable = dict[tuple[str, str], MeanSd]
 """(row id, metric) -> the paper's mean and standard deviation."""
@@ -69,10 +69,10 @@ def comparison_table(numbers: Numbers, paper: PaperTable) -> Table:
                     result.row.label,
                     metric.label,
                     theirs,
-                    MeanSd(s.mean, s.sd) if s.n else None,
+                    MeanSd.of(s),
                     s.n,
                     s.mean - theirs.mean if s.n else None,
-                    Interval(s.ci_low - theirs.mean, s.ci_high - theirs.mean) if s.n else None,
+                    Interval(s.ci_low - theirs.mean, s.ci_high - theirs.mean) if s.n >= FEWEST else None,
                 )
             )
     return Table(

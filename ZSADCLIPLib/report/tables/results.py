@@ -17,11 +17,11 @@ from ..numbers import (
     SLICE_LABELS,
     Numbers,
     few_shot,
-    missing_rows,
     names_of,
     row_id_of,
     rule_label,
     said,
+    unfinished,
 )
 from ..results import Choice, Result, Run
 from ..sections import Section
@@ -45,7 +45,7 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
     rows, metrics = [], metrics_in("paper")
     for result in numbers.run.results:
         summaries = [numbers.summary(result, metric.name, choice) for metric in metrics]
-        rows.append((*names_of(result), len(result.files.cases), *(MeanSd(s.mean, s.sd) for s in summaries)))
+        rows.append((*names_of(result), len(result.files.cases), *map(MeanSd.of, summaries)))
     rows += [(*names, 0, *(None,) * len(metrics)) for names in _unfinished(numbers.run)]
     rows.sort(key=_table_order)
     return Table(
@@ -53,9 +53,11 @@ def paper_table(numbers: Numbers, choice: Choice) -> Table:
         f"Table 1. Mean ± sample standard deviation over test volumes. {said(choice)}",
         ("Model", "Setup", "n", *(metric.label for metric in metrics)),
         tuple(rows),
-        (_UNDEFINED, _RANKING_NOTES[choice.aggregate], *few_shot(numbers.run), *missing_rows(numbers.run)),
+        (_UNDEFINED, _RANKING_NOTES[choice.aggregate], *few_shot(numbers.run), *unfinished(numbers.run)),
         labels=2,
         section=Section.TABLE_1,
+        see="Sort by a column to see whether the order by Dice is that by AUROC.",
+        short=f"Table 1, {REGION_LABELS[choice.region]}",
     )
 
 
@@ -75,6 +77,8 @@ def detail_table(numbers: Numbers, choice: Choice) -> Table:
         labels=3,
         section=Section.TABLE_1,
         folded=True,
+        see="A mean far from its median is owed to few volumes; with a wide interval other subjects could give another order.",
+        short=f"Every metric in detail, {REGION_LABELS[choice.region]}",
     )
 
 
@@ -84,7 +88,7 @@ def rules_table(numbers: Numbers, primary: Choice) -> Table:
     for result in numbers.run.results:
         for metric in metrics_in("rules"):
             summaries = [numbers.summary(result, metric.name, replace(primary, rule=rule)) for rule in numbers.rules]
-            cells = [MeanSd(s.mean, s.sd) if s.n else None for s in summaries]
+            cells = map(MeanSd.of, summaries)
             rows.append((*names_of(result), metric.label, len(result.files.cases), *cells))
     return Table(
         f"rules-{primary.region}",
@@ -95,6 +99,8 @@ def rules_table(numbers: Numbers, primary: Choice) -> Table:
         labels=3,
         section=Section.THRESHOLDS,
         folded=True,
+        see="A row that is good under the oracle rules alone has a good map and a bad threshold.",
+        short=f"Every threshold rule, {REGION_LABELS[primary.region]}",
     )
 
 
@@ -115,6 +121,8 @@ def pooled_table(numbers: Numbers, choice: Choice) -> Table:
         labels=2,
         section=Section.POOLED,
         folded=True,
+        see="Large lesions count for more here: Dice above the mean of Table 1 says that they are found better than small ones.",
+        short=f"Pooled, {REGION_LABELS[choice.region]}",
     )
 
 
@@ -126,7 +134,7 @@ def lesion_table(numbers: Numbers, choice: Choice) -> Table:
     for result in numbers.run.results:
         summaries = [numbers.summary(result, metric.name, choice) for metric in metrics]
         froc = result.froc()
-        cells = [MeanSd(s.mean, s.sd) if s.n else None for s in summaries]
+        cells = map(MeanSd.of, summaries)
         rows.append((*names_of(result), len(result.files.cases), *cells, *(froc.get(rate) for rate in rates)))
     sizes = {case["froc"]["min_mm3"] for result in numbers.run.results for case in result.files.cases}
     dropped = ", ".join(f"{size:g}" for size in sorted(sizes))
@@ -142,6 +150,8 @@ def lesion_table(numbers: Numbers, choice: Choice) -> Table:
         ),
         labels=2,
         section=Section.LESIONS,
+        see="A row may draw voxels well and still miss small lesions, or find all of them at the price of many false findings.",
+        short="Lesions as objects",
     )
 
 
@@ -188,9 +198,7 @@ def _table_order(row: tuple) -> int:
 
 
 def _spread(s: Summary) -> tuple:
-    if not s.n:
-        return None, None, None
-    return MeanSd(s.mean, s.sd), MedianIqr(s.median, s.q1, s.q3), Interval(s.ci_low, s.ci_high)
+    return MeanSd.of(s), MedianIqr.of(s), Interval.of(s)
 
 
 def _record(result: Result, region: str, rule: str, metric: Metric, s: Summary) -> dict[str, str]:

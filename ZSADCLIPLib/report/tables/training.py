@@ -45,6 +45,8 @@ def training_table(run: Run) -> Table:
             "the order of the slices; all else in the rows' manifests.",
         ),
         section=Section.TRAINING,
+        see="Rows of one setup should agree in what they saw; where they do not, their results are not of equal effort.",
+        short="Table 2, training settings",
     )
 
 
