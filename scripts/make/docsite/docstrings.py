@@ -4,7 +4,8 @@ import re
 
 import griffe
 
-ITEM = re.compile(r"^(\w+(?:, \w+)*)\s{2,}(\S.*)$")
+ITEM = re.compile(r"^(\w+(?:, \w+)*(?=\s{2})|\w+_\w+)\s+(\S.*)$")
+"""A name or several and, two blanks or more behind, what they mean; one will do behind the longest name of a list."""
 CONTINUED = re.compile(r"^ {6,}(\S.*)$")
 
 

@@ -24,6 +24,7 @@ FENCE = re.compile(r"(^```.*?^```$)", re.M | re.S)
 COMMAND = re.compile(
     r"^```\n(?=(?:# |\./scripts|scripts/|\.venv/|zsadclip |pip |python |PythonSlicer |Slicer |ssh ))", re.M
 )
+LIST_AFTER_TEXT = re.compile(r"^(?![*+|>#<\s-])(.+\n)(?=[*+-] )", re.M)
 sources = {site: name for name, site in PAGES.items()}
 
 
@@ -61,6 +62,8 @@ def site_name(name: str) -> str:
 def on_page_markdown(markdown: str, page, config: MkDocsConfig, files: Files) -> str:
     """Lead links into the site, and replace the marks."""
     site = page.file.src_uri
+    if site == "index.md":
+        page.meta["hide"] = ["navigation"]
     source = sources.get(site, f"docs/{site}")
 
     def led(match: re.Match) -> str:
@@ -72,8 +75,9 @@ def on_page_markdown(markdown: str, page, config: MkDocsConfig, files: Files) ->
         return f"{match[1]}{path}{hash_sign}{anchor}"
 
     parts = FENCE.split(markdown)
-    parts[::2] = [LINK.sub(led, text) for text in parts[::2]]
+    # GitHub begins a list without an empty line before it.
+    parts[::2] = [LIST_AFTER_TEXT.sub(r"\1\n", LINK.sub(led, text)) for text in parts[::2]]
     text = COMMAND.sub("```sh\n", "".join(parts))
     text = re.sub(r"^<!-- python: (\S+) -->$", r"::: \1", text, flags=re.M)
     text = re.sub(r"^<!-- generated: (.+) -->$", lambda match: PARTS[match[1]](), text, flags=re.M)
-    return re.sub(r"^<!-- (?:run|needs|tested).*? -->\n", "", text, flags=re.M)
+    return re.sub(r"^ *<!-- (?:run|needs|tested).*? -->\n", "", text, flags=re.M)
