@@ -22,11 +22,10 @@ KINDS = {int: "whole number", float: "number", str: "text", bool: "true, false",
 
 
 def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """A Markdown table; empty without rows."""
-    lines = [head, ("---",) * len(head), *rows]
-    return (
-        "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines) if rows else ""
-    )
+    """A Markdown table without the columns that say nothing; empty without rows."""
+    kept = [index for index in range(len(head)) if any(row[index] for row in rows)]
+    lines = [[line[index].replace("|", "\\|") for index in kept] for line in (head, ("---",) * len(head), *rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) if rows else ""
 
 
 def code(value: object) -> str:
@@ -161,8 +160,6 @@ def profile_settings() -> str:
         if kind is not None:
             rows = [(*row[:3], row[4]) for row in settings_of(kind, prefix)]
             head = tuple(word for word in HEAD if word != "default")
-            if not any(row[3] for row in rows):  # the prose explains them
-                rows, head = [row[:3] for row in rows], head[:3]
             parts.append(f"### {each.name}\n\n{lead(kind)}\n\n{table(head, rows)}")
     return "\n\n".join(parts)
 
