@@ -8,6 +8,7 @@ import json
 import math
 import operator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -106,11 +107,17 @@ class Case:
         name = self.info["config"]
         config = self.recipe.CONFIGS[name] if isinstance(name, str) else name
         stated = self.info.get("activation", "QuickGELU" if self.info["method"] == "anomalyclip" else "gelu")
-        resnet = not isinstance(config["vision_layers"], int)
-        state = (self.recipe.rn_clip_state_dict if resnet else self.recipe.clip_state_dict)(config, seed)
-        exact = stated.lower().startswith(("gelu", "exact"))
-        activation = "gelu" if exact else "quick_gelu"
-        return load_backbone(open_clip_config(config), as_tensors(state), activation=activation, device=DEVICE["name"])
+        activation = "gelu" if stated.lower().startswith(("gelu", "exact")) else "quick_gelu"
+        return random_clip(Path(self.recipe.__file__).parent, json.dumps(config), seed, activation, DEVICE["name"])
+
+
+@lru_cache(maxsize=1)
+def random_clip(recipe: Path, config: str, seed: int, activation: str, device: str):
+    """The CLIP that a recipe's folder, a config as JSON and a seed define; cases in a row that share one have it drawn once."""
+    module, config = find_recipe(recipe), json.loads(config)
+    resnet = not isinstance(config["vision_layers"], int)
+    state = (module.rn_clip_state_dict if resnet else module.clip_state_dict)(config, seed)
+    return load_backbone(open_clip_config(config), as_tensors(state), activation=activation, device=device)
 
 
 def placed(adapter):

@@ -2,32 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from functools import cache
 
 from ..progress import Progress, sub_progress
 from .base import Settle, Spreadable, set_threads
 
+Run = Callable[[Sequence[dict], Settle, Progress], None]
+_KEPT: ContextVar[tuple[Spreadable, Run] | None] = ContextVar("kept", default=None)
+
 
 def execute(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
     """Work on all items; raises what loading the model raises, and whatever `progress` raises after stopping the work."""
+    found = _KEPT.get()
+    if found is not None and found[0] == job:
+        found[1](items, settle, progress)
+        return
+    with _opened(job) as run:
+        run(items, settle, progress)
+
+
+@contextmanager
+def kept(job: Spreadable) -> Iterator[None]:
+    """What `execute` starts for an equal job in this block, processes and what they loaded, stays until the end of the block."""
+    with _opened(job) as run:
+        before = _KEPT.set((job, run))
+        try:
+            yield
+        finally:
+            _KEPT.reset(before)
+
+
+def _opened(job: Spreadable) -> AbstractContextManager[Run]:
     if job.executor == "dask":
-        from .cluster import run
-
-        run(job, items, settle, progress)
+        from .cluster import opened
     elif job.workers or job.time_out:
-        from .processes import run
-
-        run(job, items, settle, progress)
+        from .processes import opened
     else:
-        _run_here(job, items, settle, progress)
+        opened = _here
+    return opened(job)
 
 
-def _run_here(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+@contextmanager
+def _here(job: Spreadable) -> Iterator[Run]:
     @cache
     def state():
         set_threads(job.threads)
         return job.load(0)
 
-    for n, item in enumerate(items):
-        settle(n, job.work(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
+    def run(items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+        for n, item in enumerate(items):
+            settle(n, job.work(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
+
+    yield run

@@ -11,9 +11,10 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from ..errors import DependencyError, UsageError, ZSADCLIPError
@@ -33,15 +34,25 @@ class _TimeOut(Cancelled):
     pass
 
 
-def run(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    """Work on `items` on the cluster; see `execution.execute`."""
-    if not items:
-        return
-    _dask()
-    bare = replace(job, inputs=()) if hasattr(job, "inputs") else job
-    _ = bare.key  # digests of the files it names travel with it instead of being taken again for every case
-    with tempfile.TemporaryDirectory(prefix="zsadclip-") as scratch, _client(job, scratch) as client:
-        Run(bare, items, settle, progress, client).run()
+@contextmanager
+def opened(job: Spreadable) -> Iterator[Callable[[Sequence[dict], Settle, Progress], None]]:
+    """What works on items on the cluster, which stays until the end of the block; see `execution.execute`."""
+    with ExitStack() as stack:
+
+        @cache
+        def client():
+            scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="zsadclip-"))
+            return stack.enter_context(_client(job, scratch))
+
+        def run(items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+            if not items:
+                return
+            _dask()
+            bare = replace(job, inputs=()) if hasattr(job, "inputs") else job
+            _ = bare.key  # digests of the files it names travel with it instead of being taken again for every case
+            Run(bare, items, settle, progress, client()).run()
+
+        yield run
 
 
 class Run:

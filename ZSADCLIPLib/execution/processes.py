@@ -13,8 +13,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -57,115 +57,35 @@ class Worker:
 
 
 class Pool:
-    """The state of one run over worker processes."""
+    """Worker processes of a job; they and what they loaded stay from one run to the next."""
 
-    def __init__(self, job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress):
-        self.job, self.items, self.settle, self.progress = job, items, settle, progress
-        self.number = min(max(1, job.workers), len(items))
+    def __init__(self, job: Spreadable):
+        self.job, self.workers = job, []
         self.inbox: queue.SimpleQueue = queue.SimpleQueue()
-        self.workers: list[Worker] = []
-        self.fresh, self.again = iter(range(len(items))), deque()
-        self.deaths: dict[int, int] = {}
-        self.done = self.stillborn = 0
-        threads = job.threads or max(1, cores() // self.number)
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        self.stillborn = 0
         here = str(Path(__file__).resolve().parents[2])
         path = os.pathsep.join(filter(None, (here, os.environ.get("PYTHONPATH"))))
-        self.environment = {**os.environ, **dict.fromkeys(names, str(threads)), "PYTHONPATH": path}
+        self.environment = {**os.environ, "PYTHONPATH": path}
         described = {"job": job.kind, **asdict(job)}
         described |= {"inputs": []} if "inputs" in described else {}  # they may be many, and the items say it all
-        self.hello = {"job": described, "threads": threads}
+        self.hello = {"job": described}
 
-    def run(self) -> None:
-        """Until every item has a row."""
-        self.progress(0.0, f"starting {self.number} worker{'s' if self.number > 1 else ''}")
-        try:
-            for slot in range(self.number):
-                self._start(slot)
-            while self.done < len(self.items):
-                self._hear()
-                self._kill_late()
-                running = sum(worker.fraction for worker in self.workers if worker.item is not None)
-                done, total = self.done, len(self.items)
-                self.progress((done + running) / total, f"case {done} of {total}", done, total)
-        finally:
-            self._stop()
+    def share_cores(self, number: int) -> None:
+        """Let each of `number` processes have its share of the cores, unless the job or an earlier run said how many."""
+        threads = self.hello.setdefault("threads", self.job.threads or max(1, cores() // number))
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        self.environment |= dict.fromkeys(names, str(threads))
 
-    def _start(self, slot: int) -> None:
+    def start(self, slot: int) -> Worker:
         worker = Worker(slot, {**self.hello, "slot": slot}, self.environment, self.inbox)
         self.workers.append(worker)
-        self._hand_out(worker)
+        return worker
 
-    def _hand_out(self, worker: Worker) -> None:
-        worker.item = self.again.popleft() if self.again else next(self.fresh, None)
-        worker.fraction = 0.0
-        if worker.item is None:
-            worker.stop()
-            return
-        self._set_deadline(worker)
-        worker.send({"item": self.items[worker.item]})
+    def bury_idle(self) -> None:
+        """Forget processes that ended while there was nothing to do."""
+        self.workers = [worker for worker in self.workers if worker.process.poll() is None]
 
-    def _set_deadline(self, worker: Worker) -> None:
-        # A worker that was killed for being late may still have a message on its way.
-        limit = None if worker.item is None else self.job.limit(self.items[worker.item])
-        spare = 0.0 if worker.loaded else LOAD_SECONDS
-        worker.deadline = time.monotonic() + limit + spare if limit else None
-
-    def _hear(self) -> None:
-        try:
-            worker, message = self.inbox.get(timeout=HEARTBEAT)
-        except queue.Empty:
-            return
-        if message is None:
-            self._bury(worker)
-        elif "fatal" in message:
-            raise_fatal(message["fatal"])
-        elif "row" in message and worker.item is not None:
-            item, worker.item = worker.item, None
-            self._finish(item, message["row"])
-            self._hand_out(worker)
-        elif "loaded" in message:
-            worker.loaded, self.stillborn = True, 0
-            self._set_deadline(worker)
-        else:
-            worker.fraction = message.get("fraction", worker.fraction)
-
-    def _bury(self, worker: Worker) -> None:
-        """A worker ended: at the end of the work, or by dying, and then somebody else takes over."""
-        self.workers.remove(worker)
-        code = worker.process.wait()
-        if worker.item is None:
-            return
-        self.stillborn += not worker.loaded
-        if self.stillborn >= STILLBORN:
-            raise ZSADCLIPError(
-                f"worker processes end before the model is loaded (exit code {code}); there may be too little memory for "
-                f"{self.number} of them: use fewer --workers"
-            )
-        self.deaths[worker.item] = self.deaths.get(worker.item, 0) + 1
-        if self.deaths[worker.item] > self.job.retries:
-            self._finish(worker.item, failed(self.items[worker.item], f"WorkerDied: {DIED}"))
-        else:
-            self.again.append(worker.item)
-        if self.done < len(self.items):
-            self._start(worker.slot)
-
-    def _kill_late(self) -> None:
-        now = time.monotonic()
-        for worker in self.workers:
-            if worker.item is not None and worker.deadline is not None and now > worker.deadline:
-                item, worker.item = worker.item, None
-                worker.process.kill()
-                self._finish(item, failed(self.items[item], f"TimeOut: {LATE.format(self.job.time_out)}"))
-                if self.done < len(self.items):
-                    self._start(worker.slot)
-                return  # the list has changed; the next one is due in a moment
-
-    def _finish(self, item: int, row: dict) -> None:
-        self.done += 1
-        self.settle(item, row)
-
-    def _stop(self) -> None:
+    def stop(self) -> None:
         """Ask all to stop, give them a moment to leave nothing half-written, then end them."""
         for worker in self.workers:
             worker.stop()
@@ -176,9 +96,125 @@ class Pool:
             except subprocess.TimeoutExpired:
                 worker.process.kill()
                 worker.process.wait()
+        self.workers = []
 
 
-def run(job: Spreadable, items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-    """Work on `items` in worker processes; see `execution.execute`."""
-    if items:
-        Pool(job, items, settle, progress).run()
+class Run:
+    """The state of one run over the processes of a pool."""
+
+    def __init__(self, pool: Pool, items: Sequence[dict], settle: Settle, progress: Progress):
+        self.pool, self.job = pool, pool.job
+        self.items, self.settle, self.progress = items, settle, progress
+        self.number = min(max(1, self.job.workers), len(items))
+        self.fresh, self.again = iter(range(len(items))), deque()
+        self.deaths: dict[int, int] = {}
+        self.done = 0
+
+    def run(self) -> None:
+        """Until every item has a row; the processes wait for the next run then, and are stopped when this one fails."""
+        pool = self.pool
+        pool.share_cores(self.number)
+        pool.bury_idle()
+        if not pool.workers:
+            self.progress(0.0, f"starting {self.number} worker{'s' if self.number > 1 else ''}")
+        try:
+            for worker in pool.workers:
+                self._hand_out(worker)
+            for slot in sorted(set(range(self.number)) - {worker.slot for worker in pool.workers}):
+                self._hand_out(pool.start(slot))
+            while self.done < len(self.items):
+                self._hear()
+                self._kill_late()
+                running = sum(worker.fraction for worker in pool.workers if worker.item is not None)
+                done, total = self.done, len(self.items)
+                self.progress((done + running) / total, f"case {done} of {total}", done, total)
+        except BaseException:
+            pool.stop()
+            raise
+
+    def _hand_out(self, worker: Worker) -> None:
+        worker.item = self.again.popleft() if self.again else next(self.fresh, None)
+        worker.fraction = 0.0
+        if worker.item is not None:
+            self._set_deadline(worker)
+            worker.send({"item": self.items[worker.item]})
+
+    def _set_deadline(self, worker: Worker) -> None:
+        # A worker that was killed for being late may still have a message on its way.
+        limit = None if worker.item is None else self.job.limit(self.items[worker.item])
+        spare = 0.0 if worker.loaded else LOAD_SECONDS
+        worker.deadline = time.monotonic() + limit + spare if limit else None
+
+    def _hear(self) -> None:
+        try:
+            worker, message = self.pool.inbox.get(timeout=HEARTBEAT)
+        except queue.Empty:
+            return
+        if worker not in self.pool.workers:
+            return  # buried already
+        if message is None:
+            self._bury(worker)
+        elif "fatal" in message:
+            raise_fatal(message["fatal"])
+        elif "row" in message and worker.item is not None:
+            item, worker.item = worker.item, None
+            self._finish(item, message["row"])
+            self._hand_out(worker)
+        elif "loaded" in message:
+            worker.loaded, self.pool.stillborn = True, 0
+            self._set_deadline(worker)
+        else:
+            worker.fraction = message.get("fraction", worker.fraction)
+
+    def _bury(self, worker: Worker) -> None:
+        """A worker died; somebody else takes over."""
+        pool = self.pool
+        pool.workers.remove(worker)
+        code = worker.process.wait()
+        if worker.item is None:
+            return
+        pool.stillborn += not worker.loaded
+        if pool.stillborn >= STILLBORN:
+            raise ZSADCLIPError(
+                f"worker processes end before the model is loaded (exit code {code}); there may be too little memory for "
+                f"{self.number} of them: use fewer --workers"
+            )
+        self.deaths[worker.item] = self.deaths.get(worker.item, 0) + 1
+        if self.deaths[worker.item] > self.job.retries:
+            self._finish(worker.item, failed(self.items[worker.item], f"WorkerDied: {DIED}"))
+        else:
+            self.again.append(worker.item)
+        if self.done < len(self.items):
+            self._hand_out(pool.start(worker.slot))
+
+    def _kill_late(self) -> None:
+        now, pool = time.monotonic(), self.pool
+        for worker in pool.workers:
+            if worker.item is not None and worker.deadline is not None and now > worker.deadline:
+                item, worker.item = worker.item, None
+                pool.workers.remove(worker)
+                worker.process.kill()
+                worker.process.wait()
+                self._finish(item, failed(self.items[item], f"TimeOut: {LATE.format(self.job.time_out)}"))
+                if self.done < len(self.items):
+                    self._hand_out(pool.start(worker.slot))
+                return  # the list has changed; the next one is due in a moment
+
+    def _finish(self, item: int, row: dict) -> None:
+        self.done += 1
+        self.settle(item, row)
+
+
+@contextmanager
+def opened(job: Spreadable) -> Iterator[Callable[[Sequence[dict], Settle, Progress], None]]:
+    """What works on items in worker processes, which stay until the end of the block; see `execution.execute`."""
+    pool = Pool(job)
+
+    def run(items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+        if items:
+            Run(pool, items, settle, progress).run()
+
+    try:
+        yield run
+    finally:
+        pool.stop()

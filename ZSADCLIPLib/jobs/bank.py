@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from ..errors import InputError, UsageError
+from ..execution import kept
 from ..fields import Count, flag
 from ..files.locks import folder_lock
 from ..progress import Progress, Report, quiet, silent, sub_progress
@@ -46,7 +47,7 @@ class BuildBank(Comparison):
         self.check_settings()
         self._check_output()
         cases = self.cases(report)
-        with folder_lock(self.root) as token:
+        with folder_lock(self.root) as token, kept(self):
             rows = self.make_tokens(cases, token, sub_progress(progress, 0.0, 0.7))
             for row in rows.values():
                 report({"event": "case", **row})

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Annotated, ClassVar
 
 from ..benchmark.profiles import PROFILES, load_profile
-from ..benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS, select_rows
+from ..benchmark.rows import ALL_ROWS, METHOD_LABELS, SETUP_LABELS, Row, select_rows
+from ..benchmark.settings import Profile
 from ..errors import InputError, UsageError
+from ..execution import kept
 from ..execution.base import Execution
 from ..fields import OneOf, flag
 from ..files.atomic import clear_temporaries, clear_unfinished
@@ -69,8 +71,9 @@ class Benchmark(Execution):
 
         self.check_execution()
         profile = load_profile(self.profile)
-        extended = profile.rows == "extended"
-        rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups), extended=extended)
+        rows, lacking = self._rows(profile)
+        if lacking:
+            report({"event": "note", "text": lacking})
         for name, options in profile.methods.items():
             check_settings(name, options.settings)
         runs = variations(profile, rows)
@@ -89,6 +92,17 @@ class Benchmark(Execution):
         if len(runs) > 1:
             return self._vary(runs, progress, report)
         return self._one(profile, rows, progress, report)
+
+    def _rows(self, profile: Profile) -> tuple[tuple[Row, ...], str]:
+        """The rows to run, and in words which of those that nobody named the profile has no backbone for."""
+        extended = profile.rows == "extended"
+        rows = select_rows(tuple(self.rows), tuple(self.methods), tuple(self.setups), extended=extended)
+        roles = {row.backbone for row in rows} - {None, *profile.backbones}
+        if not extended or self.rows or self.setups or not roles:
+            return rows, ""
+        left = tuple(row for row in rows if row.backbone not in roles)
+        text = f"{len(rows) - len(left)} rows are left out, as profile {profile.name} has no backbone for "
+        return left, f"{text}{', '.join(sorted(roles))}; backbones.{min(roles)} brings them in"
 
     def _vary(self, runs: list, progress: Progress, report: Report) -> dict:
         """Each variation in a folder of its own, then what sets their results apart."""
@@ -116,7 +130,9 @@ class Benchmark(Execution):
         return {**total, "seconds": round(total["seconds"], 1), "output": self.output, "files": files}
 
     def _one(self, profile, rows, progress: Progress, report: Report) -> dict:
-        with folder_lock(self.output, self.shard):
+        from ..benchmark.steps import Steps
+
+        with folder_lock(self.output, self.shard), kept(Steps.like(self, self.output)):
             if not self.shard:  # what others write now looks like what a killed writer left
                 self._tidy()
             return self._execute(profile, rows, progress, report)

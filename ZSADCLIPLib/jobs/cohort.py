@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 from ..detection.case import CaseRun, run_case
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..errors import UsageError
-from ..execution import execute
+from ..execution import execute, kept
 from ..fields import AtLeast, Between, Count, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.locks import folder_lock
@@ -110,7 +110,7 @@ class Cohort(Comparison):
         check_size_of_batch(len(cases), report)
         ids = {case.id for case in cases}
         check_free(self.output, ids, (path for case in cases for path in (case.image, case.mask) if path), ids)
-        with folder_lock(self.output) as token, SummaryRows(len(cases)) as table:
+        with folder_lock(self.output) as token, SummaryRows(len(cases)) as table, kept(self):
             clear_temporaries(self.output, lambda name: is_of(name, ids) or name == SUMMARY)
             self.files.clear()
             settle = settler(table, report)

@@ -20,8 +20,15 @@ def test_there_are_cases_of_every_kind():
     assert len(FILES) == 64
 
 
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory):
+    """Cases with the same weights and sentences share their text features, as runs of the product do."""
+    return str(tmp_path_factory.mktemp("texts"))
+
+
 @pytest.mark.parametrize("file", FILES, ids=str)
-def test_golden(file):
+def test_golden(file, texts, monkeypatch):
+    monkeypatch.setenv("ZSADCLIP_TEXT_CACHE", texts)
     rows = [row for case in load_cases(GOLDEN / file) for row in check(case)]
     assert rows
     assert not [str(row) for row in rows if not row.passed]

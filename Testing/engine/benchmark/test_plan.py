@@ -242,6 +242,17 @@ def test_a_dry_run_needs_neither_data_nor_weights(tmp_path, capsys, monkeypatch)
     assert not (tmp_path / "out").exists()
 
 
+def test_rows_without_a_backbone_are_left_out_and_said_unless_they_were_named(tmp_path, capsys):
+    (tmp_path / "mine.json").write_text('{"base": "mini", "rows": "extended"}')
+    args = ["benchmark", "--profile", str(tmp_path / "mine.json"), "--out", str(tmp_path / "out"), "--dry-run"]
+    assert main(args) == 0
+    out, err = capsys.readouterr()
+    said = "8 rows are left out, as profile mine has no backbone for biomedclip; backbones.biomedclip brings them in"
+    assert "mvfa-few-shot" in out and "-biomedclip" not in out and said in out + err
+    assert main([*args, "--rows", "vand-biomedclip"]) == 2
+    assert "has no backbone for biomedclip" in capsys.readouterr().err
+
+
 def test_times_follow_method_backbone_and_size_and_unknown_backbones_are_the_dearest():
     rows = select_rows(("vand-brats", "adaclip-brats", "vand-pmc"))
 

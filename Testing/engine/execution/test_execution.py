@@ -18,14 +18,14 @@ import psutil
 import pytest
 from small_models import VIT
 
-from ZSADCLIPLib.benchmark.steps import Steps
+from ZSADCLIPLib.benchmark.steps import Step, Steps
 from ZSADCLIPLib.detection.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
-from ZSADCLIPLib.execution import cluster
+from ZSADCLIPLib.execution import cluster, kept, processes
 from ZSADCLIPLib.execution.base import Execution, Spreadable
 from ZSADCLIPLib.files.locks import folder_lock, is_held
 from ZSADCLIPLib.jobs.detect import Detect
-from ZSADCLIPLib.progress import Cancelled
+from ZSADCLIPLib.progress import Cancelled, silent
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
@@ -90,6 +90,29 @@ def test_worker_processes_survive_what_kills_and_stops_them(data, with_faults, t
     assert list(found) == [*NAMES, "poison", "hang"]
     assert found["poison"]["error"].startswith("WorkerDied") and found["hang"]["error"].startswith("TimeOut")
     assert bytes_of(tmp_path) == bytes_of(data / "here") and no_worker_is_left()
+
+
+def test_kept_workers_stay_from_run_to_run_and_one_that_died_between_them_is_replaced(monkeypatch):
+    started, told = [], []
+    first = processes.Worker.__init__
+    monkeypatch.setattr(processes.Worker, "__init__", lambda self, *all: (started.append(self), first(self, *all))[1])
+    job, other = Steps(workers=1, retries=0), Steps(workers=1, threads=2)
+    steps = [Step(name, "unheard of", ()) for name in "ab"]
+
+    def run(job, steps=steps):
+        job.run_all(steps, lambda step, why, failed: told.append(why), silent)
+
+    with kept(job):
+        run(Steps(workers=1, retries=0))
+        run(job)
+        run(job, [])
+        assert len(started) == 1 and started[0].process.poll() is None
+        started[0].process.kill()
+        started[0].process.wait()
+        run(job)
+        run(other, steps[:1])
+        assert len(started) == 3 and started[1].process.poll() is None
+    assert told == ["KeyError: 'unheard of'"] * 7 and no_worker_is_left()
 
 
 @pytest.mark.long
