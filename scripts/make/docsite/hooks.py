@@ -75,8 +75,8 @@ def on_page_markdown(markdown: str, page, config: MkDocsConfig, files: Files) ->
         return f"{match[1]}{path}{hash_sign}{anchor}"
 
     parts = FENCE.split(markdown)
-    # GitHub begins a list without an empty line before it.
-    parts[::2] = [LIST_AFTER_TEXT.sub(r"\1\n", LINK.sub(led, text)) for text in parts[::2]]
+    # GitHub begins a list without an empty line before it, also behind code.
+    parts[::2] = [LIST_AFTER_TEXT.sub(r"\1\n", LINK.sub(led, f"\n{text}")) for text in parts[::2]]
     text = COMMAND.sub("```sh\n", "".join(parts))
     text = re.sub(r"^<!-- python: (\S+) -->$", r"::: \1", text, flags=re.M)
     text = re.sub(r"^<!-- generated: (.+) -->$", lambda match: PARTS[match[1]](), text, flags=re.M)
