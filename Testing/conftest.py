@@ -28,10 +28,10 @@ def pytest_collection_modifyitems(items):
 @pytest.fixture(autouse=True)
 def same_locale():
     """No test leaves the process with another locale: text files of the tests after it would be ASCII."""
-    before = locale.setlocale(locale.LC_ALL)
+    before = locale.setlocale(locale.LC_CTYPE)  # Qt sets the other categories, once, when it starts
     yield
-    after = locale.setlocale(locale.LC_ALL)
-    locale.setlocale(locale.LC_ALL, before)
+    after = locale.setlocale(locale.LC_CTYPE)
+    locale.setlocale(locale.LC_CTYPE, before)
     assert after == before
 
 

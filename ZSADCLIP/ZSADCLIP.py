@@ -28,8 +28,13 @@ for _folder in (_here, os.path.dirname(_here)):
 from ZSADCLIPSlicer import selftest  # noqa: E402
 from ZSADCLIPSlicer.engine.run import EngineRun  # noqa: E402
 from ZSADCLIPSlicer.engine.settings import RunSettings, settingsOf  # noqa: E402
-from ZSADCLIPSlicer.panels import menus  # noqa: E402
+from ZSADCLIPSlicer.panels import keys, menus  # noqa: E402
+from ZSADCLIPSlicer.panels.brain import BrainPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.cases import CasesPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.compare import ComparePanel  # noqa: E402
+from ZSADCLIPSlicer.panels.engine import EnginePanel  # noqa: E402
 from ZSADCLIPSlicer.panels.inputs import InputsPanel  # noqa: E402
+from ZSADCLIPSlicer.panels.keys import Keys  # noqa: E402
 from ZSADCLIPSlicer.panels.model import ModelPanel  # noqa: E402
 from ZSADCLIPSlicer.panels.parameters import ZSADCLIPParameterNode  # noqa: E402
 from ZSADCLIPSlicer.panels.preferences import setting  # noqa: E402
@@ -50,8 +55,8 @@ class ZSADCLIP(ScriptedLoadableModule):
         parent.contributors = ["The ZSADCLIP developers"]
         parent.helpText = _(
             "Finds anomalies in MR and other volumes by comparing image and text features of CLIP models (VAND, AnomalyCLIP, "
-            "AdaCLIP, AnoVL, WinCLIP, MediCLIP). Choose a volume, press Apply, inspect the findings. Research use only, not for "
-            "diagnosis."
+            "AdaCLIP, AnoVL, WinCLIP, MediCLIP, MVFA-AD, MadCLIP). Choose a volume, press Apply, inspect the findings. Research "
+            "use only, not for diagnosis."
         )
         parent.acknowledgementText = _(
             "After: Marzullo and Ranzini, Exploring Zero-Shot Anomaly Detection with CLIP in Medical Imaging, 2024."
@@ -82,25 +87,48 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.layout.addWidget(panel)
         self.ui = slicer.util.childWidgetVariables(panel)
         panel.setMRMLScene(slicer.mrmlScene)
-        self.ui.resultSelector.addAttribute("vtkMRMLScalarVolumeNode", "ZSADCLIP.Result", "1")
+        for selector in (self.ui.resultSelector, self.ui.compareSelector):
+            selector.addAttribute("vtkMRMLScalarVolumeNode", "ZSADCLIP.Result", "1")
         self.logic = ZSADCLIPLogic()
         self.run = RunPanel(self.ui, self.beginRun, self.onFinished)
         self.models = ModelPanel(self.ui, self.updateApply, self.run.say)
+        self.brain = BrainPanel(self.ui, self.unready, self.run.say)
+        self.cases = CasesPanel(
+            self.ui,
+            lambda node: self.run.start(volume=node),
+            lambda: self.models.reason() or ("" if self.engine.remote else self.unready()),
+            self.choose,
+            self.run.say,
+        )
         self.inputs = InputsPanel(self.ui, self.updateApply, self.models.refresh, self.run.say)
+        self.engine = EnginePanel(self.ui, self.updateApply)
         self.results = ResultPanel(self.ui)
+        self.compare = ComparePanel(self.ui, self.results)
+        self.keys = Keys(self._actions())
+        self.ui.keysLabel.text = keys.helpText()
         nodes.watch()
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self.onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndImportEvent, self.onSceneEndClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeAddedEvent, self.inputs.onNodeAdded)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.NodeRemovedEvent, self.onNodeRemoved)
+        for event in (
+            slicer.mrmlScene.NodeAddedEvent,
+            slicer.mrmlScene.NodeRemovedEvent,
+            slicer.mrmlScene.EndCloseEvent,
+        ):
+            self.addObserver(slicer.mrmlScene, event, self.cases.later)
         self.initializeParameterNode()
 
     def cleanup(self):
         """The module is reloaded or the application ends: nothing may go on."""
+        self.cases.forget()
         self.run.abort()
+        self.keys.exit()
+        self.brain.abort()
         self.inputs.cleanup()
         self.models.cleanup()
+        self.compare.cleanup()
         self.results.cleanup()
         self.setParameterNode(None)
         self.removeObservers()
@@ -108,18 +136,38 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def enter(self):
         """The module is shown, perhaps after an edit in another one."""
         self.results.entered = True
+        self.keys.enter(slicer.util.mainWindow() or self.parent)
         self.initializeParameterNode()
         self.results.update()
 
     def exit(self):
         """Another module is shown: the run goes on, the widgets are let go and the views left to that module."""
         self.results.entered = False
+        self.keys.exit()
         self.disconnectGui()
         self.observeInput(None)
 
+    def _actions(self):
+        """What each key does."""
+        results, ui = self.results, self.ui
+        return {
+            "next": lambda: results.findings.step(1),
+            "previous": lambda: results.findings.step(-1),
+            "accept": lambda: results.findings.judge(True),
+            "reject": lambda: results.findings.judge(False),
+            "hide": lambda: ui.overlayCheckBox.click(),
+            "undo": lambda: results.step(-1),
+            "redo": lambda: results.step(1),
+            "swap": self.compare.swap,
+            "nextCase": lambda: self.cases.step(1),
+            "previousCase": lambda: self.cases.step(-1),
+        }
+
     def onSceneStartClose(self, caller, event):
+        self.cases.forget()
         self.run.abort()
         self.run.forget()
+        self.brain.abort()
         self.results.setResult(None)
         self.setParameterNode(None)
 
@@ -132,6 +180,7 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         if self.run.uses(node):
             self.run.abort()
             self.updateApply()
+        self.compare.onNodeRemoved(node)
         result = self.results.result
         if result is not None and (node is result.map or not result.complete):
             self.results.setResult(None)
@@ -172,8 +221,10 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return  # nodes may lack their voxels yet; the end of the import looks again
         self.observeInput(self._parameters.inputVolume if self._parameters else None)
         self.inputs.show(self._parameters)
+        self.brain.show(self._parameters)
         self.models.show(self._parameters)
         self.results.show(self._parameters)
+        self.compare.show(self._parameters)
         self.updateApply()
 
     def observeInput(self, node):
@@ -196,34 +247,57 @@ class ZSADCLIPWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Apply is enabled when a run can start; its tooltip says why it cannot."""
         if self.run.running or self._parameters is None:
             return
-        reason = self.inputs.reason() or self.models.reason()
+        reason = self.inputs.reason() or (
+            self.engine.reason(self._parameters) if self.engine.remote else self.models.reason()
+        )
         self.ui.applyButton.enabled = not reason
         self.ui.applyButton.toolTip = reason or _("Run the detection in the background.")
 
-    def beginRun(self, settings=None):
-        """Start a run with the settings of the panel, or given ones; None when the packages are not there."""
-        p = self._parameters
-        if not setting("Python") and not self.logic.ready() and not self.inputs.onInstall():
+    def unready(self):
+        """Offer to install the engine's packages where they are missing; why nothing can run here without them, or empty."""
+        if setting("Python") or self.logic.ready() or self.inputs.onInstall():
+            return ""
+        return _("The engine's Python packages are not installed.")
+
+    def choose(self, volume, mapNode):
+        """Look at a case: a volume and its map, or None."""
+        with slicer.util.NodeModify(self._parameters.parameterNode):
+            if volume is not self._parameters.inputVolume:
+                self._parameters.brainMask = None  # that of another image
+            self._parameters.inputVolume, self._parameters.result = volume, mapNode
+
+    def beginRun(self, settings=None, volume=None):
+        """Start a run with the settings of the panel, or given ones, and its volume, or another one; None when the packages
+        are not there."""
+        p, remote = self._parameters, self.engine.remote
+        if not self.engine.agreed() if remote else self.unready():
             return None
-        into = self.results.result
-        if into is not None and into.input is not p.inputVolume:
+        into = self.results.result if volume is None else next(iter(resultsOf(volume)), None)
+        volume = volume or p.inputVolume
+        if into is not None and into.input is not volume:
             into = None
+        mine = volume is p.inputVolume  # a mask is that of one image
         return self.logic.start(
-            p.inputVolume,
+            volume,
             settings or self.logic.settings(p, setting("WeightsFolder")),
-            brainMask=p.brainMask,
-            brainSegment=p.brainSegment,
+            brainMask=p.brainMask if mine else None,
+            brainSegment=p.brainSegment if mine else "",
             into=into,
             colors=p.colors,
-            python=setting("Python"),
+            python="" if remote else setting("Python"),
+            remote=remote,
         )
 
     def onFinished(self, result):
         """A run ended; `result` is None unless it landed in the scene."""
-        if result is not None and self._parameters is not None:
-            self._parameters.result = result.map
+        p = self._parameters
+        if result is not None and p is not None and (result.input is p.inputVolume or not self.cases.running):
+            p.result = result.map
             self.results.setResult(result)
+        elif result is not None:
+            result.segmentation.GetDisplayNode().SetVisibility(False)  # outlines of two volumes could not be told apart
         self.updateApply()
+        self.cases.landed(self.run.detection)
 
     def onReload(self):
         """Reload also the helpers and the engine, which Slicer's reload would leave as they were."""
@@ -251,7 +325,7 @@ class ZSADCLIPLogic(ScriptedLoadableModuleLogic):
     def start(self, inputVolume, settings, **options):
         """Start a run in the background; returns an `EngineRun` whose `poll()` must be called until `done`.
 
-        `options` are those of `EngineRun`: brainMask, brainSegment, into, colors, python, command.
+        `options` are those of `EngineRun`: brainMask, brainSegment, into, colors, python, command, remote.
         """
         detection = EngineRun(inputVolume, settings, **options)
         detection.start()

@@ -29,6 +29,10 @@ class OutputError(ZSADCLIPError):
     """Results cannot be written: the disk is full, the folder is read-only or gone, or another run is at work there."""
 
 
+class ServerError(ZSADCLIPError):
+    """A server (`zsadclip serve`) cannot be reached, is not the expected one, or refuses."""
+
+
 def describe(error: Exception) -> str:
     """An error's kind and message for the row that failed; with ZSADCLIP_TRACEBACK=1 the log gets where it came from."""
     if os.environ.get("ZSADCLIP_TRACEBACK") == "1":

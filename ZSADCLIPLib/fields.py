@@ -45,6 +45,19 @@ class AtLeast:
 
 
 @dataclass(frozen=True)
+class AtMost:
+    """Limit: this number or less."""
+
+    highest: float
+
+    def allows(self, value: float) -> bool:
+        return value <= self.highest
+
+    def __str__(self) -> str:
+        return f"expected {self.highest} or less"
+
+
+@dataclass(frozen=True)
 class Between:
     """Limit: a number between two others, neither of which is allowed."""
 

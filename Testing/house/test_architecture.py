@@ -34,8 +34,10 @@ PACKAGES = (
         "training",
         "benchmark",
         "report",
+        "remote",
         "jobs",
         "node",
+        "serve",
         "cli",
     ),
 )

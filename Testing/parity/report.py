@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from . import adaclip, anomalyclip, anovl, mediclip, musc, mvfa, pmcclip, vand, winclip
+from . import adaclip, anomalyclip, anovl, madclip, mediclip, musc, mvfa, pmcclip, vand, winclip
 from .case import Case, load_cases
 
 RUNNERS = {
@@ -21,6 +21,7 @@ RUNNERS = {
     "winclip": winclip,
     "mediclip": mediclip,
     "mvfa": mvfa,
+    "madclip": madclip,
     "musc": musc,
 }
 

@@ -147,6 +147,8 @@ def test_nothing_of_a_closed_scene_is_held(slicer_env, done):
 
     from slicer_harness import clear_scene
 
+    done.ui.applyButton.click()
+    spin(lambda: not done.run.running)
     run = done.run.detection
     assert run._volume is None
     held = [weakref.ref(run), weakref.ref(done.results.result)]
@@ -172,9 +174,9 @@ def test_the_plot_is_let_go_with_the_panel(slicer_env, monkeypatch):
     monkeypatch.setattr(slicer.modules.plots, "logic", lambda: types.SimpleNamespace(ShowChartInLayout=lambda n: None))
     panel = make_panel(slicer_env)
     panel.results.result = types.SimpleNamespace(chart=object(), map=None)
-    panel.results._showChart()
-    panel.results._showChart()
-    assert connected == [panel.results.onProfileSelected]
+    panel.results.plot._showChart()
+    panel.results.plot._showChart()
+    assert connected == [panel.results.plot.onProfileSelected]
     panel.results.result = None
     panel.cleanup()
     assert not connected

@@ -123,7 +123,7 @@ def test_sample_apply_cancel_apply_threshold_click_reject_save_load(panel_with_e
 def test_findings_agree_with_the_engines_own(logic, tiny):
     """The panel computes findings anew; at the run's threshold they must be what the engine said."""
     from ZSADCLIPSlicer.engine.run import EngineRun
-    from ZSADCLIPSlicer.scene import findingstable
+    from ZSADCLIPSlicer.scene import findingstable, reviewfile
 
     kept = {}
     read = EngineRun._read
@@ -138,6 +138,11 @@ def test_findings_agree_with_the_engines_own(logic, tiny):
     finally:
         EngineRun._read = read
     stated = kept["outcome"]["findings"]
+    assert [each.label for each in reviewfile.ofRun(result)[1]] == [each["label"] for each in stated]
+    assert result.attribute("Seal") == kept["outcome"]["seal"]
+    result.setThreshold(result.threshold * 1.01)
+    assert [each.label for each in reviewfile.ofRun(result)[1]] == [each["label"] for each in stated]
+    result.setThreshold(kept["outcome"]["threshold"])
     rows = findingstable.rowsOf(result.findings)
     assert len(rows) == len(stated) > 0
     for row, finding in zip(rows, stated, strict=True):

@@ -53,6 +53,8 @@ def test_choosing_in_menus_changes_the_parameters_and_back(panel):
     ("outlineCheckBox", "checked", "outline", False),
     ("legendCheckBox", "checked", "legend", False),
     ("surfaceCheckBox", "checked", "surface", True),
+    ("separateCheckBox", "checked", "separate", True),
+    ("chosenOnlyCheckBox", "checked", "chosenOnly", True),
     ("opacitySlider", "value", "opacity", 0.25),
     ("minimumSizeSpinBox", "value", "minimumSize", 120.0),
     ("minimumDepthSpinBox", "value", "minimumDepth", 5.0),

@@ -258,7 +258,7 @@ def test_profile_changes_the_layout_and_gives_it_back(done):
     points, selection = vtk.vtkIdTypeArray(), vtk.vtkCollection()
     points.InsertNextValue(24)
     selection.AddItem(points)
-    done.results.onProfileSelected(None, selection)
+    done.results.plot.onProfileSelected(None, selection)
     red = slicer.mrmlScene.GetNodeByID("vtkMRMLSliceNodeRed")
     position = slicer.util.arrayFromTableColumn(done.results.result.profile, "Position")[24]
     assert red.GetSliceOffset() == pytest.approx(position, abs=1.01)
@@ -270,7 +270,7 @@ def test_findings_sort_by_number_and_follow_the_arrow_keys(done):
 
     table = done.ui.findingsTable
     titles = [table.horizontalHeaderItem(n).text() for n in range(table.columnCount)]
-    for title in ("mm3", "Peak", "R", "A", "S", "First", "Last"):
+    for title in ("mm", "mm3", "Peak", "First", "Last"):
         column = titles.index(title)
         table.sortItems(column, qt.Qt.AscendingOrder)
         values = [float(cell(done, row, column).text()) for row in range(table.rowCount)]
@@ -329,7 +329,7 @@ def test_the_shown_profile_follows_the_result_and_leaves_with_it(done, monkeypat
     shown, before = [], slicer.app.layoutManager().layout
     plots = slicer.modules.plots.logic()
     monkeypatch.setattr(slicer.modules.plots, "logic", lambda: plots)
-    monkeypatch.setattr(type(done.results), "_showChart", lambda self: shown.append(self.result.chart))
+    monkeypatch.setattr(type(done.results.plot), "_showChart", lambda self: shown.append(self._current().chart))
     done.ui.profileButton.checked = True
     first = done.results.result
     done.ui.resultSelector.setCurrentNode(None)

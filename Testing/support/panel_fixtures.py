@@ -1,8 +1,10 @@
 """Fixtures of the panel's tests: `pytest_plugins = ["slicer_fixtures", "panel_fixtures"]`."""
 
+import json
+from dataclasses import asdict
+
 import pytest
-from slicer_cases import fake, head
-from slicer_harness import spin
+from slicer_cases import fake, head, ready
 
 
 @pytest.fixture
@@ -21,10 +23,18 @@ def use(panel, monkeypatch):
 
 @pytest.fixture
 def done(panel, use):
-    """A panel after a run on the test head."""
-    head()
+    """A panel as after a run on the test head; another run is one of the fake engine."""
+    node = head()
     panel.initializeParameterNode()
-    panel.ui.applyButton.click()
-    spin(lambda: not panel.run.running)
-    assert panel.results.result is not None, panel.ui.statusLabel.text
+    settings = json.loads(json.dumps(asdict(panel.logic.settings(panel._parameters))))
+    panel.onFinished(ready(node, settings["method"], Settings=settings))
+    assert panel.results.result is not None
+    return panel
+
+
+@pytest.fixture
+def shown(panel):
+    """A panel with a result of the test head, without a run."""
+    panel._parameters.inputVolume = node = head()
+    panel._parameters.result = ready(node).map
     return panel

@@ -17,7 +17,7 @@ SHAPE = (26, 24, 20)
 QUALITY = {"industrial": 0.15, "finetune": 0.45, "brats": 0.6, "pmc": 0.55, "baseline": 0.3, "biomedclip": 0.5}
 QUALITY |= {"context-brats": 0.65, "smooth-brats": 0.7, "planes-brats": 0.68, "few-shot": 0.4}
 METHOD = {"adaclip": 0.0, "anovl": -0.1, "anomalyclip": -0.25, "vand": 0.1, "linear-probe": 0.05, "intensity": 0.0}
-METHOD |= {"winclip": -0.2, "mvfa": 0.02}
+METHOD |= {"winclip": -0.2, "mvfa": 0.02, "madclip": 0.03}
 
 
 def brain_of(shape=SHAPE) -> np.ndarray:

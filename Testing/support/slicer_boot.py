@@ -25,6 +25,7 @@ LOGICS = {
     "Sequences": "vtkSlicerSequencesLogic",
     "ViewControllers": "vtkSlicerViewControllersLogic",
     "Units": "vtkSlicerUnitsLogic",
+    "VolumeRendering": "vtkSlicerVolumeRenderingLogic",
 }
 
 

@@ -1,5 +1,6 @@
 """Volumes for the Slicer tests: an ellipsoid head with a bright lesion, in any orientation, as MRML nodes."""
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -34,3 +35,25 @@ def head(axes="RAS", shape=(48, 56, 40), spacing=(2.0, 2.0, 2.0), name="head", d
     matrix = vtk.vtkMatrix4x4()
     matrix.DeepCopy(affine.ravel())
     return slicer.util.addVolumeFromArray(np.ascontiguousarray(array.T), matrix, name)
+
+
+def ready(node, method="vand", model="mini", threshold=0.6, scores=None, **attributes):
+    """A result of a volume as a run leaves it, without a child process: brightness is the score, unless `scores` (I, J, K)
+    are given."""
+    import slicer
+    from ZSADCLIPSlicer.scene import nodes
+
+    array = slicer.util.arrayFromVolume(node).T
+    scores = (array / max(float(array.max()), 1.0)).astype(np.float32) if scores is None else scores.astype(np.float32)
+    outcome = {
+        "provenance": {"preprocessing": {"plane": "axial"}, "min_size_mm3": 20.0, "min_depth_mm": 3.0},
+        "display": {"lo": 0.0, "hi": 1.0}, "threshold": threshold, "threshold_rule": "checkpoint",
+        "volume_score": float(scores.max()), "slice_scores": scores.max(axis=(0, 1)).tolist(),
+        "seal": hashlib.sha256(scores.tobytes()).hexdigest(),
+    }  # fmt: skip
+    result = nodes.store(None, node, None, scores, outcome, "Inferno")
+    facts = {"Method": method, "Model": model, "Settings": {"method": method}, "Seconds": "1.0"}
+    for name, value in (facts | attributes).items():
+        result.setAttribute(name, value)
+    result.refresh()
+    return result

@@ -14,14 +14,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..backbones.base import Backbone
-from ..errors import UsageError, WeightsError
+from ..errors import WeightsError
 from ..fields import OneOf, Positive
-from .base import AboveZero, Adapter, Dice, Features, PosEmbed, Scores, Upsample, group_direction, quarters
+from .base import AboveZero, Adapter, Dice, Features, PosEmbed, Scores, Upsample, quarters
 from .losses import dice, focal
 from .maps import full_precision, to_grid, upsample
-
-GROUPS = ("normal", "abnormal")
-POSITIONS = ("end", "middle", "front")
+from .phrases import POSITIONS, Phrases, Positions, phrase_directions, phrases_of, start_vectors
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class MediCLIPConfig:
     prompts: str | dict = "mediclip"
     context: Positive = 8
     shared: bool = False
-    positions: tuple[Annotated[str, OneOf(POSITIONS)], ...] = ("end",)
+    positions: Positions = ("end",)
     attention: Annotated[str, OneOf(("open", "causal"))] = "open"
     temperature: AboveZero = 1.0
     upsample: Upsample = "faithful"
@@ -68,16 +66,9 @@ class MediCLIP(Adapter):
 
     def __init__(self, config: MediCLIPConfig, backbone: Backbone):
         layers = tuple(sorted(set(config.layers))) or quarters(backbone)[-3:]
-        if not config.positions or len(set(config.positions)) < len(config.positions):
-            raise UsageError(f"positions {list(config.positions)}: expected {', '.join(POSITIONS)}, each once at most")
         super().__init__(replace(config, layers=layers), backbone)
         self.fc = nn.ModuleList(nn.Linear(backbone.vision.tap_width(k), backbone.embed_dim) for k in layers)
-        self.ctx = nn.ParameterDict()
-        for name, phrases in zip(GROUPS, self.phrases(), strict=True):
-            shape = (config.context, backbone.text.width)
-            for position in config.positions:
-                start = torch.randn(shape if config.shared else (len(phrases), *shape)) * 0.02
-                self.ctx[f"{name}_{position}"] = nn.Parameter(start)
+        self.ctx = start_vectors(self.phrases(), config.positions, config.context, backbone.text.width, config.shared)
 
     @classmethod
     def from_published(cls, state: Mapping, file: str) -> tuple[dict, Mapping] | None:
@@ -102,38 +93,14 @@ class MediCLIP(Adapter):
         high = float((self.config.temperature * (text[:, 1] - text[:, 0]).norm()).sigmoid())
         return 1 - high, high
 
-    def phrases(self) -> tuple[list[str], list[str]]:
-        """The normal and the abnormal phrases, each with its full stop."""
-        groups = self.prompts.sentences(self.config.object_name)
-        return tuple([f"{phrase.replace('_', ' ').strip()}." for phrase in group] for group in groups)
-
-    def _sentences(self, backbone: Backbone) -> list[tuple[Tensor, dict[str, Tensor]]]:
-        """Of each group the ids (n, context) with room for the context, and for each position the order (n, context) of rows."""
-        text, count = backbone.text, self.config.context
-        key = ("mediclip", self.prompts, self.config.object_name, count, self.config.positions)
-        if key not in backbone.cache:
-            with torch.inference_mode(False):
-                backbone.cache[key] = [
-                    (
-                        torch.cat([text.with_context(phrase, count) for phrase in group]).to(backbone.device),
-                        {position: _orders(text, group, count, position).to(backbone.device) for position in POSITIONS},
-                    )
-                    for group in self.phrases()
-                ]
-        return backbone.cache[key]
+    def phrases(self) -> Phrases:
+        """The normal and the abnormal phrases."""
+        return phrases_of(self.prompts, self.config.object_name)
 
     def text(self, backbone: Backbone) -> Tensor:
-        """Unit text directions (C, 2), columns normal and abnormal: means of the raw sentence embeddings."""
-        columns, open_ = [], self.config.attention == "open"
-        for name, (tokens, orders) in zip(GROUPS, self._sentences(backbone), strict=True):
-            vectors, found = backbone.text.token_vectors(tokens).float(), []
-            for position in self.config.positions:
-                context = self.ctx[f"{name}_{position}"].expand(len(tokens), -1, -1)
-                rows = torch.cat([vectors[:, :1], context, vectors[:, 1 + context.shape[1] :]], dim=1)
-                order = orders[position][:, :, None].expand_as(rows)
-                found.append(backbone.encode_text(tokens, embeddings=rows.gather(1, order), causal=not open_))
-            columns.append(group_direction(torch.cat(found), unit_first=False))
-        return torch.stack(columns, dim=1)
+        """Unit text directions (C, 2), columns normal and abnormal."""
+        causal = self.config.attention == "causal"
+        return phrase_directions(backbone, self.phrases(), self.ctx, self.config.positions, causal)
 
     @torch.no_grad()
     def features(self, backbone: Backbone, images: Tensor) -> Features:
@@ -179,17 +146,3 @@ class MediCLIP(Adapter):
 def _enlarged(grids: Tensor, cells: int) -> Tensor:
     """Grids (B, g, g, C) -> (B, cells, cells, C), first and last cell kept."""
     return upsample(grids.movedim(-1, 1), cells, "corners").movedim(1, -1)
-
-
-def _orders(text, phrases: list[str], count: int, position: str) -> Tensor:
-    """Rows (n, context) of start, context, phrase, full stop and the rest in the order that `position` says."""
-    orders = []
-    for words in text.lengths(text.tokenize(phrases)).tolist():
-        own, ahead = (
-            words - 3,
-            {"end": count, "middle": count // 2, "front": 0}[position],
-        )  # less start, full stop and end
-        rows = torch.arange(text.context)
-        context, phrase = rows[1 : 1 + count], rows[1 + count : 1 + count + own]
-        orders.append(torch.cat([rows[:1], context[:ahead], phrase, context[ahead:], rows[1 + count + own :]]))
-    return torch.stack(orders)

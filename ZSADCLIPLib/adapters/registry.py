@@ -16,7 +16,8 @@ class MethodInfo:
     training keeps of it, each against those of a map by VAND on the same backbone (docs/explanation/performance.md).
     `context` tells that the setting of this name brings in neighbouring slices;
     `memory_bank` tells that `remember` takes normal images, `support` holds the settings of a training on a few normal and
-    abnormal images (None: few-shot is the memory bank alone); `low_precision` tells that an automatic choice may be bfloat16.
+    abnormal images (None: few-shot is the memory bank alone) and `versions` the augmentation of these; `low_precision` tells
+    that an automatic choice may be bfloat16.
     """
 
     label: str
@@ -33,12 +34,18 @@ class MethodInfo:
     context: bool = False
     memory_bank: bool = False
     support: dict | None = None
+    versions: str = "versions"
     low_precision: bool = True
 
     @property
     def name(self) -> str:
         """The name in tables and figures."""
         return self.short or self.label
+
+    @property
+    def few_shot(self) -> bool:
+        """Whether it makes something of a few images of the domain that it is for."""
+        return self.memory_bank or self.support is not None
 
     def load(self) -> type:
         """The adapter class (imports torch)."""
@@ -132,6 +139,19 @@ METHODS: dict[str, MethodInfo] = {
         cache_cost=0.25,
         memory_bank=True,
         support={"learning_rate": 1e-3},
+    ),
+    "madclip": MethodInfo(
+        label="MadCLIP",
+        summary="A normal and an abnormal branch at several depths against learned words; few-shot by training on both kinds.",
+        target=".madclip:MadCLIP",
+        paper="arXiv 2506.23810",
+        activation={"ViT-L-14-336": "gelu"},
+        colour="#332288",
+        score_cost=1.2,
+        train_cost=0.6,
+        support={},
+        versions="versions-16",
+        low_precision=False,  # its scores lie close together
     ),
 }
 DEFAULT_METHOD = "vand"

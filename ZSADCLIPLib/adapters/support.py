@@ -1,4 +1,4 @@
-"""Few-shot support: the eleven fixed versions of an image, and a memory of normal slices that can score one volume alone."""
+"""Few-shot support: the eleven or sixteen versions of an image, and a memory of normal slices that can score one volume alone."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import UsageError
 
 TURNS = (-math.pi / 8, -math.pi / 16, math.pi / 16, math.pi / 8)
 SHIFTS = ((0.1, 0.1), (-0.1, 0.1), (-0.1, -0.1), (0.1, -0.1))
-VERSIONS = 1 + len(TURNS) + len(SHIFTS) + 2
+ZOOMS = (1.1, 1.15, 1.2, 1.3)
 
 
 def versions_of(images: Tensor) -> Tensor:
@@ -27,6 +27,34 @@ def versions_of(images: Tensor) -> Tensor:
     shifts = [((1.0, 0.0, x), (0.0, 1.0, y)) for x, y in SHIFTS]
     moved = [_moved(images, matrix) for matrix in (*turns, *shifts)]
     return torch.cat([images, *moved, images.flip(-1), images.flip(-2)])
+
+
+def sixteen_versions_of(images: Tensor, relit: Tensor) -> Tensor:
+    """Images or masks (k, C, S, S) in sixteen versions (16 k, C, S, S), the image in the inner order.
+
+    The eleven of `versions_of`, and before the mirrored ones four enlarged about the centre by 1.1 to 1.3, bilinear, and `relit`
+    (k, C, S, S), the images in other light (docs/methods/madclip.md, "Support").
+    """
+    eleven, mirrored = versions_of(images), 2 * len(images)
+    enlarged = [_enlarged(images, zoom) for zoom in ZOOMS]
+    return torch.cat([eleven[:-mirrored], *enlarged, relit, eleven[-mirrored:]])
+
+
+def in_other_light(images: Tensor, brightness: float, contrast: float) -> Tensor:
+    """Images (k, C, S, S) in 0..1 times `brightness`, then each column spread by `contrast` about its mean, in 0..1 again.
+
+    A column's mean is over its rows and channels, as in the code of MadCLIP's authors.
+    """
+    images = images * brightness
+    mean = images.mean(dim=(1, 2), keepdim=True)
+    return ((images - mean) * contrast + mean).clamp(0, 1)
+
+
+def _enlarged(images: Tensor, zoom: float) -> Tensor:
+    size = images.shape[-1]
+    inner = int(size / zoom)
+    kept = slice((size - inner) // 2, (size + inner) // 2)
+    return F.interpolate(images[..., kept, kept], size=(size, size), mode="bilinear", align_corners=False)
 
 
 def _moved(images: Tensor, matrix: tuple) -> Tensor:

@@ -11,12 +11,12 @@ from ..adapters.registry import METHODS
 from ..backbones.weights import status
 from ..detection.devices import choose_device
 from ..errors import ZSADCLIPError
+from ..training.schedule import VERSIONS
 from .cohort import read_cohort
 from .identity import published, registered
 from .rows import SHOTS, Row
 from .settings import Profile, slice_rule
 
-VERSIONS = 11  # of each slice of a support (adapters.support)
 SUBJECTS, SLICES, BRAIN_SHARE, LESION_SHARE = 165, 155, 0.91, 0.25  # BraTS-MET 2023; shares are typical
 GPU_SPEED = 450  # VAND on ViT-L-14-336, float32: 1.9 s a slice on two AVX2 cores, 235 slices a second on one H100
 
@@ -154,7 +154,7 @@ def _line(row: Row, profile: Profile, sizes: dict, scale: float) -> dict:
     slices = min(subjects * each, chosen.max_slices or subjects * each)
     epochs = chosen.epochs or method.load().Config().epochs
     if row.trained_on == "support":
-        slices, own = 2 * (chosen.kshot or SHOTS) * VERSIONS, {**row.settings, **chosen.settings}
+        slices, own = 2 * (chosen.kshot or SHOTS) * VERSIONS[method.versions], {**row.settings, **chosen.settings}
         epochs = own.get("epochs", method.load().Config().epochs)
     area, size = (profile.slices.image_size / 240) ** 2, {"none": 0, "disk-half": 2}.get(profile.train.cache, 4)
     return line | {

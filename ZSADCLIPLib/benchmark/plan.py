@@ -132,7 +132,7 @@ class Maker:
         options = self._options(row)
         overrides, count = self._overrides(row.method, options.settings), options.kshot
         backbone, source = self._backbone(row.backbone, row.method), start.source if start else row.method
-        reference = self._reference(count) if count else None
+        reference = self._reference(count) if count and METHODS[row.method].memory_bank else None
         return AdapterSpec(
             row.method, backbone, source, overrides, prompts_of(overrides), start and start.id, reference
         )
@@ -188,12 +188,12 @@ class Maker:
         return self._slice_set(spec, records)
 
     def _support_training(self, row: Row, backbone: BackboneSpec) -> TrainingSpec:
-        """A training on `kshot` normal slices, those of the memory bank, and as many abnormal ones, all in fixed versions."""
+        """A training on `kshot` normal slices, those of a memory bank, and as many abnormal ones, all in fixed versions."""
         options = replace(
             self._options(row), epochs=None, batch_size=None, max_slices=None
         )  # those are for many slices
         training = self._training(row.method, options, backbone, self._reference(options.kshot, options.kshot))
-        schedule = replace(training.schedule, augment="versions", select="last")
+        schedule = replace(training.schedule, augment=METHODS[row.method].versions, select="last")
         subjects = len({record.subject for record in self.cohort.side("train")})
         return replace(training, schedule=schedule, subjects=min(options.kshot, subjects))
 

@@ -34,6 +34,7 @@ PROFILES: dict[str, Profile] = {
             "adaclip": MethodSettings(2, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=72),
             "mediclip": MethodSettings(7, 8, {**_BATCH_DICE, "temperature": 10.0}),
             "mvfa": MethodSettings(4, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=144),
+            "madclip": MethodSettings(7, 8, {**_BATCH_DICE, "temperature": 10.0}),
         },
         slices=Slices(every=3),
         train=TrainingSettings(slices="lesion+6", cache="memory"),
@@ -49,6 +50,7 @@ PROFILES: dict[str, Profile] = {
             "adaclip": MethodSettings(1, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=24),
             "mediclip": MethodSettings(3, 8, {**_BATCH_DICE, "temperature": 10.0}),
             "mvfa": MethodSettings(1, 8, {**_BATCH_DICE, "learning_rate": 1e-3}, max_slices=24),
+            "madclip": MethodSettings(3, 8, {**_BATCH_DICE, "temperature": 10.0}),
         },
         data=Data(train_cases=3, test_cases=2),
         slices=Slices(every=8),
@@ -83,14 +85,15 @@ PROFILES["extended"] = replace(
     _PAPER,
     name="extended",
     methods=_PAPER.methods
-    | {"mvfa": MethodSettings(5, 1, max_subjects=PAPER_ADACLIP_SUBJECTS), "mediclip": MethodSettings(15, 8)},
+    | {"mvfa": MethodSettings(5, 1, max_subjects=PAPER_ADACLIP_SUBJECTS), "mediclip": MethodSettings(15, 8)}
+    | {"madclip": MethodSettings(15, 16)},
     rows="extended",
     industrial=Industrial(),
 )
 """The paper's settings for every method in its setups; methods without a published industrial file train one here.
 
 MVFA-AD, whose training is as dear as AdaCLIP's, has its epochs and its subjects, not the authors' 50 epochs. MediCLIP's 200
-epochs are of 16 images; here are thousands.
+epochs and MadCLIP's 60 are of few images; here are thousands.
 """
 
 

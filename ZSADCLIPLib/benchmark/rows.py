@@ -3,10 +3,10 @@
 industrial: the adapter trained on the industrial domain, applied to brains as it is. finetune: that adapter trained on
 with brains. brats: the adapter trained on brains from a random start. pmc and biomedclip: as brats, on the backbone
 PMC-CLIP or BiomedCLIP. healthy: trained from a random start on slices without lesion, with synthetic anomalies. few-shot: a
-memory bank of a few normal slices beside the industrial adapter, or beside one that is trained on these and as many with a
-lesion, where a method does that. A training-free method has the cells industrial, biomedclip and few-shot only. context-brats,
-smooth-brats and planes-brats: as brats, with evidence of more than a slice (EVIDENCE). volume: volumes that are compared with
-training ones (bank) or with each other (cohort).
+memory bank of a few normal slices beside the industrial adapter; or, where a method does that, an adapter that is trained on
+these and as many with a lesion, and the bank beside it, if it has one. A training-free method has the cells industrial,
+biomedclip and few-shot only. context-brats, smooth-brats and planes-brats: as brats, with evidence of more than a slice
+(EVIDENCE). volume: volumes that are compared with training ones (bank) or with each other (cohort).
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def row_of(method: str, setup: str) -> Row:
     """The row of a method in a setup."""
     if setup == FEW_SHOT:
         backbone, start, trained_on = (
-            ("default", "random", "support") if METHODS[method].support else _SETUPS["industrial"]
+            ("default", "random", "support") if METHODS[method].support is not None else _SETUPS["industrial"]
         )
     else:
         backbone, start, trained_on = _SETUPS[setup]
@@ -132,7 +132,7 @@ HEALTHY_ROWS = _rows("healthy")
 VOLUME_ROWS = tuple(
     row for row in _rows(*EVIDENCE) if METHODS[row.method].context or "context" not in row.evidence.settings
 )
-FEW_SHOT_ROWS = tuple(row for row in _rows(FEW_SHOT) if METHODS[row.method].memory_bank)
+FEW_SHOT_ROWS = tuple(row for row in _rows(FEW_SHOT) if METHODS[row.method].few_shot)
 CELL_ROWS = (Row(BANK, "volume"), Row(COHORT, "volume"))
 """Rows that compare volumes with each other (`cells`)."""
 ALL_ROWS = (*ROWS, *MORE_ROWS, BASELINE, *BIOMEDCLIP_ROWS, *HEALTHY_ROWS, *FEW_SHOT_ROWS, *VOLUME_ROWS, *CELL_ROWS)

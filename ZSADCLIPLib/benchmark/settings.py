@@ -95,7 +95,7 @@ class TrainingSettings:
 
     slices     which slices of a training volume train: "all", "brain", or "lesion+K" (lesion slices and K others).
     augment    none, flips (flips, rotations, scale), mosaic (four images in one, probability 0.2) or versions (eleven fixed
-               turns, shifts and flips of each).
+               turns, shifts and flips of each) or versions-16 (these, four enlarged ones and one in other light).
     precision  float32, or bfloat16 / float16 by autocast on a GPU.
     cache      of frozen features: memory, disk (memory-mapped), disk-half (float16) or none.
     select     the epoch that is kept: last, best-train-loss, or best-val-f1, the best pooled F1 over the slices of the share
@@ -123,7 +123,7 @@ class MethodSettings:
     trains on (seeded subsets). `industrial` is a published or own adapter file for the industrial start; None trains one
     on the synthetic industrial images; several files make a run each for the rows that start from them (`variations`).
     `kshot` normal slices of training subjects fill the memory bank of a method that has one; then its rows are few-shot. The
-    setup few-shot has SHOTS of them where this is 0.
+    setup few-shot has SHOTS of them where this is 0, and as many with a lesion where the method trains on both.
     """
 
     epochs: Positive | None = None
@@ -240,7 +240,7 @@ class Profile:
         check_rules((self.threshold.rule, *self.threshold.rules), self.metrics.region)
         _check_window(self.slices, where)
         _check_split(self.split, where)
-        _check_memory_bank(self.methods, where)
+        _check_shots(self.methods, where)
         _check_planes(self.score.planes, where)
         if self.threshold.rule not in self.threshold.rules:
             raise UsageError(
@@ -287,11 +287,11 @@ def _check_split(split: SplitSettings, where: str) -> None:
         raise UsageError(f"{where} split.file fixes the split; leave split.seeds and split.stratify out")
 
 
-def _check_memory_bank(methods: dict[str, MethodSettings], where: str) -> None:
+def _check_shots(methods: dict[str, MethodSettings], where: str) -> None:
     for method, chosen in methods.items():
-        if chosen.kshot and (method not in METHODS or not METHODS[method].memory_bank):
-            able = ", ".join(name for name, info in METHODS.items() if info.memory_bank)
-            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; methods with a memory bank are {able}")
+        if chosen.kshot and (method not in METHODS or not METHODS[method].few_shot):
+            able = ", ".join(name for name, info in METHODS.items() if info.few_shot)
+            raise UsageError(f"{where} methods.{method}.kshot is {chosen.kshot}; few-shot methods are {able}")
 
 
 def _check_planes(planes: tuple[str, ...], where: str) -> None:

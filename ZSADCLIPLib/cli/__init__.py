@@ -26,6 +26,7 @@ COMMANDS = {
     "data": ("data", "audit a data set"),
     "dicom": ("dicom", "DICOM folders listed, objects checked and sent"),
     "node": ("node", "a DICOM node: studies in, results back"),
+    "serve": ("serve", "a server that scores volumes for Slicer on other computers"),
     "models": ("models", "list backbones and adapters, or download a backbone"),
     "phantom": ("models", "write synthetic cases in BraTS-MET layout"),
     "doctor": ("doctor", "what is installed, how it will run, what a volume costs here"),

@@ -10,9 +10,11 @@ from ..fields import from_dict
 from ..files.text import parse_json
 from .bank import BuildBank
 from .benchmark import Benchmark
+from .brain import FindBrain
 from .cohort import Cohort
 from .detect import Detect
 from .evaluate import Evaluate
+from .remote import RemoteDetect
 from .review import Review
 from .train import Train
 from .weights import GetWeights
@@ -20,6 +22,7 @@ from .weights import GetWeights
 JOBS = {
     "detect": Detect,
     "bank": BuildBank,
+    "brain": FindBrain,
     "cohort": Cohort,
     "evaluate": Evaluate,
     "review": Review,
@@ -27,6 +30,7 @@ JOBS = {
     "benchmark": Benchmark,
     "steps": Steps,
     "weights": GetWeights,
+    "remote": RemoteDetect,
 }
 
 

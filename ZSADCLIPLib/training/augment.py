@@ -6,11 +6,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..adapters.support import VERSIONS, versions_of
+from ..adapters.support import in_other_light, sixteen_versions_of, versions_of
 from ..errors import UsageError
-from .schedule import AUGMENTATIONS
+from .schedule import AUGMENTATIONS, VERSIONS
 
-DEGREES, ZOOM = 15.0, 0.1
+DEGREES, ZOOM, LIGHT = 15.0, 0.1, 0.2
 MOSAIC_RATE = 0.2  # the authors' aug_rate (docs/methods/vand.md, "Training")
 
 
@@ -19,7 +19,7 @@ def augmented(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Slices `rows` of images uint8 and masks bool (N, S, S), augmented: (B, S, S) each.
 
-    none, versions  as they are; the latter are multiplied before (`in_versions`).
+    none, versions, versions-16  as they are; the latter are multiplied before (`in_versions`).
     flips   left-right with probability 0.5, turned by up to 15 degrees and scaled by 0.9 to 1.1 about the centre, black
             outside; images bilinear, masks nearest.
     mosaic  with probability 0.2 a slice makes way for four drawn from all slices, halved in size, two by two.
@@ -28,7 +28,7 @@ def augmented(
     if kind not in AUGMENTATIONS:
         raise UsageError(f"augmentation {kind!r} is unknown; choose one of {', '.join(AUGMENTATIONS)}")
     picked, truth = np.array(images[rows]), np.array(masks[rows])
-    if kind in ("none", "versions"):
+    if kind == "none" or kind in VERSIONS:
         return picked, truth
     for i in range(len(rows)):
         if kind == "flips":
@@ -39,15 +39,25 @@ def augmented(
     return picked, truth
 
 
-def in_versions(images: np.ndarray, masks: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Images uint8 and masks bool (N, S, S) in eleven fixed versions (11 N, S, S), rounded (`adapters.support.versions_of`).
+def in_versions(
+    images: np.ndarray, masks: np.ndarray, kind: str = "versions", seed: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images uint8 and masks bool (N, S, S) in the V fixed versions of a kind (V N, S, S), rounded.
 
+    versions     eleven (`adapters.support.versions_of`).
+    versions-16  sixteen (`adapters.support.sixteen_versions_of`); `seed` draws brightness and contrast of each slice, 0.8 to 1.2.
     The slice is the inner order. A mask holds what is above half.
     """
-    out = [np.empty((VERSIONS, *array.shape), array.dtype) for array in (images, masks)]
+    count, rng = VERSIONS[kind], np.random.default_rng([seed, 2])
+    out = [np.empty((count, *array.shape), array.dtype) for array in (images, masks)]
     for i, pair in enumerate(zip(images, masks, strict=True)):
         both = torch.from_numpy(np.stack(pair).astype(np.float32))[:, None]
-        image, mask = versions_of(both).unflatten(0, (VERSIONS, 2)).squeeze(2).unbind(1)
+        if kind == "versions":
+            made = versions_of(both)
+        else:
+            lit = 255 * in_other_light(both[:1] / 255, *rng.uniform(1 - LIGHT, 1 + LIGHT, 2))
+            made = sixteen_versions_of(both, torch.cat([lit, both[1:]]))
+        image, mask = made.unflatten(0, (count, 2)).squeeze(2).unbind(1)
         out[0][:, i], out[1][:, i] = image.round().clamp(0, 255).numpy().astype(np.uint8), (mask > 0.5).numpy()
     return out[0].reshape(-1, *images.shape[1:]), out[1].reshape(-1, *masks.shape[1:])
 

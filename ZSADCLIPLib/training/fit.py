@@ -26,7 +26,7 @@ from ..progress import Progress, silent, sub_progress
 from .augment import augmented, in_versions
 from .context import check_context, features_of
 from .features import FeatureCache
-from .schedule import Schedule, selected_epoch
+from .schedule import VERSIONS, Schedule, selected_epoch
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,8 @@ def fit(
     """
     _check_request(adapter, backbone, schedule, validation)
     check_context(adapter, schedule, data, validation)
-    data = SliceSet(*in_versions(data.images, data.masks)) if schedule.augment == "versions" else data
+    if schedule.augment in VERSIONS:
+        data = SliceSet(*in_versions(data.images, data.masks, schedule.augment, schedule.seed))
     epochs = schedule.epochs or adapter.config.epochs
     batch_size = schedule.batch_size or adapter.config.batch_size
     folder = Path(folder) if folder else None

@@ -7,7 +7,10 @@ from typing import Annotated
 
 from ..fields import OneOf, Positive, check
 
-AUGMENTATIONS = ("none", "flips", "mosaic", "versions")
+VERSIONS = {"versions": 11, "versions-16": 16}
+"""Augmentations that are fixed before the training, and how many each makes of a slice (`adapters.support`)."""
+
+AUGMENTATIONS = ("none", "flips", "mosaic", *VERSIONS)
 
 SELECT = ("last", "best-train-loss", "best-val-f1")
 

@@ -5,6 +5,7 @@ import torch
 from small_models import backbone
 
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
+from ZSADCLIPLib.adapters.phrases import sentences
 from ZSADCLIPLib.errors import UsageError, WeightsError
 
 
@@ -32,7 +33,7 @@ def test_the_text_tower_sees_padding_unless_it_is_causal():
 @pytest.mark.parametrize("position", ["middle", "front"])
 def test_words_stand_where_the_position_says(position):
     adapter = load_adapter("mediclip:random:3", backbone(), {"context": 4})
-    ((tokens, orders), _) = adapter._sentences(backbone())
+    ((tokens, orders), _) = sentences(backbone(), adapter.phrases(), 4)
     ahead = {"middle": 2, "front": 0}[position]
     row = tokens[8].gather(0, orders[position][8])  # in good health
     words = backbone().text.tokenize(["in good health."])[0]

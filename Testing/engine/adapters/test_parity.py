@@ -15,9 +15,9 @@ FILES = sorted(p.relative_to(GOLDEN).with_suffix("") for p in GOLDEN.rglob("*.np
 
 def test_there_are_cases_of_every_kind():
     assert {p.parts[0] for p in FILES} == {
-        *("vand", "anomalyclip", "adaclip", "anovl", "pmcclip", "winclip", "mvfa", "mediclip", "musc"),
+        *("vand", "anomalyclip", "adaclip", "anovl", "pmcclip", "winclip", "mvfa", "mediclip", "madclip", "musc"),
     }
-    assert len(FILES) == 64
+    assert len(FILES) == 70
 
 
 @pytest.fixture(scope="module")

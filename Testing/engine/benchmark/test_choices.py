@@ -367,7 +367,9 @@ def test_a_memory_bank_that_cannot_be_filled_fails_its_row_alone(place, tmp_path
     assert job.run(report=events.append)["failed"] == 1
     assert {e["id"]: e["status"] for e in events} == {"vand-brats": "failed", "intensity-baseline": "done"}
     assert "24 normal slices and 500 are wanted; give a smaller kshot" in events[0]["error"]
-    with pytest.raises(UsageError, match="methods.adaclip.kshot is 2; methods with a memory bank are vand, winclip, "):
+    with pytest.raises(
+        UsageError, match="methods.adaclip.kshot is 2; few-shot methods are vand, winclip, mvfa, madclip"
+    ):
         load_profile(write_profile(tmp_path / "q.json", methods={"adaclip": {"kshot": 2}}))
 
 

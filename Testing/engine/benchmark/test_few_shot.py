@@ -18,7 +18,10 @@ from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.digests import FileHashes
 from ZSADCLIPLib.jobs.benchmark import Benchmark
 
-METHODS = {"mvfa": {"kshot": 2, "settings": {"epochs": 1, "batch_size": 11, "dice": "batch"}}}
+METHODS = {
+    "mvfa": {"kshot": 2, "settings": {"epochs": 1, "batch_size": 11, "dice": "batch"}},
+    "madclip": {"kshot": 2, "settings": {"epochs": 1, "batch_size": 32, "dice": "batch"}},
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,14 +39,17 @@ def plan(place):
     return make_plan(profile, FEW_SHOT_ROWS, cohort, place / "plan", Machine("cpu"), hashes)
 
 
-def test_each_has_the_same_kind_of_memory_and_one_trains_on_its_support(plan):
+def test_those_with_a_memory_have_the_same_kind_and_two_train_on_their_support(plan):
     specs = {spec.method: spec for spec in plan.rows}
-    assert {name: spec.adapter.reference.count for name, spec in specs.items()} == {"vand": 4, "winclip": 4, "mvfa": 2}
+    memories = {name: spec.adapter.reference.count for name, spec in specs.items() if spec.adapter.reference}
+    assert memories == {"vand": 4, "winclip": 4, "mvfa": 2} and specs.keys() - memories == {"madclip"}
     assert specs["vand"].training is None and specs["vand"].start_label.startswith("trained on 8 synthetic")
     training = specs["mvfa"].training
     assert (training.slices.count, training.slices.abnormal, training.schedule.augment) == (2, 2, "versions")
     assert training.settings["learning_rate"] == 1e-3 and training.settings["epochs"] == 1
     assert training.start == "mvfa:random:111" and training.subjects == 2
+    without = specs["madclip"].training
+    assert without.slices == training.slices and without.schedule.augment == "versions-16"
     assert from_json(TrainingSpec, json.loads(json.dumps(to_json(training)))) == training
 
 
@@ -62,10 +68,9 @@ def test_a_support_holds_normal_slices_and_as_many_with_a_lesion(plan, place):
         build_slices(replace(spec, folder=str(place / "more"), count=2, abnormal=17), records)
 
 
-def test_a_few_shot_row_runs(place):
-    job = Benchmark(
-        str(place / "out"), str(place / "tiny.json"), str(place / "data"), ("mvfa-few-shot",), outputs=False
-    )
+def test_few_shot_rows_run_with_a_memory_and_without(place):
+    rows = ("mvfa-few-shot", "madclip-few-shot")
+    job = Benchmark(str(place / "out"), str(place / "tiny.json"), str(place / "data"), rows, outputs=False)
     assert job.run()["failed"] == 0
     (adapter,) = (place / "out" / "rows").glob("mvfa-few-shot-*/adapter.safetensors")
     info = read_info(adapter)
@@ -75,6 +80,10 @@ def test_a_few_shot_row_runs(place):
     manifest = json.loads((adapter.parent / "manifest.json").read_text("utf-8"))
     assert manifest["reference"]["kshot"] == 2
     assert len(list((adapter.parent / "cases").glob("*.json"))) == 2
+    (adapter,) = (place / "out" / "rows").glob("madclip-few-shot-*/adapter.safetensors")
+    training = read_info(adapter).provenance["training"]
+    assert (training["slices"], training["lesion_slices"], training["augment"]) == (4, 2, "versions-16")
+    assert "reference" not in json.loads((adapter.parent / "manifest.json").read_text("utf-8"))
 
 
 def test_the_extended_profile_has_every_method_in_its_setups():
@@ -89,4 +98,6 @@ def test_the_extended_profile_has_every_method_in_its_setups():
     few = lines["mvfa-few-shot"]
     assert len(lines) == len(rows) and (few["train_slices"], few["epochs"]) == (88, 50)
     assert lines["mvfa-brats"]["train_hours"] > few["train_hours"] > 0
+    few = lines["madclip-few-shot"]
+    assert (few["train_slices"], few["epochs"]) == (128, 60)
     assert load_profile("paper").rows == "paper" and select_rows() == select_rows(extended=False)

@@ -58,7 +58,7 @@ def test_a_file_changes_a_base(tmp_path):
         ({"train": {"slices": "some"}}, "train.slices is 'some'; expected all, brain or lesion"),
         (
             {"methods": {"vandd": {"epochs": 3}}},
-            "methods has no field 'vandd'; known are adaclip, anomalyclip, anovl, bank, cohort, linear-probe, mediclip, mvfa",
+            "methods has no field 'vandd'; known are adaclip, anomalyclip, anovl, bank, cohort, linear-probe, madclip, mediclip",
         ),
         (
             {"backbones": {"pcm": {"name": "mini"}}},

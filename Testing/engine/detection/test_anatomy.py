@@ -1,5 +1,7 @@
 """What the embedded model says in words: the brain of a whole head, and the sequence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from small_models import backbone
@@ -10,13 +12,15 @@ from ZSADCLIPLib.detection import anatomy
 from ZSADCLIPLib.detection.anatomy import brain_by_words, sequence_by_words, word_vectors
 from ZSADCLIPLib.detection.detector import Detector
 from ZSADCLIPLib.detection.preparation import Look
-from ZSADCLIPLib.errors import UsageError
+from ZSADCLIPLib.errors import InputError, UsageError
 from ZSADCLIPLib.evaluation.metrics import confusion, scores
+from ZSADCLIPLib.jobs.brain import FindBrain
 from ZSADCLIPLib.progress import Cancelled
 from ZSADCLIPLib.synthetic.brains import make_case
 from ZSADCLIPLib.synthetic.mri.scans import make_scan
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.hounsfield import is_hounsfield
+from ZSADCLIPLib.volumes.reading import read_volume, write_volume
 from ZSADCLIPLib.volumes.skull import has_skull
 
 
@@ -90,6 +94,26 @@ def test_the_sequence(model, channel):
     case = make_case(5301, channels=(channel,))
     told, share = sequence_by_words(model, Look("axial").prepare(every(case.volumes[channel], 8), 240))
     assert told == channel and 0.5 < share <= 1
+
+
+def test_the_job_writes_the_brain_that_detection_takes(head, tmp_path):
+    volume, brain = head
+    write_volume(tmp_path / "head.nii", volume)
+    told = FindBrain(str(tmp_path / "head.nii"), str(tmp_path / "brain.nii"), "cpu").run()
+    found = read_volume(tmp_path / "brain.nii").array > 0
+    assert scores(confusion(found, brain))["dice"] > 0.85 and "words of anatomy" in told["note"]
+    assert told["ml"] == pytest.approx(found.sum() * np.prod(volume.spacing) / 1000)
+
+
+def test_the_job_takes_what_is_not_background_of_a_stripped_brain_and_refuses_a_small_head(tmp_path):
+    array = np.zeros((20, 24, 16), np.int16)
+    array[4:16, 5:19, 3:13] = np.random.default_rng(0).integers(100, 200, (12, 14, 10))
+    for name, volume in (("brain", Volume(array, np.eye(4))), ("noise", noise(20))):
+        write_volume(tmp_path / f"{name}.nii", volume)
+    job = FindBrain(str(tmp_path / "brain.nii"), str(tmp_path / "mask.nii"), "cpu")
+    assert job.run()["note"] == "" and np.array_equal(read_volume(tmp_path / "mask.nii").array > 0, array > 0)
+    with pytest.raises(InputError, match="too small to hold a brain"):
+        replace(job, image=str(tmp_path / "noise.nii")).run()
 
 
 def test_detection_scores_the_brain_of_a_whole_head_and_says_so(model, head):

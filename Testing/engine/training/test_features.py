@@ -28,6 +28,7 @@ KEYS = {
     "winclip": {"scales", "reference_norm", "pos_embed"},
     "mediclip": {"layers", "pos_embed"},
     "mvfa": {"layers", "normalise", "pos_embed"},
+    "madclip": {"layers", "pos_embed"},
 }
 PROMPTS = {"label": "other", "normal": ["healthy {}"], "abnormal": ["sick {}"], "templates": ["{}"]}
 OTHER = {

@@ -29,6 +29,14 @@ class IOManager:
         node.SetAndObserveStorageNodeID(storage.GetID())
         return bool(storage.WriteData(node))
 
+    def loadNodes(self, file_type, properties, loaded, messages=None):
+        """A volume file through Slicer's own logic; False when it cannot be read."""
+        path = properties["fileName"]
+        node = slicer.modules.volumes.logic().AddArchetypeVolume(path, os.path.basename(path).split(".")[0])
+        if node is not None:
+            loaded.AddItem(node)
+        return node is not None
+
 
 class LayoutManager:
     """Remembers a layout id; its views are those that a test made with slicer_views."""

@@ -32,9 +32,15 @@ class ctkCollapsibleButton(qt.QGroupBox):
         self.contentsCollapsed.emit(bool(value))
 
     def _apply(self):
-        for child in self.findChildren(qt.QtWidgets.QWidget):
-            if child.parentWidget() is self:
-                child.setVisible(not self.collapsed)
+        """Hide what is shown, or show again what was hidden so: what the panel hid itself stays hidden."""
+        hidden = self.__dict__.setdefault("_hidden", [])
+        if self.collapsed:
+            children = [c for c in self.findChildren(qt.QtWidgets.QWidget) if c.parentWidget() is self]
+            hidden += [child for child in children if not child.isHidden()]
+        for child in hidden:
+            child.setVisible(not self.collapsed)
+        if not self.collapsed:
+            hidden.clear()
 
     def showEvent(self, event):
         super().showEvent(event)

@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from ..scene.brainmask import maskArray
 from ..scene.geometry import volumeOf
 from . import exchange
 from .process import ChildProcess, isOutOfMemory, startEngine
+from .remote import Remote
 from .settings import RunSettings
 
 POLL_SECONDS = 0.02
@@ -53,13 +55,14 @@ class EngineRun:
 
     `start()` writes the volume and starts the child; `poll()` follows it and returns the progress events. When `done` is
     True, exactly one of `result`, `error` (a ZSADCLIPError), `cancelled` or `dropped` (the scene or the input is gone)
-    says how it ended. Raises InputError from the constructor for a volume that cannot be used.
+    says how it ended. With `remote` a server does the work. Raises InputError from the constructor for a volume that cannot
+    be used.
     """
 
     def __init__(self, inputNode, settings: RunSettings, brainMask=None, brainSegment: str = "", into=None,
                  colors: str = "Inferno", python: str = "",
-                 command: Callable[[Path], list[str]] | None = None):  # fmt: skip
-        self.settings = settings
+                 command: Callable[[Path], list[str]] | None = None, remote: Remote | None = None):  # fmt: skip
+        self.settings, self._remote = settings, remote
         self._input, self._brain, self._segment, self._into = inputNode, brainMask, brainSegment, into
         self._colors, self._python = colors, python
         self._volume = volumeOf(inputNode)  # until it is written
@@ -110,7 +113,8 @@ class EngineRun:
         brain = self._folder / "brain.nii" if self._brain is not None else None
         job = self._folder / "job.json"
         output = self._folder / "out"
-        job.write_text(json.dumps(self.settings.job(self._folder / "input.nii", brain, output)), encoding="utf-8")
+        what = self.settings.job if self._remote is None else partial(self._remote.job, self.settings)
+        job.write_text(json.dumps(what(self._folder / "input.nii", brain, output)), encoding="utf-8")
         self._case = {}
         self._child = startEngine(job, self._python, self._command)
 

@@ -5,8 +5,12 @@ from __future__ import annotations
 import qt
 from slicer.i18n import tr as _
 
+from ..scene import findingstable
+
 RANK_ROLE = 256  # Qt.UserRole, which has other spellings in Qt 5 and 6
-KEEP, RANK = 0, 1  # columns
+KEEP, RANK, PLACE = 0, 1, 5  # columns
+# Pixels at most: titles are wider than numbers, and all columns shall be seen in a panel of 420.
+WIDTHS = {KEEP: 38, RANK: 24, 2: 32, 3: 46, 4: 44, 6: 34, 7: 34}
 
 
 class FindingsPanel:
@@ -27,18 +31,15 @@ class FindingsPanel:
         titles = (
             _("Keep"),
             _("#"),
+            _("mm"),
             _("mm3"),
             _("Peak"),
-            _("Mean"),
-            _("Side"),
-            _("R"),
-            _("A"),
-            _("S"),
+            _("Place"),
             _("First"),
             _("Last"),
         )
-        tips = (_("Untick to reject"), _("Rank"), _("Volume"), _("Highest score"), _("Mean score"), _("Side of the patient"),
-                _("Centroid: mm to the patient's right"), _("Centroid: mm to the front"), _("Centroid: mm upwards"),
+        tips = (_("Untick to reject"), _("Rank"), _("Diameter of a sphere of this volume"), _("Volume"), _("Highest score"),
+                _("Centroid, mm: R or L, A or P, S or I, as in Slicer's data probe"),
                 _("First slice, counted from 0"), _("Last slice, counted from 0"))  # fmt: skip
         self.table.setColumnCount(len(titles))
         for column, (title, tip) in enumerate(zip(titles, tips, strict=True)):
@@ -56,9 +57,8 @@ class FindingsPanel:
         table.setRowCount(len(rows))
         self._items = []
         for index, row in enumerate(rows):
-            numbers = [round(row[axis]) for axis in "RAS"] + [row["First slice"], row["Last slice"]]
-            cells = (None, row["Rank"], round(row["Volume"]), round(row["Peak"], 3), round(row["Mean"], 3),
-                     _side(row["Side"]), *numbers)  # fmt: skip
+            cells = (None, row["Rank"], round(findingstable.diameterOf(row)), round(row["Volume"]), round(row["Peak"], 3),
+                     findingstable.placeOf(row), row["First slice"], row["Last slice"])  # fmt: skip
             for column, value in enumerate(cells):
                 item = qt.QTableWidgetItem()
                 if value is None:
@@ -67,10 +67,15 @@ class FindingsPanel:
                 else:
                     item.setData(qt.Qt.DisplayRole, value)
                 item.setData(RANK_ROLE, row["Rank"])
+                item.setToolTip(
+                    _("Side of the patient: {side}").format(side=_side(row["Side"])) if column == PLACE else ""
+                )
                 table.setItem(index, column, item)
                 self._items.append(item)
         table.setSortingEnabled(True)
         table.resizeColumnsToContents()
+        for column, most in WIDTHS.items():
+            table.setColumnWidth(column, min(table.columnWidth(column), most))
         self._updating = False
 
     def onClicked(self, row: int, column: int) -> None:
@@ -87,6 +92,23 @@ class FindingsPanel:
         """A finding was ticked or unticked."""
         if not self._updating and item.column() == KEEP:
             self._accept(int(item.data(RANK_ROLE)), item.checkState() == qt.Qt.Checked)
+
+    def chosen(self) -> int | None:
+        """The rank of the chosen finding."""
+        item = self.table.item(self.table.currentRow(), RANK)
+        return int(item.data(RANK_ROLE)) if item is not None else None
+
+    def step(self, by: int) -> None:
+        """Choose the next finding (`by` 1) or the one before (-1) in the order of the table."""
+        count, row = self.table.rowCount, self.table.currentRow()
+        if count:
+            self.table.setCurrentCell(min(max(row + by, 0), count - 1), RANK)
+
+    def judge(self, accepted: bool) -> None:
+        """Accept or reject the chosen finding."""
+        item = self.table.item(self.table.currentRow(), KEEP)
+        if item is not None:
+            item.setCheckState(qt.Qt.Checked if accepted else qt.Qt.Unchecked)
 
 
 def _side(side: str) -> str:

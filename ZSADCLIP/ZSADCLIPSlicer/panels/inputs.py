@@ -13,7 +13,7 @@ from ZSADCLIPLib.errors import ZSADCLIPError
 
 from ..engine import choices, health, install
 from ..scene import geometry, sampledata
-from ..scene.results import isResult
+from ..scene.results import isOurs
 from . import menus
 from .preferences import setSetting, setting
 
@@ -63,12 +63,12 @@ class InputsPanel:
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def onNodeAdded(self, caller, event, node) -> None:
         """Another node in the scene, a result perhaps."""
-        if isResult(node):
+        if isOurs(node):
             self.hideResults()
 
     def hideResults(self) -> None:
         """Leave anomaly maps out of the volumes on offer: they are no inputs."""
-        maps = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isResult(node)]
+        maps = [node.GetID() for node in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if isOurs(node)]
         self.ui.inputSelector.sortFilterProxyModel().hiddenNodeIDs = maps
 
     def _showSegments(self, mask) -> None:

@@ -18,6 +18,7 @@ class ZSADCLIPParameterNode:
     """The parameters of the module.
 
     inputVolume, brainMask   what is looked at, and where; result is the anomaly map of the result on display.
+    compared                 the anomaly map of the result that it is compared with.
     brainSegment             the segment of a brain mask that is a segmentation; empty: all of them.
     method, model            keys of the engine's registries; checkpoint is a file or empty (the engine chooses), of the method
                              bank its bank.
@@ -26,12 +27,15 @@ class ZSADCLIPParameterNode:
     minimumDepth             over how many mm across the slices a finding reaches at least.
     axial, coronal, sagittal  planes that are scored and fused; none of them: plane alone.
     smoothing                mm across the slices; AUTOMATIC: the engine chooses.
+    separate, chosenOnly     a segment a finding; only that of the chosen one is shown.
+    rendering                the map as a cloud in the 3D views.
     Decimals and steps are those of the widgets: Slicer warns of such annotations here at every start.
     """
 
     inputVolume: vtkMRMLScalarVolumeNode
     brainMask: Union[vtkMRMLSegmentationNode, vtkMRMLLabelMapVolumeNode, None]  # noqa: UP007 - Slicer 5.10
     result: vtkMRMLScalarVolumeNode
+    compared: vtkMRMLScalarVolumeNode
     brainSegment: str = ""
     method: str = DEFAULT_METHOD
     model: str = DEFAULT_BACKBONE
@@ -54,3 +58,6 @@ class ZSADCLIPParameterNode:
     fuse: Annotated[str, Choice(list(FUSIONS))] = FUSIONS[0]
     smoothing: Annotated[float, WithinRange(AUTOMATIC, 100)] = AUTOMATIC
     surface: bool = False
+    separate: bool = False
+    chosenOnly: bool = False
+    rendering: bool = False

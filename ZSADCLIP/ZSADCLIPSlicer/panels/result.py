@@ -7,10 +7,16 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from ..scene import dicomexport, display, findingstable, nodes, profile, segmentation
+from ZSADCLIPLib.neighbours import BANK
+
+from ..scene import compare, display, findingstable, nodes, rendering, segmentation, segments
 from ..scene.geometry import worldOf
+from ..scene.history import History
 from ..scene.results import ResultNodes, isResult
+from .exports import ExportsPanel
 from .findings import FindingsPanel
+from .histogram import Histogram
+from .plot import ProfilePanel
 
 SETTLE_MILLISECONDS = 250  # after the last move of the slider, findings and profile are computed again
 
@@ -24,10 +30,15 @@ class ResultPanel:
         self.result: ResultNodes | None = None
         self.entered = True  # False while another module is shown, to which the views belong
         self.findings = FindingsPanel(ui, self.goTo, self.onAccept)
+        self.plot = ProfilePanel(ui, lambda: self.result)
+        self.exports = ExportsPanel(ui, lambda: self.result, self.judged)
+        self.layer = None  # a volume that is shown in place of the map
+        self.followers: list = []  # called after every change of the result
+        self.history = History()
+        self.histogram = Histogram(self._dragged)
+        ui.histogramFrame.layout().addWidget(self.histogram)
         self._updating = False
-        self._layoutBefore = None
         self._overlay = None  # what was last asked of the views: (map id, opacity), None without overlay
-        self._plots: list = []
         self._settle = qt.QTimer()
         self._settle.setInterval(SETTLE_MILLISECONDS)
         self._settle.setSingleShot(True)
@@ -39,11 +50,9 @@ class ResultPanel:
         self._stale.connect("timeout()", self.onMapChanged)
         ui.thresholdSlider.connect("valueChanged(double)", self.onThreshold)
         ui.replaceEditsButton.connect("clicked()", self.onReplaceEdits)
-        ui.exportButton.connect("clicked()", self.onExport)
-        ui.dicomButton.connect("clicked()", self.onDicom)
-        ui.profileButton.connect("toggled(bool)", self.onProfile)
-        ui.editorButton.connect("clicked()", self.onEditor)
         ui.deleteResultButton.connect("clicked()", self.onDelete)
+        ui.undoButton.connect("clicked()", lambda: self.step(-1))
+        ui.redoButton.connect("clicked()", lambda: self.step(1))
         self.update()
 
     def show(self, parameters) -> None:
@@ -67,23 +76,31 @@ class ResultPanel:
         if result is not None:
             if result.follow():  # its input was moved while another result was on display
                 result.refresh()
-            low, high = result.range
-            slider, self._updating = self.ui.thresholdSlider, True
-            slider.decimals = int(np.clip(3 - np.floor(np.log10(high - low)), 2, 8))  # scales of methods differ widely
-            slider.minimum, slider.maximum = low, high
-            slider.singleStep = (high - low) / 500
-            slider.value = result.threshold
+            self.histogram.setScores(result.brainScores, *result.range)
+            self._showThreshold()
+            self._updating = True
             self.parameters.minimumSize = result.minimumSize
             self.parameters.minimumDepth = result.minimumDepth
             self._updating = False
             result.segmentation.GetDisplayNode().SetVisibility(True)
             self._applyOptions()
-            if self.ui.profileButton.checked:
-                self._showChart()
+            self.history.note(result)
+            self.plot.follow()
         else:
             self.ui.profileButton.checked = False
             display.hideOverlay()
         self.update()
+
+    def _showThreshold(self) -> None:
+        """Set the slider to the range and the threshold of the result."""
+        (low, high), slider = self.result.range, self.ui.thresholdSlider
+        self._updating = True
+        slider.decimals = int(np.clip(3 - np.floor(np.log10(high - low)), 2, 8))  # scales of methods differ widely
+        slider.minimum, slider.maximum = low, high
+        slider.singleStep = (high - low) / 500
+        slider.value = self.result.threshold
+        self.histogram.setThreshold(self.result.threshold)
+        self._updating = False
 
     def _observe(self, result: ResultNodes | None) -> None:
         """Follow the map, which a script may fill anew, and the input, which may be moved."""
@@ -109,10 +126,14 @@ class ResultPanel:
 
     def _leave(self, result: ResultNodes) -> None:
         """Another result comes: two outlines or legends at once could not be told apart."""
-        display.setLegend(result.map, False)
+        for node in (result.map, self.layer):
+            if node is not None:
+                display.setLegend(node, False)
+        self.layer = None
         display.clearHighlight()
-        if result.segmentation is not None:
-            result.segmentation.GetDisplayNode().SetVisibility(False)
+        for node in (result.segmentation, result.segments):
+            if node is not None:
+                node.GetDisplayNode().SetVisibility(False)
 
     def _applyOptions(self) -> None:
         """Colours, overlay, outline, legend, surface and smallest size as the parameter node says."""
@@ -120,35 +141,88 @@ class ResultPanel:
         if self._updating:
             return
         display.setColors(result.map, p.colors)
-        wanted = (result.map.GetID(), p.opacity) if p.overlay else None
+        layer = self.layer or result.map
+        wanted = (layer.GetID(), p.opacity) if p.overlay else None
         if self.entered and wanted != self._overlay:  # else the views may belong to the user by now
             if wanted:
-                display.showOverlay(result.map, result.input, p.opacity)
+                display.showOverlay(layer, result.input, p.opacity)
             else:
                 display.hideOverlay()
                 display.clearHighlight()
             self._overlay = wanted
         if self.entered:  # after the overlay: only shown volumes have a legend
-            display.setLegend(result.map, p.legend and p.overlay)
-        segmentation.showOutline(result.segmentation, p.outline)
-        if p.surface != segmentation.shown3D(result.segmentation):
-            segmentation.show3D(result.segmentation, p.surface)
+            display.setLegend(result.map, p.legend and p.overlay and layer is result.map)
+            if layer is not result.map:
+                display.setLegend(layer, p.legend and p.overlay, compare.titleOf(layer))
+        self._applySegments()
         asked, kept = (p.minimumSize, p.minimumDepth), (result.minimumSize, result.minimumDepth)
         if max(abs(a - b) for a, b in zip(asked, kept, strict=True)) > 1e-6:
             result.setThreshold(result.threshold, *asked)
             self.update()
 
+    def _applySegments(self) -> None:
+        """Outlines and surface of the findings together, or one by one."""
+        result, p = self.result, self.parameters
+        if p.separate and result.segments is None:
+            nodes.placeBeside(segments.create(result), result.input)
+            result.refresh()
+        elif not p.separate and result.segments is not None:
+            segments.remove(result)
+        if p.separate:
+            segments.recolor(result)
+            segments.showOnly(result, self.findings.chosen() if p.chosenOnly else None)
+            result.segments.GetDisplayNode().SetVisibility(True)
+            segmentation.showOutline(result.segments, p.outline)
+        segmentation.showOutline(result.segmentation, p.outline and not p.separate)
+        if p.rendering or rendering.shown(result):
+            rendering.show(result, p.rendering)
+        for node, shown in ((result.segmentation, p.surface and not p.separate), (result.segments, p.surface)):
+            if node is not None and shown != segmentation.shown3D(node):
+                segmentation.show3D(node, shown)
+
     def onThreshold(self, value: float) -> None:
         """The slider moves: overlay and segmentation follow at once, findings when it rests."""
         if self.result is not None and not self._updating:
             self.result.dragThreshold(value)
+            self.histogram.setThreshold(value)
             self._settle.start()
+
+    def _dragged(self, value: float) -> None:
+        """The line of the histogram is dragged."""
+        if self.result is not None:
+            self.ui.thresholdSlider.value = value
+
+    def setLayer(self, node) -> None:
+        """Show another volume in place of the map, such as a difference; None for the map."""
+        if node is not self.layer:
+            if self.layer is not None:
+                display.setLegend(self.layer, False)
+            self.layer = node
+        if self.result is not None:
+            self._applyOptions()
 
     def settle(self) -> None:
         """The slider rests: small and rejected parts go, findings and profile are computed."""
         if self.result is not None and self.result.complete:
             self.result.refresh()
+            self.history.note(self.result)
             self.update()
+
+    def judged(self) -> None:
+        """Threshold and verdicts were set by something else than this panel's widgets."""
+        self.history.note(self.result)
+        self._showThreshold()
+        self.update()
+
+    def step(self, by: int) -> None:
+        """Take back the last threshold or verdict (`by` -1), or do it again (1)."""
+        if self.result is None or not self.result.complete:
+            return
+        if self._settle.active:
+            self._settle.stop()
+            self.settle()
+        if self.history.step(self.result, by):
+            self.judged()
 
     def update(self) -> None:
         """Fill the widgets from the result."""
@@ -157,17 +231,30 @@ class ResultPanel:
         self.ui.deleteResultButton.enabled = self.result is not None
         rows = findingstable.rowsOf(self.result.findings) if self.result else []
         self.findings.fill(rows)
+        if self.result is not None and rendering.shown(self.result):
+            rendering.show(self.result, True)
         self._showTexts(rows)
+        for follow in self.followers:
+            follow()
 
     def _showTexts(self, rows: list[dict]) -> None:
         result = self.result
-        edited = result is not None and segmentation.edited(result.segmentation, result.input)
+        for button, by in ((self.ui.undoButton, -1), (self.ui.redoButton, 1)):
+            button.enabled = result is not None and self.history.can(result, by)
+        edited = result is not None and (
+            segmentation.edited(result.segmentation, result.input) or segments.edited(result)
+        )
         self.ui.editedLabel.visible = self.ui.replaceEditsButton.visible = edited
         accepted = [row for row in rows if row["Accepted"]]
         self.ui.summaryLabel.text = "" if result is None else " ".join([
-            _("Findings: {count} of {all}, {volume:.1f} ml. Score of the volume: {score:.3g}.").format(
-                count=len(accepted), all=len(rows), volume=sum(row["Volume"] for row in accepted) / 1000,
-                score=result.volumeScore), result.note]).strip()  # fmt: skip
+            _("Findings: {count} of {all}, {volume:.1f} ml.").format(
+                count=len(accepted), all=len(rows), volume=sum(row["Volume"] for row in accepted) / 1000),
+            result.note]).strip()  # fmt: skip
+        self.ui.scoreLabel.text = "" if result is None else _(
+            "Score of the volume: {score:.3g}, that of its most abnormal {part}. It ranks volumes; the threshold cuts voxels, of "
+            "which {ml:.1f} ml reach it.").format(
+            score=result.volumeScore, part=_("cells") if result.attribute("Method") == BANK else _("slice"),
+            ml=result.reaching / 1000)  # fmt: skip
 
     def goTo(self, rank: int) -> None:
         """Bring all slice views to the peak of a finding and mark it."""
@@ -175,35 +262,19 @@ class ResultPanel:
         world = worldOf(self.result.map, (row["Peak I"], row["Peak J"], row["Peak K"]))
         display.jump(world)
         display.highlight(world, f"#{rank}")
+        if self.parameters.chosenOnly and self.result.segments is not None:
+            segments.showOnly(self.result, rank)
 
     def onAccept(self, rank: int, accepted: bool) -> None:
         """A finding was ticked or unticked."""
         self.result.accept(rank, accepted)
+        self.history.note(self.result)
         self._showTexts(findingstable.rowsOf(self.result.findings))
 
     def onReplaceEdits(self) -> None:
         """The user gives up the edits of the segment."""
         self.result.refresh(overwriteEdits=True)
         self.update()
-
-    def onExport(self) -> None:
-        """Ask for a file name and write the findings."""
-        path = qt.QFileDialog.getSaveFileName(
-            slicer.util.mainWindow(), _("Export findings"), self.result.input.GetName() + "-findings.csv", "CSV (*.csv)"
-        )
-        if path:
-            with slicer.util.tryWithErrorDisplay(_("The findings could not be written.")):
-                findingstable.export(self.result.findings, path)
-
-    def onDicom(self) -> None:
-        """Put the result into the DICOM database, or say why that cannot be."""
-        database = getattr(slicer, "dicomDatabase", None)
-        if why := dicomexport.hindrance(self.result, database):
-            slicer.util.infoDisplay(why)
-            return
-        with slicer.util.tryWithErrorDisplay(_("The DICOM objects could not be made."), waitCursor=True):
-            said = dicomexport.export(self.result, database, dicomexport.insert)
-            slicer.util.infoDisplay(said + " " + _("They carry the identity of their source."))
 
     def onDelete(self) -> None:
         """Remove all nodes of the result on display; asks first when its segmentation was edited by hand."""
@@ -213,53 +284,11 @@ class ResultPanel:
         if not edited or slicer.util.confirmOkCancelDisplay(question, _("Delete result")):
             nodes.remove(result)
 
-    def onEditor(self) -> None:
-        """Open the segmentation in Segment Editor, over the image it was made from."""
-        slicer.util.selectModule("SegmentEditor")
-        editor = slicer.modules.segmenteditor.widgetRepresentation().self().editor
-        editor.setSegmentationNode(self.result.segmentation)
-        editor.setSourceVolumeNode(self.result.input)
-        editor.setCurrentSegmentID(segmentation.SEGMENT)
-
-    def onProfile(self, shown: bool) -> None:
-        """Show the profile in the layout, or give the former layout back."""
-        manager = slicer.app.layoutManager()
-        if manager is None:
-            return
-        if shown and self.result is not None:
-            self._layoutBefore = manager.layout
-            self._showChart()
-        elif not shown and self._layoutBefore is not None:
-            manager.setLayout(self._layoutBefore)
-            self._layoutBefore = None
-
-    def _showChart(self) -> None:
-        manager = slicer.app.layoutManager()
-        if manager is None or self.result.chart is None:
-            return
-        slicer.modules.plots.logic().ShowChartInLayout(self.result.chart)
-        for index in range(manager.plotViewCount):
-            view = manager.plotWidget(index).plotView()
-            if view not in self._plots:
-                view.connect("dataSelected(vtkStringArray*, vtkCollection*)", self.onProfileSelected)
-                self._plots.append(view)
-
-    def onProfileSelected(self, seriesIDs, selection) -> None:
-        """Jump to the slice of a point that was clicked in the plot."""
-        for index in range(selection.GetNumberOfItems()):
-            points = selection.GetItemAsObject(index)
-            if self.result is not None and points.GetNumberOfValues():
-                display.jump(profile.worldOfSlice(self.result, int(points.GetValue(0))))
-                return
-
     def cleanup(self) -> None:
         """Stop what waits or observes and give the user's view back."""
         self._settle.stop()
         self._stale.stop()
         self._observe(None)
-        self.ui.profileButton.checked = False
-        for view in self._plots:
-            view.disconnect("dataSelected(vtkStringArray*, vtkCollection*)", self.onProfileSelected)
-        self._plots = []
+        self.plot.cleanup()
         if self.result is not None:
             display.hideOverlay()

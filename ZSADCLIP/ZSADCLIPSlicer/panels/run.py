@@ -17,13 +17,13 @@ POLL_MILLISECONDS = 50
 class RunPanel:
     """Follows one detection at a time.
 
-    `begin(settings or None)` makes and starts an `EngineRun` (None: from the panel); `finished(result)` is called when one
+    `begin(settings, volume)` makes and starts an `EngineRun` (None: what the panel says); `finished(result)` is called when one
     landed.
     """
 
     def __init__(self, ui, begin, finished):
         self.ui, self._begin, self._finished = ui, begin, finished
-        self.detection = None
+        self.detection = self._volume = None  # the volume, where it is not that of the panel
         self._timer = qt.QTimer()
         self._timer.setInterval(POLL_MILLISECONDS)
         self._timer.connect("timeout()", self.poll)
@@ -51,33 +51,36 @@ class RunPanel:
         else:
             self.start()
 
-    def start(self, settings=None) -> None:
-        """Start a run; what goes wrong is said in the panel."""
+    def start(self, settings=None, volume=None) -> bool:
+        """Start a run, over another volume than the panel's perhaps; what goes wrong is said in the panel. True when it runs."""
         self.ui.logButton.checked = False
         self._hideButtons()
+        self._volume = volume
         self.ui.progressBar.value = 0
         try:
-            self.detection = self._begin(settings)
+            self.detection = self._begin(settings, volume)
         except (ZSADCLIPError, OSError) as error:
             self.say(str(error), bad=True)
-            return
+            return False
         except ImportError as error:
             self.say(str(error) + hint("ImportError"), bad=True)
-            return
+            return False
         if self.detection is None:  # the user did not want the packages
-            return
+            return False
         self.say(_("Starting the engine..."))
         self._timer.start()
         self._showRunning()
+        self.ui.logButton.visible = True
+        return True
 
     def onCpu(self) -> None:
         """Run the failed detection again without the graphics card."""
-        self.start(replace(self.detection.settings, device="cpu", batch_size="auto"))
+        self.start(replace(self.detection.settings, device="cpu", batch_size="auto"), self._volume)
 
     def onAllow(self) -> None:
         """Score the volume in spite of the doubts that stopped the run; they stay in what is said of the result."""
         settings = self.detection.settings
-        self.start(replace(settings, allow=tuple({*settings.allow, *self.detection.error.doubts})))
+        self.start(replace(settings, allow=tuple({*settings.allow, *self.detection.error.doubts})), self._volume)
 
     def _hideButtons(self) -> None:
         self.ui.logButton.visible = self.ui.cpuButton.visible = self.ui.allowButton.visible = False
@@ -90,6 +93,7 @@ class RunPanel:
         for event in self.detection.poll():
             self.ui.progressBar.value = round(100 * event["fraction"])
             self.say(progressText(event))
+        self._fillLog()
         if self.detection.done:
             self._end()
 
@@ -124,8 +128,16 @@ class RunPanel:
     def _showLog(self, shown: bool) -> None:
         self.ui.logText.visible = shown
         self.ui.logButton.text = _("Hide log") if shown else _("Show log")
-        if shown and self.detection is not None:
-            self.ui.logText.plainText = "\n".join(self.detection.log)
+        self._fillLog()
+
+    def _fillLog(self) -> None:
+        """What the engine printed so far, where it is looked at; the end stays in view."""
+        if self.detection is None or not self.ui.logButton.checked:
+            return
+        text = "\n".join(self.detection.log)
+        if text != self.ui.logText.plainText:
+            self.ui.logText.plainText = text
+            self.ui.logText.moveCursor(qt.QTextCursor.End)
 
     def abort(self) -> None:
         """Stop at once: the scene closes, the module is reloaded, or the application ends."""
@@ -144,7 +156,8 @@ class RunPanel:
 
 def progressText(event: dict) -> str:
     """One line for a progress event: slice count and time left where they are known."""
-    phases = {"writing": _("writing"), "done": _("done")}  # of the engine
+    phases = {"writing": _("writing"), "done": _("done"), "packing": _("packing"), "sending": _("sending"),
+              "waiting": _("waiting in the queue"), "fetching": _("fetching")}  # fmt: skip
     parts = [phases.get(event["text"], event["text"])]
     if event.get("done") is not None and event.get("total"):  # of a single volume the engine counts only slices
         parts = [_("Slice {done} of {total}").format(done=event["done"], total=event["total"])]

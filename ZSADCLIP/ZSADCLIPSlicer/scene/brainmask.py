@@ -11,6 +11,9 @@ from ZSADCLIPLib.errors import InputError
 from . import segmentation
 from .geometry import affineOf
 
+OF = "ZSADCLIP.BrainOf"
+BRAIN = "brain"
+
 
 def maskArray(node, inputNode, segment: str = "") -> np.ndarray:
     """A brain mask given as segmentation or label map, as (K, J, I) on the input's grid.
@@ -34,3 +37,23 @@ def maskArray(node, inputNode, segment: str = "") -> np.ndarray:
     if not array.any():
         raise InputError(_("The brain mask '{name}' is empty.").format(name=node.GetName()))
     return array
+
+
+def show(inputNode, mask: np.ndarray):
+    """The segmentation that shows a brain, bool (K, J, I) on the input's grid, with an outline; made once for a volume."""
+    nodes = slicer.util.getNodesByClass("vtkMRMLSegmentationNode")
+    node = next((node for node in nodes if node.GetNodeReference(OF) is inputNode), None)
+    if node is None:
+        name = _("{name} brain").format(name=inputNode.GetName())
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        node.CreateDefaultDisplayNodes()
+        node.SetNodeReferenceID(OF, inputNode.GetID())
+        node.GetDisplayNode().SetVisibility2DFill(False)
+    node.SetAndObserveTransformNodeID(inputNode.GetTransformNodeID())
+    node.SetReferenceImageGeometryParameterFromVolumeNode(inputNode)
+    if node.GetSegmentation().GetSegment(BRAIN) is None:
+        node.GetSegmentation().AddEmptySegment(BRAIN, _("Brain"), (0.2, 0.75, 1.0))
+    image = segmentation.wholeGrid(inputNode)
+    np.copyto(segmentation.voxels(image), mask)
+    slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, node, BRAIN)
+    return node

@@ -34,18 +34,20 @@ def table(name: str) -> np.ndarray:
     return np.stack([np.interp(at, range(len(anchors)), anchors[:, c]) for c in range(3)], axis=1)
 
 
-def colorNode(name: str):
-    """The scene's colour node of that name, made once per scene."""
-    tag = "ZSADCLIP-" + name
+def colorNode(name: str, clear: float = 0.0):
+    """The scene's colour node of that name, made once per scene; the middle of its scale, that share of it, shows nothing."""
+    tag = "ZSADCLIP-" + name + ("-clear" if clear else "")
     node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
     if node is not None:
         return node
     node = slicer.vtkMRMLColorTableNode()
-    node.SetName("ZSADCLIP " + name)
+    node.SetName(tag.replace("-", " ", 1))
     node.SetSingletonTag(tag)
     node.SetTypeToUser()
     node.SetAttribute("Category", "ZSADCLIP")
     node.SetNumberOfColors(256)
     for index, (red, green, blue) in enumerate(table(name)):
-        node.SetColor(index, f"{index}", float(red), float(green), float(blue), 1.0)
+        node.SetColor(
+            index, f"{index}", float(red), float(green), float(blue), float(abs(index - 127.5) >= 127.5 * clear)
+        )
     return slicer.mrmlScene.AddNode(node)

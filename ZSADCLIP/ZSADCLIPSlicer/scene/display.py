@@ -28,9 +28,9 @@ def setWindow(mapNode, low: float, high: float) -> None:
         display.SetWindowLevelMinMax(low, high if high > low else low + 1e-6)
 
 
-def setColors(mapNode, name: str) -> None:
-    """Use one of the module's colour maps."""
-    mapNode.GetDisplayNode().SetAndObserveColorNodeID(colorNode(name).GetID())
+def setColors(mapNode, name: str, clear: float = 0.0) -> None:
+    """Use one of the module's colour maps, as in `colorNode`."""
+    mapNode.GetDisplayNode().SetAndObserveColorNodeID(colorNode(name, clear).GetID())
 
 
 def setThreshold(mapNode, threshold: float) -> None:
@@ -42,14 +42,14 @@ def setThreshold(mapNode, threshold: float) -> None:
         display.ApplyThresholdOn()
 
 
-def setLegend(mapNode, shown: bool) -> None:
-    """Show or hide the colour legend of the map."""
+def setLegend(mapNode, shown: bool, title: str = "") -> None:
+    """Show or hide the colour legend of the map, or of another volume with its own title."""
     logic = slicer.modules.colors.logic()
     legend = logic.GetColorLegendDisplayNode(mapNode)
     if legend is None and shown:
         legend = logic.AddDefaultColorLegendDisplayNode(mapNode)
         if legend is not None:
-            legend.SetTitleText(_("Anomaly score"))
+            legend.SetTitleText(title or _("Anomaly score"))
             legend.SetSize(0.08, 0.4)
             for text in (legend.GetTitleTextProperty(), legend.GetLabelTextProperty()):
                 text.SetFontSize(12)  # the default would cover a good part of a small view
@@ -67,6 +67,17 @@ def _setFormat(legend, window: float) -> None:
         wanted = f"%.{2 if window >= 1 else 3 if window >= 0.1 else 5}f"
         legend.SetLabelFormat(wanted)
         legend.SetAttribute(FORMAT, wanted)
+
+
+@contextmanager
+def unnoticed(node):
+    """Change a node without its ModifiedEvent."""
+    before = node.GetDisableModifiedEvent()
+    node.SetDisableModifiedEvent(True)
+    try:
+        yield
+    finally:
+        node.SetDisableModifiedEvent(before)
 
 
 def compositeNodes() -> list:
@@ -150,7 +161,7 @@ def highlight(world, text: str) -> None:
         node.SetSingletonTag("ZSADCLIP-Finding")
         node.SetHideFromEditors(True)
         node.SaveWithSceneOff()
-        with _placeListKept():
+        with placeListKept():
             node = slicer.mrmlScene.AddNode(node)
     if node.GetDisplayNode() is None:  # a scene that closes keeps singletons, without display and lock
         node.CreateDefaultDisplayNodes()
@@ -166,7 +177,7 @@ def highlight(world, text: str) -> None:
 
 
 @contextmanager
-def _placeListKept():
+def placeListKept():
     """Keep the list that the user's next points go into: Slicer's markups logic makes every list that is added the active one."""
     selection = slicer.mrmlScene.GetSingletonNode("Singleton", "vtkMRMLSelectionNode")
     before = (

@@ -66,6 +66,17 @@ def rowsOf(node) -> list[dict]:
     return rows
 
 
+def diameterOf(row: dict) -> float:
+    """The diameter of a sphere with the volume of a finding, mm."""
+    return float((6 * row["Volume"] / np.pi) ** (1 / 3))
+
+
+def placeOf(row: dict) -> str:
+    """The centroid of a finding in the patient as Slicer's data probe writes places: letter and mm."""
+    places = zip("RAS", "LPI", (round(row[axis]) for axis in "RAS"), strict=True)
+    return " ".join(f"{plus if value >= 0 else minus}{abs(value)}" for plus, minus, value in places)
+
+
 def setAccepted(node, rank: int, accepted: bool) -> None:
     """Judge one finding; the others keep what they are, so that a later threshold can tell them apart."""
     verdicts = _verdicts(node)
@@ -75,6 +86,16 @@ def setAccepted(node, rank: int, accepted: bool) -> None:
     if all(verdicts.values()):
         verdicts = {}
     node.SetAttribute(VERDICTS, json.dumps([[*peak, value] for peak, value in verdicts.items()]))
+
+
+def verdictsOf(node) -> str:
+    """All verdicts as text, for `setVerdicts`."""
+    return node.GetAttribute(VERDICTS) or "[]"
+
+
+def setVerdicts(node, verdicts: str) -> None:
+    """Take verdicts that `verdictsOf` gave; the table shows them after the next `update`."""
+    node.SetAttribute(VERDICTS, verdicts)
 
 
 def export(node, path) -> None:

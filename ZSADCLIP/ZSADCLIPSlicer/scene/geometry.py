@@ -30,7 +30,7 @@ def checkInput(node) -> None:
     if kind:
         raise InputError(_("'{name}' is {kind}. Choose a scalar volume, such as one MR sequence.").format(
             name=node.GetName(), kind=kind))  # fmt: skip
-    if node.GetAttribute("ZSADCLIP.Result"):
+    if node.GetAttribute("ZSADCLIP.Result") or node.GetAttribute("ZSADCLIP.Derived"):
         raise InputError(_("'{name}' is itself an anomaly map. Choose the image.").format(name=node.GetName()))
     image = node.GetImageData()
     if image is None or 0 in image.GetDimensions() or image.GetPointData().GetScalars() is None:

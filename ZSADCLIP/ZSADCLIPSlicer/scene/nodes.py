@@ -6,7 +6,7 @@ import numpy as np
 import slicer
 import vtk
 
-from . import display, profile, segmentation
+from . import display, profile, segmentation, segments
 from .results import ResultNodes, isResult
 
 
@@ -37,6 +37,8 @@ def store(
         "Plane": provenance["preprocessing"]["plane"],
         "Display": outcome["display"],
         "Threshold": repr(float(outcome["threshold"])),
+        "RunThreshold": repr(float(outcome["threshold"])),
+        "Seal": outcome.get("seal", ""),
         "ThresholdRule": outcome["threshold_rule"],
         "MinimumSize": repr(float(provenance["min_size_mm3"])),
         "MinimumDepth": repr(float(provenance["min_depth_mm"])),
@@ -61,7 +63,10 @@ def companions(result: ResultNodes) -> list:
     """The nodes that a result has beside its map, those that are there: segmentation, tables, chart and its series."""
     chart = result.chart
     series = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())] if chart else []
-    nodes = [*series, result.segmentation, result.findings, result.profile, chart]
+    module = getattr(slicer.modules, "volumerendering", None)
+    cloud = module.logic().GetFirstVolumeRenderingDisplayNode(result.map) if module is not None else None
+    nodes = [*series, cloud, result.segmentation, result.segments, result.findings, result.profile, chart,
+             result.difference, result.agreement, result.missed]  # fmt: skip
     return [node for node in nodes if node is not None]
 
 
@@ -79,8 +84,8 @@ def watch() -> None:
         if isResult(node) and not (scene.IsClosing() or scene.IsImporting() or scene.IsRestoring()):
             result = ResultNodes(node)
             edited = result.complete and segmentation.edited(result.segmentation, result.input)
-            kept = result.segmentation if edited else None
-            leaving[node] = [other for other in companions(result) if other is not kept]
+            kept = [result.segmentation] * edited + [result.segments] * (result.complete and segments.edited(result))
+            leaving[node] = [other for other in companions(result) if other not in kept]
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def after(caller, event, node):

@@ -7,7 +7,6 @@ was in its attributes. Nothing about a result lives only in Python.
 from __future__ import annotations
 
 import json
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,7 @@ from ZSADCLIPLib.evaluation.thresholds import reaches
 from ZSADCLIPLib.volume import Volume
 
 from ..engine.choices import planeLabel
-from . import display, findingstable, profile, segmentation
+from . import display, findingstable, naming, profile, segmentation, segments
 from .brainmask import maskArray
 from .geometry import affineOf, ijkToRas
 
@@ -33,7 +32,18 @@ CUTS = {
     "min_depth_mm",
     "allow",
 }
-ROLES = ("input", "brainMask", "segmentation", "findings", "profile", "chart")
+ROLES = (
+    "input",
+    "brainMask",
+    "segmentation",
+    "segments",
+    "findings",
+    "profile",
+    "chart",
+    "difference",
+    "agreement",
+    "missed",
+)
 
 
 class ResultNodes:
@@ -165,6 +175,16 @@ class ResultNodes:
         return ""
 
     @property
+    def brainScores(self) -> np.ndarray:
+        """The scores of the brain, float32 (n,)."""
+        return self._cached("scores", lambda: self.volume.array[self.brain])
+
+    @property
+    def reaching(self) -> float:
+        """How much of the brain reaches the threshold, mm3."""
+        return float(np.count_nonzero(reaches(self.brainScores, self.threshold)) * np.prod(self.map.GetSpacing()))
+
+    @property
     def inside(self) -> np.ndarray:
         """The scores (K, J, I) with everything outside the brain below any threshold."""
         return self._cached(
@@ -180,7 +200,7 @@ class ResultNodes:
 
     def dragThreshold(self, value: float) -> None:
         """Move overlay and segmentation to a threshold at once; small and rejected parts come back until the drag ends."""
-        with _unnoticed(self.map):  # an event of the map would make every slice view interpolate the map again
+        with display.unnoticed(self.map):  # an event of the map would make every slice view interpolate the map again
             self.setAttribute("Threshold", repr(float(value)))
         display.setThreshold(self.map, value)
         if not segmentation.edited(self.segmentation, self.input):
@@ -211,7 +231,9 @@ class ResultNodes:
             segmentation.write(self.segmentation, self.input, np.ascontiguousarray(accepted[labels].T))
             if self._cache.pop("surface", False):
                 segmentation.show3D(self.segmentation, True)
-        self._rename()
+        if self.segments is not None and (overwriteEdits or not segments.edited(self)):
+            segments.update(self, rows, labels)
+        naming.rename(self)
         profile.update(self, rows)
         return untouched
 
@@ -235,50 +257,22 @@ class ResultNodes:
         findingstable.setAccepted(self.findings, rank, accepted)
         return self.refresh()
 
-    def _rename(self) -> None:
-        name = self.input.GetName()
-        _giveName(self.map, _("{name} anomaly ({run})").format(name=name, run=self.title))
-        _giveName(self.segmentation, _("{name} findings ({run})").format(name=name, run=self.title))
-        _giveName(self.findings, _("{name} findings table ({run})").format(name=name, run=self.title))
-        for node in (self.profile, self.chart):
-            if node is not None:  # it may have been deleted by the user
-                _giveName(node, _("{name} slice profile ({run})").format(name=name, run=self.title))
-
     def follow(self) -> bool:
         """Go where the input went: under its parent transform, and onto its grid where a transform was hardened.
 
         Returns whether anything moved, so that findings have to be placed again.
         """
         parent, before = self.input.GetTransformNodeID(), affineOf(self.map)
-        for node in (self.map, self.segmentation):
+        placed = [node for node in (self.map, self.segmentation, self.segments) if node is not None]
+        for node in placed:
             if node.GetTransformNodeID() != parent:
                 node.SetAndObserveTransformNodeID(parent)
         same = self.map.GetImageData().GetDimensions() == self.input.GetImageData().GetDimensions()
         if same and not np.array_equal(ijkToRas(self.map), ijkToRas(self.input)):
             self.map.CopyOrientation(self.input)
-            self.segmentation.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
+            for node in placed[1:]:
+                node.SetReferenceImageGeometryParameterFromVolumeNode(self.input)
         return not np.array_equal(before, affineOf(self.map))
-
-
-def _giveName(node, name: str) -> None:
-    """Name a node unlike any other of its class, unless the user has given it a name of his own."""
-    if node.GetAttribute("ZSADCLIP.Name") in (None, node.GetName()):
-        taken = {other.GetName() for other in slicer.util.getNodesByClass(node.GetClassName()) if other is not node}
-        free = (name if n == 1 else f"{name} {n}" for n in range(1, len(taken) + 2))
-        name = next(text for text in free if text not in taken)
-        node.SetAttribute("ZSADCLIP.Name", name)
-        node.SetName(name)
-
-
-@contextmanager
-def _unnoticed(node):
-    """Change a node without its ModifiedEvent."""
-    before = node.GetDisableModifiedEvent()
-    node.SetDisableModifiedEvent(True)
-    try:
-        yield
-    finally:
-        node.SetDisableModifiedEvent(before)
 
 
 def isResult(node) -> bool:
@@ -286,10 +280,15 @@ def isResult(node) -> bool:
     return node is not None and node.GetAttribute("ZSADCLIP.Result") == "1"
 
 
+def isOurs(node) -> bool:
+    """True for a volume that this module made: a map, a difference, an agreement. None of them is an input."""
+    return isResult(node) or (node is not None and node.GetAttribute("ZSADCLIP.Derived") is not None)
+
+
 def inputVolumes() -> list:
-    """The scalar volumes of the scene that are no maps of ours, in scene order."""
+    """The scalar volumes of the scene that this module did not make, in scene order."""
     nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-    return [n for n in nodes if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not isResult(n)]
+    return [n for n in nodes if n.GetClassName() == "vtkMRMLScalarVolumeNode" and not isOurs(n)]
 
 
 def resultsOf(inputNode) -> list[ResultNodes]:

@@ -47,9 +47,15 @@ def setRegion(node, region: str) -> None:
     """Let the terminology of the segment say what was scored: a lesion of that region, or of none that has a code."""
     node.SetAttribute(REGION, region)
     segment = node.GetSegmentation().GetSegment(SEGMENT)
-    if segment is not None and hasattr(segment, "SetTerminology"):
+    if segment is not None:
+        setTerminology(segment, region)
+
+
+def setTerminology(segment, region: str) -> None:
+    """Let a segment say that it is a lesion of that region."""
+    if hasattr(segment, "SetTerminology"):
         segment.SetTerminology(terminology(region))
-    elif segment is not None:  # Slicer 5.8 and older
+    else:  # Slicer 5.8 and older
         segment.SetTag(segment.GetTerminologyEntryTagName(), terminology(region))
 
 
@@ -69,8 +75,8 @@ def write(node, inputNode, mask: np.ndarray) -> None:
     """Replace the segment by `mask` (K, J, I) uint8 on the input's grid."""
     addSegment(node)
     if not writeLive(node, inputNode, lambda out: np.copyto(out, mask)):
-        image = _wholeGrid(inputNode)
-        np.copyto(_voxels(image), mask)
+        image = wholeGrid(inputNode)
+        np.copyto(voxels(image), mask)
         # Other segments may share the labelmap, which only Slicer's own function takes apart.
         slicer.vtkSlicerSegmentationsModuleLogic.SetBinaryLabelmapToSegment(image, node, SEGMENT)
     node.SetAttribute(WRITTEN, _checksum(mask))
@@ -89,9 +95,9 @@ def writeLive(node, inputNode, fill) -> bool:
     image = _labelmap(node)
     node.GetSegmentation().GetSegment(SEGMENT).SetLabelValue(1)  # it may differ after other segments came and went
     if not _onGrid(image, inputNode):
-        image = _wholeGrid(inputNode)
+        image = wholeGrid(inputNode)
         node.GetSegmentation().GetSegment(SEGMENT).AddRepresentation(LABELMAP, image)
-    fill(_voxels(image))
+    fill(voxels(image))
     image.GetPointData().GetScalars().Modified()
     image.Modified()
     _remember(node)
@@ -113,13 +119,13 @@ def edited(node, inputNode) -> bool:
 
 def read(node, inputNode, segment: str = SEGMENT) -> np.ndarray:
     """A segment as (K, J, I) uint8 on the input's grid, both where their parent transforms put them; a copy."""
-    image, whole = slicer.vtkOrientedImageData(), _wholeGrid(inputNode)
+    image, whole = slicer.vtkOrientedImageData(), wholeGrid(inputNode)
     if not node.GetBinaryLabelmapRepresentation(segment, image) or image.IsEmpty():
-        return np.zeros(_voxels(whole).shape, np.uint8)
+        return np.zeros(voxels(whole).shape, np.uint8)
     placed = slicer.vtkOrientedImageData()
     resample = slicer.vtkOrientedImageDataResample.ResampleOrientedImageToReferenceOrientedImage
     resample(image, whole, placed, False, False, _between(node, inputNode))
-    return (_voxels(placed) != 0).astype(np.uint8)
+    return (voxels(placed) != 0).astype(np.uint8)
 
 
 def show3D(node, shown: bool) -> None:
@@ -161,7 +167,7 @@ def _labelmap(node):
     return segment.GetRepresentation(LABELMAP) if segment is not None else None
 
 
-def _voxels(image) -> np.ndarray:
+def voxels(image) -> np.ndarray:
     """The scalars of an image as (K, J, I), shared with it."""
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(image.GetDimensions()[::-1])
 
@@ -176,11 +182,11 @@ def _onGrid(image, inputNode) -> bool:
     return np.allclose(*map(slicer.util.arrayFromVTKMatrix, matrices), rtol=0, atol=1e-4)
 
 
-def _wholeGrid(inputNode):
+def wholeGrid(inputNode, kind: int = vtk.VTK_UNSIGNED_CHAR):
     """An uninitialised labelmap on all voxels of the input (segmentations crop theirs to what is filled)."""
     image = slicer.vtkOrientedImageData()
     image.SetExtent(inputNode.GetImageData().GetExtent())
-    image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+    image.AllocateScalars(kind, 1)
     matrix = vtk.vtkMatrix4x4()
     inputNode.GetIJKToRASMatrix(matrix)
     image.SetGeometryFromImageToWorldMatrix(matrix)

@@ -18,7 +18,7 @@ from ZSADCLIPLib.volume import Volume
 from . import machine
 
 REAL = {
-    **dict.fromkeys(("vand", "anomalyclip", "adaclip", "mediclip"), "ViT-L-14-336"),
+    **dict.fromkeys(("vand", "anomalyclip", "adaclip", "mediclip", "mvfa", "madclip"), "ViT-L-14-336"),
     **dict.fromkeys(("anovl", "winclip"), "ViT-B-16-plus-240"),
 }
 """The backbone that each method's authors ran."""

@@ -65,7 +65,7 @@ def of_slice(backbone, adapter, size: int) -> dict[str, int]:
     grid, dim, width = tower.grid(size), tower.embed_dim, tower.width
     patches = grid * grid
     counts = {"vand": _vand, "anomalyclip": _anomalyclip, "adaclip": _adaclip, "anovl": _anovl, "linear-probe": _probe}
-    counts |= {"winclip": _winclip, "mediclip": _mediclip, "mvfa": _mvfa}
+    counts |= {"winclip": _winclip, "mediclip": _mediclip, "mvfa": _mvfa, "madclip": _madclip}
     return counts[adapter.method](backbone, adapter, config, tower, size, patches, grid, dim, width)
 
 
@@ -78,6 +78,13 @@ def _vand(backbone, adapter, config, tower, size, patches, grid, dim, width):
 def _mediclip(backbone, adapter, config, tower, size, patches, grid, dim, width):
     """Its text depends on nothing but what was learned."""
     heads = len(config.layers) * (2 * patches * width * dim + 2 * patches * dim) + _map(grid, size)
+    return {"vision": vision(tower, size, taps=config.layers), "text": 0, "heads": heads}
+
+
+def _madclip(backbone, adapter, config, tower, size, patches, grid, dim, width):
+    """Two branches of a shared layer and the head for maps; its text depends on nothing but what was learned."""
+    branch = 2 * patches * width * (width + dim) + 2 * patches * dim
+    heads = len(config.layers) * (2 * branch + _map(grid, size))
     return {"vision": vision(tower, size, taps=config.layers), "text": 0, "heads": heads}
 
 

@@ -142,6 +142,26 @@ def mediclip(backbone, adapter, image: Tensor, text: Tensor) -> tuple[Tensor, Te
 
 
 @torch.no_grad()
+def madclip(backbone, adapter, image: Tensor, text: Tensor) -> tuple[Tensor, Tensor]:
+    """`text` (C, 2) once per run; both heads of both branches on all tokens, both channels enlarged."""
+    config, size, total = adapter.config, image.shape[-1], 0
+    branches = zip(adapter.normal_det_adapters, adapter.abnormal_det_adapters, strict=True)
+    taps, _ = image_pass(backbone.vision, image, config.pos_embed, config.layers)
+    for tokens, pair in zip(taps, branches, strict=True):
+        evidence = []
+        for own, (branch, direction) in enumerate(zip(pair, (text[:, 0], text[:, 1]), strict=True)):
+            shared = branch.fc1(tokens)
+            shared = (shared - shared.mean(-1, keepdim=True)) / (
+                shared.var(-1, unbiased=False, keepdim=True) + 1e-5
+            ).sqrt()
+            _, seg = (F.normalize(head(shared)[:, 1:], dim=-1) for head in (branch.fc2, branch.fc3))
+            evidence.append(seg @ direction - seg @ text[:, 1 - own])
+        both = _square(config.temperature * torch.stack(evidence, dim=-1))
+        total = total + F.interpolate(both, size=size, mode="bilinear", align_corners=True).softmax(dim=1)[0, 1]
+    return total.cpu(), total.max() / len(config.layers)
+
+
+@torch.no_grad()
 def mvfa(backbone, adapter, image: Tensor, fixed: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
     """Every block, two bottlenecks after each tap, and both columns of cosines of each enlarged."""
     config, tower, size, text = adapter.config, backbone.vision, image.shape[-1], fixed[0]
@@ -280,6 +300,7 @@ METHODS = {
     "winclip": winclip,
     "mediclip": mediclip,
     "mvfa": mvfa,
+    "madclip": madclip,
 }
 
 
@@ -288,6 +309,5 @@ def text_for(backbone, adapter) -> Tensor | tuple[Tensor, Tensor] | None:
     if adapter.method in ("adaclip", "linear-probe"):
         return None
     with torch.no_grad():
-        return (
-            adapter.text(backbone) if adapter.method in ("anomalyclip", "mediclip") else fixed_text(backbone, adapter)
-        )
+        learned = adapter.method in ("anomalyclip", "mediclip", "madclip")
+        return adapter.text(backbone) if learned else fixed_text(backbone, adapter)
