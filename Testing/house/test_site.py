@@ -98,7 +98,7 @@ def test_text_becomes_lists_and_no_mark_is_left(site):
         text = re.sub(r"<pre.*?</pre>", "", page.read_text(encoding="utf-8"), flags=re.S)
         assert not re.search(r"<!-- (?:run|needs|tested|generated|python)", text), page
         for paragraph in re.findall(r"<p>(.*?)</p>", text, re.S):
-            assert not re.search(r"^\s*(?:[*+-] |\d+\. |\|)", paragraph, re.M), f"{page.name}: {paragraph[:80]}"
+            assert not re.search(r"^\s*(?:[*+-] |1\. |\|)", paragraph, re.M), f"{page.name}: {paragraph[:80]}"
 
 
 @pytest.mark.skipif(not browser.available, reason="needs chromium and chromedriver")

@@ -15,6 +15,7 @@ from ZSADCLIPLib.detection.scoring import Scoring
 from ZSADCLIPLib.fields import alternatives, choices_of, field_types, unwrap
 from ZSADCLIPLib.jobs.registry import JOBS
 from ZSADCLIPLib.node.config import NodeSettings, PeerSettings, Rule
+from ZSADCLIPLib.serve.config import ServeSettings
 
 UNITS = {"mm3": "mm³", "mm": "mm", "gb": "GB", "s": "s", "hours": "h"}
 """Of a setting whose name ends so."""
@@ -53,13 +54,15 @@ def _command(p: argparse.ArgumentParser, text: str, name: str) -> Iterator[str]:
             yield from _command(below, helps.get(each, ""), f"{name} {each}")
     if not nested:
         yield f"```text\n{_usage(p)}\n```"
-        defaults = {each.name: each.default for each in fields(JOBS[name])} if name in JOBS else {}
+        defaults = {each.name: each.default for each in fields(BEHIND[name])} if name in BEHIND else {}
         plain = [row for group in p._action_groups[:2] for row in _options(group, defaults)]
         yield table(OPTION_HEAD, plain) or "No options."
         for group in p._action_groups[2:]:
             yield f"{group.title[:1].upper()}{group.title[1:]}:\n\n{table(OPTION_HEAD, _options(group, defaults))}"
 
 
+BEHIND = JOBS | {"serve": ServeSettings}
+"""The class behind a command, whose fields its options are."""
 OPTION_HEAD = ("option", "default", "meaning")
 
 
