@@ -30,8 +30,10 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def code(value: object) -> str:
-    """A value as code, and what is empty as nothing."""
-    return "" if value in (None, (), [], {}, "") else f"`{value}`"
+    """A value as code, a list as its items, and what is empty as nothing."""
+    if isinstance(value, (tuple, list)):
+        return ", ".join(map(code, value))
+    return "" if value in (None, {}, "") else f"`{value}`"
 
 
 # The command line
@@ -126,7 +128,7 @@ def _kind(hint: object) -> str:
 
 def _default(each: Field) -> object:
     value = each.default if each.default_factory is MISSING else each.default_factory()
-    return "required" if value is MISSING else list(value) if isinstance(value, tuple) else value
+    return "required" if value is MISSING else value
 
 
 def unit(name: str) -> str:
