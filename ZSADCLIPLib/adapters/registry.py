@@ -13,7 +13,7 @@ class MethodInfo:
     `target` is the module:class of the adapter; `activation` maps a backbone to the activation the authors ran it with where
     that differs from what its weights were trained with. `short` is the name in tables (empty: the label), `colour` the one
     in figures. `score_cost` and `train_cost` are seconds of a slice's map and of a training step, `cache_cost` the size of what a
-    training keeps of it, each against those of a map by VAND on the same backbone (docs/performance.md).
+    training keeps of it, each against those of a map by VAND on the same backbone (docs/explanation/performance.md).
     `context` tells that the setting of this name brings in neighbouring slices;
     `memory_bank` tells that `remember` takes normal images, `support` holds the settings of a training on a few normal and
     abnormal images (None: few-shot is the memory bank alone) and `versions` the augmentation of these; `low_precision` tells

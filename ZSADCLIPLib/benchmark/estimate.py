@@ -41,7 +41,7 @@ COSTS = {
     "mini": Cost(0.15, 0.46e6),
     "mini-rn": Cost(0.05, 0.43e6),
 }
-"""By backbone, as measured in docs/performance.md, but for BiomedCLIP and PMC-CLIP: from their size against the ViTs."""
+"""By backbone, as measured in docs/explanation/performance.md; BiomedCLIP and PMC-CLIP from their size against the ViTs."""
 
 
 def counts(profile: Profile, data: str | None) -> dict:

@@ -1,4 +1,4 @@
-"""The folder of one benchmark row: what is written there, in which order, and how it is read (docs/benchmark.md).
+"""The folder of one benchmark row: what is written there, in which order, and how it is read (docs/reference/files.md).
 
 Every file appears complete or not at all, and done.json comes last, so that a run killed anywhere goes on where it was.
 """

@@ -58,9 +58,10 @@ def _part(name: str, what: str) -> Callable:
 
 GREETING = """ZSADCLIP finds what is unusual in medical volumes. Three commands to begin with:
 
-  zsadclip phantom --out try --world mri      a synthetic brain to try it on
-  zsadclip detect try -o out --review         anomaly map, findings, and a page for the browser: out/review/index.html
-  zsadclip doctor                             what is installed, and what a volume costs here
+  zsadclip phantom --out try --world mri --channels t2f --seed 6110
+                                           a synthetic brain with lesions, to try it on
+  zsadclip detect try -o out --review      anomaly map, findings, and a page for the browser: out/review/index.html
+  zsadclip doctor                          what is installed, and what a volume costs here
 
 All commands: zsadclip --help. Research use only, not for diagnosis."""
 

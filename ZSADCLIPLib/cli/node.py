@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def add_node(p: argparse.ArgumentParser) -> None:
-    p.add_argument("settings", metavar="NODE.toml", help="settings (docs/dicom.md); TOML, or JSON in a .json file")
+    p.add_argument("settings", metavar="NODE.toml", help="settings (docs/howto/node.md); TOML, or JSON in a .json file")
     p.add_argument("--check", action="store_true", help="read the settings and say whether they will do")
     p.add_argument("--status", action="store_true", help="print what the node of these settings has done and has to do")
 

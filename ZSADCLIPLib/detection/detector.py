@@ -95,7 +95,7 @@ class Detector:
     background    "keep" the map outside the brain as computed, or "zero" it (lowest value of the volume's map).
     map_type      "float32", or "int16": scores are rounded to what such a file holds (`volumes.maptypes`).
     fast          compute only the patches of the brain's bounding box, one box for each run of 8 slices. Not exact:
-                  attention no longer sees the background (docs/performance.md); recorded in the provenance.
+                  attention no longer sees the background (docs/explanation/performance.md); recorded in the provenance.
     Raises UsageError for values that are not allowed.
     """
 

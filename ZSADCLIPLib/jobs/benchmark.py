@@ -36,7 +36,7 @@ class Benchmark(Execution):
                  13 and the baseline, or of extended every method in its setups.
     paper_table  CSV with the paper's own Table 1, for a comparing column.
     precision    of models when they score, "float32", or less on a GPU.
-    keep_identifiers  let names of folders into run.json, report and messages (see docs/security.md).
+    keep_identifiers  let names of folders into run.json, report and messages (see docs/explanation/security.md).
     outputs      False stops after the rows; `report.write.write_outputs` makes tables, figures and report from them later.
     The fields of `Execution` spread the steps over processes or a cluster; no result depends on them. A shard has every N-th
     method with all its rows, which share trainings; the last one to finish writes the outputs.

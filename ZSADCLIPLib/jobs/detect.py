@@ -65,7 +65,7 @@ class Detect(Execution):
     compress       .nii.gz instead of .nii.
     dicom          objects of DICOM cases beside the other results, with the identifiers of their source: one of `export.SETS`.
     review         write the review page (see `jobs.review`), too.
-    keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/security.md).
+    keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/explanation/security.md).
     """
 
     inputs: tuple[str, ...] = flag(

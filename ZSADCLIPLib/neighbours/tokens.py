@@ -43,7 +43,7 @@ class TokenSettings:
     projection  channels after a Gaussian random projection drawn from `seed`; 0, or more than there are: none.
     image_size  pixels of the square the model sees.
     intensity, window, crop   as in `preparation.Look`.
-    fast        only the patches of the brain's bounding box are computed; not exact (docs/performance.md).
+    fast        only the patches of the brain's bounding box are computed; not exact (docs/explanation/performance.md).
     """
 
     cell_mm: Annotated[float, Between(0)] = CELL_MM

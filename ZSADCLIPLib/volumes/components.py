@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from ..errors import UsageError
 
-SMALLEST_MM3 = 20.0  # of a finding, by default; what it costs and saves is measured in docs/inputs.md
+SMALLEST_MM3 = 20.0  # of a finding, by default; what it costs and saves is measured in docs/explanation/real-scans.md
 LEAST_DEPTH_MM = 3.0  # of a finding across slices, by default; measured in docs/methods/README.md
 CONNECTED = np.ones((3, 3, 3), bool)  # 26 neighbours
 

@@ -17,7 +17,7 @@ def sequence_of(array: np.ndarray, brain: np.ndarray) -> str | None:
     With the 0.5 and 99.5 percentiles of the brain as 0 and 1 and q its quantiles, fluid is bright (T2) where
     2 (q05 - q50) + (q95 - q50) exceeds -0.3: fluid lies in the upper tail then, else in the lower one. Grey and white matter
     differ more on T1 than on FLAIR: q75 - q25 exceeds 0.22. Measured on 24 synthetic brains of both anatomies: T2 from -0.18
-    to 0.28, the others below -0.43; on real scans of two patients T2 0.18, FLAIR -0.77 to -0.68, T1 -0.97 (docs/inputs.md).
+    to 0.28, the others below -0.43; on real scans of two patients T2 0.18, FLAIR -0.77 to -0.68, T1 -0.97 (docs/howto/inputs.md).
     """
     values = array[brain].astype(np.float64)
     if not values.size:

@@ -137,8 +137,8 @@ for id in "$@"; do kill -TERM -- "-$(cat "{folder}/pid.$id")"; done
 
 
 def documented_cluster(tmp_path):
-    """The lines of docs/scaling.md that start a cluster on a batch system, with settings that the stand-in can meet."""
-    text = (ROOT / "docs" / "scaling.md").read_text(encoding="utf-8")
+    """The lines of docs/tutorials/cluster.md that start a cluster on a batch system, with settings that the stand-in can meet."""
+    text = (ROOT / "docs" / "tutorials" / "cluster.md").read_text(encoding="utf-8")
     code = next(block for block in re.findall(r"```python\n(.*?)```", text, re.S) if "SLURMCluster" in block)
     for wanted, here in (("cores=4", "cores=1, interface='lo'"), ('"16GB"', '"2GB"'), ("=8", "=1")):
         assert wanted in code

@@ -269,7 +269,7 @@ def certificate(folder, name):
 
 def test_fifteen_lines_of_toml_are_enough(tmp_path, capsys):
     pytest.importorskip("tomllib")
-    page = (Path(__file__).parents[3] / "docs" / "dicom.md").read_text("utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "howto" / "node.md").read_text("utf-8")
     text = page.partition("```toml\n")[2].partition("```")[0]
     assert 5 < len(text.splitlines()) <= 15
     file = tmp_path / "node.toml"
