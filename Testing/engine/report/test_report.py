@@ -78,7 +78,8 @@ def test_every_figure_and_table_is_shown_once(out):
     page = (out / "report.html").read_text(encoding="utf-8")
     assert sorted(re.findall(r'<figure id="(.*?)">', page)) == sorted(p.stem for p in (out / "figures").glob("*.svg"))
     files = [*(out / "tables").glob("*.md"), out / "runtime.md"]
-    assert page.count("<caption>") == len(files)
+    with_lines = [path for path in files if path.read_text("utf-8").count("\n| ") > 2]
+    assert page.count("<caption>") == len(with_lines) > 10
     # Of two volumes no claim can be judged, so there is no heading for them.
     assert list(sections(out)) == [*(each for each in Section if each is not Section.CLAIMS), "Run", "Downloads"]
 
