@@ -39,6 +39,12 @@ def test_two_results_change_places_by_button_and_key(two):
     assert not panel.ui.swapButton.enabled and not panel.ui.sideButton.enabled
 
 
+def legend(result):
+    import slicer
+
+    return slicer.modules.colors.logic().GetColorLegendDisplayNode(result.map)
+
+
 def test_side_by_side_shows_each_over_its_image_and_gives_the_views_back(two, slicer_env):
     import slicer
 
@@ -53,19 +59,21 @@ def test_side_by_side_shows_each_over_its_image_and_gives_the_views_back(two, sl
     for name, result in (("Red", here), ("Yellow", other)):
         assert composite(name).GetForegroundVolumeID() == result.map.GetID()
         assert composite(name).GetBackgroundVolumeID() == result.input.GetID() and composite(name).GetLinkedControl()
-        assert result.segmentation.GetDisplayNode().GetViewNodeIDs() == ("vtkMRMLSliceNode" + name,)
+        for shown in (result.segmentation.GetDisplayNode(), legend(result)):
+            assert shown.GetViewNodeIDs() == ("vtkMRMLSliceNode" + name,) and shown.GetVisibility()
     panel.ui.opacitySlider.value = 0.3
     assert composite("Yellow").GetForegroundVolumeID() == other.map.GetID()
     assert composite("Yellow").GetForegroundOpacity() == pytest.approx(0.3)
     panel._parameters.compared = there.map
     assert composite("Yellow").GetForegroundVolumeID() == there.map.GetID()
-    assert not other.segmentation.GetDisplayNode().GetVisibility()
+    assert not other.segmentation.GetDisplayNode().GetVisibility() and not legend(other).GetVisibility()
     panel.ui.sideButton.checked = False
     assert (manager.layout, yellow.GetOrientation()) == before
     assert composite("Yellow").GetForegroundVolumeID() == here.map.GetID() and not composite("Red").GetLinkedControl()
     assert (
         not here.segmentation.GetDisplayNode().GetViewNodeIDs() and here.segmentation.GetDisplayNode().GetVisibility()
     )
+    assert not legend(here).GetViewNodeIDs() and legend(here).GetVisibility() and not legend(there).GetVisibility()
 
 
 def test_side_by_side_in_the_pictures(two, slicer_env):

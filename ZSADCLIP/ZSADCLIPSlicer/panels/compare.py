@@ -69,7 +69,7 @@ class ComparePanel:
             if self._views.shown and right.map is not getattr(self._right, "map", None):
                 self._views.hide(self._left, self._right)
             self._left, self._right = left, right
-            self._views.show(left, right, p.opacity if p.overlay else 0)
+            self._views.show(left, right, p.opacity if p.overlay else 0, p.legend)
         elif self._views.shown:
             self._views.hide(*(r if r and r.input is not None else None for r in (left, self._right)))
             self._left = self._right = None

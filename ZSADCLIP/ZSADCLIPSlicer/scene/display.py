@@ -42,8 +42,8 @@ def setThreshold(mapNode, threshold: float) -> None:
         display.ApplyThresholdOn()
 
 
-def setLegend(mapNode, shown: bool, title: str = "") -> None:
-    """Show or hide the colour legend of the map, or of another volume with its own title."""
+def setLegend(mapNode, shown: bool, title: str = "", sliceNode=None) -> None:
+    """Show or hide the colour legend of the map, or of another volume with its own title; in one view alone, or in all."""
     logic = slicer.modules.colors.logic()
     legend = logic.GetColorLegendDisplayNode(mapNode)
     if legend is None and shown:
@@ -56,6 +56,16 @@ def setLegend(mapNode, shown: bool, title: str = "") -> None:
     if legend is not None:
         _setFormat(legend, mapNode.GetDisplayNode().GetWindow())
         legend.SetVisibility(shown)
+        if sliceNode is not None:
+            legend.RemoveAllViewNodeIDs()
+            legend.AddViewNodeID(sliceNode.GetID())
+
+
+def releaseLegend(mapNode) -> None:
+    """Let the legend of the map be seen in all views again."""
+    legend = slicer.modules.colors.logic().GetColorLegendDisplayNode(mapNode)
+    if legend is not None:
+        legend.RemoveAllViewNodeIDs()
 
 
 def _setFormat(legend, window: float) -> None:

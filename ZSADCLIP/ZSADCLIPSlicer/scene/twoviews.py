@@ -6,6 +6,8 @@ import slicer
 import slicer.util
 import vtk
 
+from . import display
+
 LEFT, RIGHT = "Red", "Yellow"
 
 
@@ -19,7 +21,7 @@ class TwoViews:
     def shown(self) -> bool:
         return self._before is not None
 
-    def show(self, left, right, opacity: float) -> None:
+    def show(self, left, right, opacity: float, legends: bool) -> None:
         """Put the results there; `opacity` is that of the maps, 0 for none. Called again after every change."""
         manager, (red, yellow) = slicer.app.layoutManager(), _slices()
         if manager is None or red is None or yellow is None:
@@ -37,6 +39,8 @@ class TwoViews:
                 composite.SetForegroundVolumeID(result.map.GetID() if opacity else None)
                 composite.SetForegroundOpacity(opacity)
             _bind(result, node)
+            # Scores of methods differ in scale: a legend stands for its own map alone.
+            display.setLegend(result.map, legends and opacity > 0, sliceNode=node)
 
     def hide(self, left, right) -> None:
         """One result again, in the views as they were; either may be gone (None)."""
@@ -49,6 +53,7 @@ class TwoViews:
         if right is not None and (left is None or right.map is not left.map):
             for node in _shapes(right):
                 node.GetDisplayNode().SetVisibility(False)
+            display.setLegend(right.map, False)
         if red is None or yellow is None:
             return
         _turn(yellow, turned)
@@ -89,13 +94,16 @@ def _shapes(result) -> list:
 def _bind(result, sliceNode) -> None:
     """Show the outlines of a result in one view alone."""
     for node in _shapes(result):
-        display = node.GetDisplayNode()
-        if not display.IsViewNodeIDPresent(sliceNode.GetID()) or display.GetNumberOfViewNodeIDs() != 1:
-            display.RemoveAllViewNodeIDs()
-            display.AddViewNodeID(sliceNode.GetID())
-        display.SetVisibility(True)
+        shape = node.GetDisplayNode()
+        if not shape.IsViewNodeIDPresent(sliceNode.GetID()) or shape.GetNumberOfViewNodeIDs() != 1:
+            shape.RemoveAllViewNodeIDs()
+            shape.AddViewNodeID(sliceNode.GetID())
+        shape.SetVisibility(True)
 
 
 def _release(result) -> None:
-    for node in _shapes(result) if result is not None else ():
+    if result is None:
+        return
+    for node in _shapes(result):
         node.GetDisplayNode().RemoveAllViewNodeIDs()
+    display.releaseLegend(result.map)
