@@ -187,3 +187,29 @@ def test_nothing_runs_without_a_model(cases, monkeypatch):
     monkeypatch.setattr(cases.models, "reason", types.MethodType(lambda self: "no model", cases.models))
     run_all(cases)
     assert not cases.began and "no model" in cases.ui.statusLabel.text
+
+
+def test_the_frames_of_a_sequence_become_volumes(cases):
+    import slicer
+
+    assert not cases.ui.addFramesButton.visible
+    sequence = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceNode", "dynamic")
+    for index in range(3):
+        frame = head(name=f"frame {index}")
+        slicer.util.arrayFromVolume(frame)[:] = 10 + index
+        frame.SetSpacing(1, 2, 3)
+        sequence.SetDataNodeAtValue(frame, str(index))
+        slicer.mrmlScene.RemoveNode(frame)
+    browser = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSequenceBrowserNode", "browser")
+    browser.SetAndObserveMasterSequenceNodeID(sequence.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    cases.cases.update()
+    assert cases.ui.addFramesButton.isVisibleTo(cases.ui.addFramesButton.parent())
+    cases.ui.addFramesButton.click()
+    made = [slicer.util.getNode(f"dynamic {n}") for n in (1, 2, 3)]
+    assert [slicer.util.arrayFromVolume(node).max() for node in made] == [10, 11, 12]
+    assert made[0].GetSpacing() == (1, 2, 3) and made[0].GetImageData() is not sequence.GetNthDataNode(0).GetImageData()
+    proxy = browser.GetProxyNode(sequence)
+    run_all(cases)
+    assert [name for name, _ in cases.began] == ["dynamic 1", "dynamic 2", "dynamic 3"]
+    assert proxy.GetName() not in [name for name, _ in cases.began]

@@ -42,6 +42,7 @@ class CasesPanel:
         self._stale.connect("timeout()", self.update)
         ui.casesTable.connect("cellClicked(int,int)", lambda row, column: self._look(row))
         ui.addFolderButton.connect("clicked()", self.onFolder)
+        ui.addFramesButton.connect("clicked()", self.onFrames)
         ui.runAllButton.connect("clicked()", self.onRun)
 
     @property
@@ -79,6 +80,7 @@ class CasesPanel:
         table.setColumnWidth(NAME, min(table.columnWidth(NAME), 130))
         self._updating = False
         self.ui.runAllButton.enabled = bool(volumes) and not self.running
+        self.ui.addFramesButton.visible = any(geometry.sequenceOf(node) is not None for node in volumes)
 
     def _facts(self, node) -> tuple[str, str, str]:
         """State, score and number of findings of a volume; those of its newest result."""
@@ -126,6 +128,20 @@ class CasesPanel:
         text = _("{count} of {all} volumes were loaded.").format(count=len(files) - len(lost), all=len(files))
         self._say(text + (" " + _("Not: {names}.").format(names=", ".join(lost)) if lost else ""), bad=bool(lost))
         self.update()
+
+    def onFrames(self) -> None:
+        """Make a volume of each frame of the sequences in the scene, ticked in place of the one that shows a frame."""
+        fed = [node for node in inputVolumes() if geometry.sequenceOf(node) is not None]
+        made = sum(len(geometry.framesOf(node)) for node in fed)
+        self.update()
+        for node in fed:
+            self._untick(node.GetID())
+        self._say(_("{count} frames are volumes now.").format(count=made))
+
+    def _untick(self, key: str) -> None:
+        for row in range(self.ui.casesTable.rowCount):
+            if self._idAt(row) == key:
+                self.ui.casesTable.item(row, NAME).setCheckState(qt.Qt.Unchecked)
 
     def onRun(self) -> None:
         """Run all ticked volumes, one after another."""

@@ -99,3 +99,17 @@ def sequenceOf(node):
     """The sequence browser that feeds a node, or None."""
     sequences = getattr(slicer.modules, "sequences", None)
     return sequences.logic().GetFirstBrowserNodeForProxyNode(node) if sequences else None
+
+
+def framesOf(node) -> list:
+    """New volumes, one for each frame of the sequence that feeds a node; none where no sequence does."""
+    browser = sequenceOf(node)
+    sequence = browser.GetSequenceNode(node) if browser is not None else None
+    frames = []
+    for index in range(sequence.GetNumberOfDataNodes() if sequence is not None else 0):
+        name = f"{sequence.GetName()} {index + 1}"
+        frame = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        frame.CopyContent(sequence.GetNthDataNode(index), True)
+        frame.CreateDefaultDisplayNodes()
+        frames.append(frame)
+    return frames
