@@ -54,6 +54,7 @@ def test_the_histogram_shows_the_line_and_what_reaches_it(shown):
 def test_the_score_of_the_volume_is_explained_beside_the_threshold(shown):
     text = shown.ui.scoreLabel.text
     assert "Score of the volume: 1" in text and "most abnormal slice" in text
+    assert text.endswith("Scored in axial slices.")  # and no word of a sequence that was not asked for
     before = shown.results.result.reaching / 1000
     assert f"{before:.1f} ml reach it" in text
     shown.ui.thresholdSlider.value = 0.9
@@ -133,3 +134,12 @@ def test_places_have_the_letters_of_the_data_probe(slicer_env):
 
     assert findingstable.placeOf({"R": -12.4, "A": 0.2, "S": -7.6}) == "L12 A0 I8"
     assert findingstable.diameterOf({"Volume": 4 / 3 * np.pi * 6**3}) == pytest.approx(12)
+
+
+def test_the_sequence_and_the_planes_of_a_run_are_said():
+    from ZSADCLIPSlicer.engine.choices import seenAs
+
+    seen = {"plane": "axial", "sequence": {"name": "t2f", "share": 0.914}}
+    told = seenAs({"preprocessing": seen, "further_planes": [{"plane": "coronal"}]})
+    assert told == "Scored in axial + coronal slices. The image looks like FLAIR (91 %)."
+    assert seenAs({}) == ""

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 import ZSADCLIPLib
 from ZSADCLIPLib.adapters import METHODS
 from ZSADCLIPLib.backbones import BACKBONES
+from ZSADCLIPLib.backbones.words import SEQUENCE_LABELS
 from ZSADCLIPLib.errors import WeightsError
 from ZSADCLIPLib.neighbours import BANK, LABELS
 
@@ -46,6 +47,18 @@ def planeLabel(key: str) -> str:
         "coronal": _("coronal"),
         "sagittal": _("sagittal"),
     }.get(key, key)
+
+
+def seenAs(provenance: dict) -> str:
+    """In which planes a run looked at its image, and which MR sequence words took it for, where they were asked."""
+    seen = [provenance.get("preprocessing", {}), *provenance.get("further_planes", ())]
+    planes = " + ".join(planeLabel(each["plane"]) for each in seen if "plane" in each)
+    text = _("Scored in {planes} slices.").format(planes=planes) if planes else ""
+    looks = seen[0].get("sequence")
+    if looks:
+        text += " " + _("The image looks like {sequence} ({share:.0f} %).").format(
+            sequence=SEQUENCE_LABELS.get(looks["name"], looks["name"]), share=100 * looks["share"])  # fmt: skip
+    return text
 
 
 def fuseLabel(key: str) -> str:

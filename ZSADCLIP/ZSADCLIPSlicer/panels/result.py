@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import qt
 import slicer
@@ -9,6 +11,7 @@ from slicer.i18n import tr as _
 
 from ZSADCLIPLib.neighbours import BANK
 
+from ..engine.choices import seenAs
 from ..scene import compare, display, findingstable, nodes, rendering, segmentation, segments
 from ..scene.geometry import worldOf
 from ..scene.history import History
@@ -254,7 +257,7 @@ class ResultPanel:
             "Score of the volume: {score:.3g}, that of its most abnormal {part}. It ranks volumes; the threshold cuts voxels, of "
             "which {ml:.1f} ml reach it.").format(
             score=result.volumeScore, part=_("cells") if result.attribute("Method") == BANK else _("slice"),
-            ml=result.reaching / 1000)  # fmt: skip
+            ml=result.reaching / 1000) + " " + seenAs(json.loads(result.attribute("Provenance", "{}")))  # fmt: skip
 
     def goTo(self, rank: int) -> None:
         """Bring all slice views to the peak of a finding and mark it."""
