@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from ZSADCLIPLib.errors import ZSADCLIPError
 from .process import ChildProcess, startEngine
 
 
-class BackgroundJob:
+class BackgroundJob(ABC):
     """`poll()` returns (fraction, text) of the moment; when `done` is True, `error` is None, a message, or "" when it was
     cancelled. `start()` raises InputError when the interpreter cannot be started.
     """
@@ -31,10 +32,11 @@ class BackgroundJob:
         self._folder: Path | None = None
         self._child: ChildProcess | None = None
 
+    @abstractmethod
     def job(self, folder: Path) -> dict:
         """The engine's job; what it reads may be written into `folder`, which lasts as long as the job."""
-        raise NotImplementedError
 
+    @abstractmethod
     def finish(self, folder: Path, event: dict) -> None:
         """Take what the job wrote; a ZSADCLIPError raised here is the job's error."""
 

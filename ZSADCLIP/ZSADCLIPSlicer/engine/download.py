@@ -18,3 +18,6 @@ class Fetch(BackgroundJob):
 
     def job(self, folder: Path) -> dict:
         return self._job
+
+    def finish(self, folder: Path, event: dict) -> None:
+        """Nothing is left to do: the engine put the files where they belong."""
