@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from functools import wraps
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from .errors import InputError
 from .notes import Note
+
+Fact = TypeVar("Fact")
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,8 +22,8 @@ class Volume:
 
     `array` has shape (I, J, K); `affine` is (4, 4) float64 and takes voxel indices to RAS millimetres; `name` labels the
     case; `notes` lists what was repaired or noticed while reading; `geometry` is the NIfTI header fields that placed the
-    volume, kept so that a result is written with the same ones. Raises InputError unless the array has three axes and the
-    affine is finite and invertible.
+    volume, kept so that a result is written with the same ones. Nothing of it changes, the array's values neither. Raises
+    InputError unless the array has three axes and the affine is finite and invertible.
     """
 
     array: np.ndarray
@@ -72,6 +77,19 @@ class Volume:
     def same_grid(self, other: Volume, tolerance_mm: float = 1e-3) -> bool:
         """True when both volumes have one shape and their corner voxels lie within `tolerance_mm` of each other."""
         return self.shape == other.shape and corner_distance(self.affine, other.affine, self.shape) <= tolerance_mm
+
+
+def once_a_volume(function: Callable[[Volume], Fact]) -> Callable[[Volume], Fact]:
+    """A function of a volume that is asked once for each and remembers its answer as long as the volume is there."""
+    known: WeakKeyDictionary[Volume, Fact] = WeakKeyDictionary()
+
+    @wraps(function)
+    def remembered(volume: Volume) -> Fact:
+        if volume not in known:
+            known[volume] = function(volume)
+        return known[volume]
+
+    return remembered
 
 
 def corner_distance(first: np.ndarray, second: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -7,7 +7,6 @@ from functools import lru_cache
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy import ndimage
 from torch import Tensor
 
 from ..adapters.maps import to_grid, upsample
@@ -16,7 +15,7 @@ from ..backbones.words import BRAIN, SEQUENCES, TEMPLATES, TISSUES
 from ..notes import Note
 from ..progress import Progress, silent
 from ..volume import Volume
-from ..volumes.components import largest_part
+from ..volumes.components import holes_filled, largest_part
 from .batches import run_batches
 from .preparation import Look, Prepared
 
@@ -82,9 +81,7 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int, progress: Prog
     run_batches(backbone, slices, rows, batch_size, score, keep, progress)
     head = prepared.stack.arrange(prepared.brain)
     brain = largest_part((prepared.fit.back(shares) > INSIDE) & head)
-    for one in brain:
-        one |= ndimage.binary_fill_holes(one)
-    return np.ascontiguousarray(prepared.stack.restore(brain))
+    return np.ascontiguousarray(prepared.stack.restore(holes_filled(brain)))
 
 
 def brain_of_head(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field, replace
+from functools import reduce
 
 import numpy as np
 import torch
@@ -187,7 +188,7 @@ class Detector:
             volume, brain, progress = self._brain(volume, progress)
             by_words = brain is not None
         array, seen, left_out = self._fused(volume, brain, progress)
-        first, scored = seen[0].prepared, np.logical_and.reduce([each.prepared.scored for each in seen])
+        first, scored = seen[0].prepared, reduce(np.logical_and, [each.prepared.scored for each in seen])
         if not scored.any():
             raise InputError(f"crop {self.look.crop}: the planes have no part of the head in common; give more mm")
         stack, inside = first.stack, first.brain
@@ -240,10 +241,8 @@ class Detector:
         # The words were learnt on MRI alone.
         if self.brain != "auto" or not self._of_brains or is_hounsfield(volume.array) or not has_skull(volume):
             return volume, None, progress
-        look, model = (
-            replace(self.look, plane=self._planes(volume)[0][0], crop="head"),
-            taught_model(str(self.backbone.device)),
-        )
+        look = replace(self.look, plane=self._planes(volume)[0][0], crop="head")
+        model = taught_model(str(self.backbone.device))
         brain, note = brain_of_head(model, look, volume, self.batch_size, sub_progress(progress, 0.0, 0.3, "brain: "))
         return replace(volume, notes=(*volume.notes, note)), brain, sub_progress(progress, 0.3, 1.0)
 
@@ -281,7 +280,7 @@ class Detector:
         check_finite(volume.name or "the volume", self.backbone, maps, scores)
         maxima = torch.from_numpy(maps.reshape(len(maps), -1).max(axis=1))
         scores = self.adapter.volume_scores(torch.from_numpy(scores), maxima).numpy()
-        return np.ascontiguousarray(stack.restore(fit.back(maps))), PlaneView(prepared, scores, boxes)
+        return stack.restore(fit.back(maps)).copy(order="K"), PlaneView(prepared, scores, boxes)
 
     def _provenance(self, volume: Volume, seen: list[PlaneView], scoring: Scoring, notes: tuple[Note, ...]) -> dict:
         first = seen[0]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
 from ..errors import UsageError
 from ..notes import Note
 from ..volume import Volume
-from ..volumes.background import find_background
+from ..volumes.background import background_of
 from ..volumes.components import largest_part
 from ..volumes.crop import LEFT_OUT, NONE, parse_crop, view_of
 from ..volumes.hounsfield import WINDOWS, is_hounsfield
@@ -64,7 +65,7 @@ class Look:
 
     def _contrast(self, volume: Volume) -> tuple[str, tuple[float, float] | None, tuple[Note, ...]]:
         """Mode and window for a volume, and what to say about them."""
-        background, notes = find_background(volume.array), ()
+        background, notes = background_of(volume), ()
         if background is not None and not background.is_zero and not volume.is_constant:
             fills = f"value {background} fills" if background.padding is None else f"values {background} fill"
             counts = "it counts" if background.padding is None else "they count"
@@ -99,7 +100,7 @@ class Prepared:
     crop: str | float
     notes: tuple[Note, ...] = ()
 
-    @property
+    @cached_property
     def scored(self) -> np.ndarray:
         """The part of the brain that is in the field of view, bool (I, J, K)."""
         return self.brain & self.stack.restore(np.broadcast_to(self.fit.seen, self.stack.shape))

@@ -99,7 +99,7 @@ class Scoring:
             return array
         # In the order of the slices, not of storage: the same patient stored otherwise has the same numbers.
         maps = smoothed(stack.arrange(array), stack.arrange(inside), stack.spacing, self.smooth_mm, self.directions)
-        return np.ascontiguousarray(stack.restore(maps))
+        return stack.restore(maps).copy(order="K")
 
 
 PLAIN = Scoring()

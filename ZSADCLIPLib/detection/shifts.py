@@ -32,6 +32,8 @@ def over_shifts(
 
     What a move pushes over the edge is lost, and background 0 comes in on the other side; there a map keeps its last value.
     """
+    if len(moves) == 1:
+        return score(slices, 0)
     maps = scores = 0.0
     for n, (down, right) in enumerate(moves):
         height, width = slices.shape[1] - down, slices.shape[2] - right
@@ -40,4 +42,4 @@ def over_shifts(
         found, image = score(moved if n else slices, n)
         maps = maps + np.pad(found[:, down:, right:], ((0, 0), (0, down), (0, right)), mode="edge")
         scores = scores + image
-    return (maps, scores) if len(moves) == 1 else (maps / np.float32(len(moves)), scores / np.float32(len(moves)))
+    return maps / np.float32(len(moves)), scores / np.float32(len(moves))

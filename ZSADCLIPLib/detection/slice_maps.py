@@ -146,7 +146,7 @@ def _score(backbone, adapters: Sequence, slices: np.ndarray, rows: np.ndarray) -
 
 def check_finite(name: str, backbone, *arrays: np.ndarray) -> None:
     """Raise ZSADCLIPError when what came of `name` holds a value that is not finite."""
-    broken = sum(int((~np.isfinite(array)).sum()) for array in arrays)
+    broken = sum(array.size - np.count_nonzero(np.isfinite(array)) for array in arrays)
     if broken:
         raise ZSADCLIPError(
             f"the anomaly map of {name} has {broken} values that are not finite, so it is not used: the weights are damaged, the "

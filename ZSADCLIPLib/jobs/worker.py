@@ -12,7 +12,7 @@ import time
 from functools import cache
 from typing import TextIO
 
-from ..execution.base import fatal, set_threads
+from ..execution.base import collect_seldom, fatal, set_threads
 from ..progress import Cancelled
 from .lines import listen, take_output
 from .registry import job_from_dict
@@ -24,6 +24,7 @@ GRACE = 10.0  # seconds for the batch in hand when the parent is gone
 def main() -> int:
     """Serve until standard input is closed; 0, or 1 after an error that ends the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt goes to the whole group; the parent decides
+    collect_seldom()
     emit = take_output()
     inbox: queue.SimpleQueue = queue.SimpleQueue()
     gone = threading.Event()

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..volume import Volume, once_a_volume
+
 BORDER_SHARE, VOLUME_SHARE = 0.1, 0.02  # of the outer faces and of the volume that a background fills at least
 COHERENT = 0.85  # of the background's voxels on a face have neighbours of the same value; noise has none
 NEARLY = 1e-3  # of the range of values: less than one of 255 grey levels
@@ -66,6 +68,12 @@ def find_background(array: np.ndarray) -> Background | None:
     lowest = Background(float(values[0]))
     padded = most > 0 and values[0] < 0 and values[0] == array.min() and _fills(lowest, array, faces)
     return replace(found, padding=lowest.value) if padded else found
+
+
+@once_a_volume
+def background_of(volume: Volume) -> Background | None:
+    """`find_background` of a volume's array."""
+    return find_background(volume.array)
 
 
 def outer_faces(array: np.ndarray) -> list[np.ndarray]:

@@ -21,12 +21,38 @@ def components(mask: np.ndarray) -> np.ndarray:
 
 def largest_part(mask: np.ndarray) -> np.ndarray:
     """The largest part of a mask (I, J, K) bool whose voxels share faces: a head without bright specks beside it."""
-    labels, count = ndimage.label(mask)
+    box = bounds(mask)
+    labels, count = ndimage.label(mask[box])
     if count < 2:
         return mask
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    return labels == sizes.argmax()
+    largest = np.zeros(mask.shape, bool)
+    largest[box] = labels == sizes.argmax()
+    return largest
+
+
+def grown(mask: np.ndarray, steps: int) -> np.ndarray:
+    """A mask (any shape) with all that can be reached from it in so many steps over faces of voxels."""
+    for _ in range(steps):
+        before, mask = mask, mask.copy()
+        for axis in range(mask.ndim):
+            old, new = np.moveaxis(before, axis, 0), np.moveaxis(mask, axis, 0)
+            new[1:] |= old[:-1]
+            new[:-1] |= old[1:]
+    return mask
+
+
+def holes_filled(mask: np.ndarray, axis: int = 0) -> np.ndarray:
+    """A mask (I, J, K) with what it encloses in each slice along `axis`: pixels from which no way over edges leads out."""
+    in_plane = ndimage.generate_binary_structure(3, 1)
+    np.moveaxis(in_plane, axis, 0)[[0, 2]] = False
+    labels, count = ndimage.label(~mask, in_plane)
+    open_ = np.zeros(count + 1, bool)
+    for other in {0, 1, 2} - {axis}:
+        open_[np.moveaxis(labels, other, 0)[[0, -1]]] = True
+    open_[0] = False
+    return ~open_[labels]
 
 
 def remove_small(

@@ -42,9 +42,11 @@ def is_hounsfield(array: np.ndarray) -> bool:
     hardly anything below air; or the background itself is air, set to one value, and then soft tissue is 30 % of the rest,
     and bone 1 % with less below it than in it. A brain without air and bone cannot be told from other contrasts.
     """
+    if array.min() >= AIR[1]:  # most images of other kinds
+        return False
     background = find_background(array)
     measured = array if background is None else array[~background.of(array)]
-    if not measured.size or measured.max() < BONE or array.min() >= AIR[1]:
+    if not measured.size or measured.max() < BONE:
         return False
 
     def share(low: float, high: float = np.inf) -> float:

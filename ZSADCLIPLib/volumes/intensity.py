@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from ..errors import UsageError
-from ..volume import Volume
-from .background import Background, find_background, has_zero_background, outer_faces
-from .components import largest_part
+from ..volume import Volume, once_a_volume
+from .background import Background, background_of, find_background, has_zero_background, outer_faces
+from .components import grown, holes_filled, largest_part
 from .hounsfield import is_hounsfield
 
 MODES = ("per-volume-percentile", "per-volume-zscore", "per-slice-minmax", "window")
@@ -79,16 +78,14 @@ def blank_slices(array: np.ndarray) -> np.ndarray:
     return constant & (low == values[counts.argmax()])
 
 
+@once_a_volume
 def is_skull_stripped(volume: Volume) -> bool:
     """True when the volume looks skull-stripped: its background fills a fifth of it and 95 % of its outer faces.
 
     A whole head is not, because its neck or scalp meets a face or its air is noise. Axes of one or two voxels have no
     faces.
     """
-    return _is_stripped(volume.array, find_background(volume.array))
-
-
-def _is_stripped(array: np.ndarray, background: Background | None) -> bool:
+    array, background = volume.array, background_of(volume)
     if background is None or np.count_nonzero(~background.of(array)) > (1 - STRIPPED_SHARE) * array.size:
         return False
     faces = [face.ravel() for face in outer_faces(array)]
@@ -104,26 +101,22 @@ def brain_mask(volume: Volume) -> np.ndarray:
     All True for a constant volume.
     """
     array = volume.array
-    background = find_background(array)
+    background = background_of(volume)
     outside = None if background is None else background.of(array)
-    if array.min() == array.max() or (outside is not None and outside.all()):
+    if volume.is_constant or (outside is not None and outside.all()):
         return np.ones(array.shape, bool)
     if outside is not None:
+        if is_skull_stripped(volume):
+            return ~outside
         measured = array[~outside]
-        are_scores = np.count_nonzero(measured < 0) >= NEGATIVE_SHARE * measured.size and not is_hounsfield(array)
-        if are_scores or _is_stripped(array, background):
+        if np.count_nonzero(measured < 0) >= NEGATIVE_SHARE * measured.size and not is_hounsfield(array):
             return ~outside
         array = np.where(outside, min(measured.min(), array.dtype.type(0)), array)
     mask = largest_part(array > otsu(array))
     # Closing bridges bone and air passages, so that the cavities they open to the outside count as inside.
-    mask = ndimage.binary_dilation(mask, iterations=BRIDGED)
-    mask = ndimage.binary_erosion(mask, iterations=BRIDGED, border_value=1)
+    mask = ~grown(~grown(mask, BRIDGED), BRIDGED)
     # Cavities are open at the ends of a slab, so they are closed in the planes; all three, so that storage plays no part.
-    filled = mask.copy()
-    for axis in range(3):
-        for here, there in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
-            there |= ndimage.binary_fill_holes(here)
-    return filled
+    return np.logical_or.reduce([holes_filled(mask, axis) for axis in range(3)])
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:
@@ -152,6 +145,13 @@ def otsu(array: np.ndarray, bins: int = 256) -> float:
 
 def _rescaled(array: np.ndarray, low: float, high: float, floor: int) -> np.ndarray:
     out = np.empty(array.shape, np.uint8)
+    if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:  # a table of all values there are
+        values = np.arange(array.min(), int(array.max()) + 1)
+        levels = np.empty(values.shape, np.uint8)
+        _rescale(levels, values, float(low), float(high), floor)
+        for target, one in zip(out, array, strict=True):
+            target[...] = levels[np.subtract(one, values[0], dtype=np.intp)]
+        return out
     for target, one in zip(out, array, strict=True):
         _rescale(target, one, float(low), float(high), floor)
     return out

@@ -38,7 +38,8 @@ def packed(scores: np.ndarray) -> Packed:
         exponent += 1
     step = 2.0**exponent
     middle = (round(low / step) + round(high / step)) // 2
-    counted = np.rint(scores / np.float32(step))
+    counted = scores / np.float32(step)
+    np.rint(counted, out=counted)
     counted -= np.float32(middle)
     return Packed(counted.astype(np.int16), step, middle * step)
 
@@ -49,7 +50,9 @@ def as_stored(scores: np.ndarray, map_type: str) -> np.ndarray:
     if map_type == "float32":
         return scores.astype(np.float32, copy=False)
     voxels, slope, inter = packed(scores)
-    return voxels * np.float32(slope) + np.float32(inter)
+    found = voxels * np.float32(slope)
+    found += np.float32(inter)
+    return found
 
 
 def check_map_type(map_type: str) -> None:

@@ -19,7 +19,10 @@ def sequence_of(array: np.ndarray, brain: np.ndarray) -> str | None:
     differ more on T1 than on FLAIR: q75 - q25 exceeds 0.22. Measured on 24 synthetic brains of both anatomies: T2 from -0.18
     to 0.28, the others below -0.43; on real scans of two patients T2 0.18, FLAIR -0.77 to -0.68, T1 -0.97 (docs/howto/inputs.md).
     """
-    values = array[brain].astype(np.float64)
+    values = array.T[brain.T] if array.flags.f_contiguous else array[brain]  # as stored; quantiles ask for no order
+    if values.dtype.itemsize <= 2:
+        values.sort(kind="stable")  # a radix sort; quantiles of what is in order cost little
+    values = values.astype(np.float64)
     if not values.size:
         return None
     low, high = np.percentile(values, RANGE)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from ..volume import Volume
-from .background import find_background
+from ..volume import Volume, once_a_volume
+from .background import background_of
+from .components import bounds
 from .intensity import is_skull_stripped, otsu
 from .slicing import slice_volume
 
@@ -16,6 +17,7 @@ SLICES, STEP_MM, DEEPEST_MM, INNER_MM, BRIDGED_MM = 9, 1.5, 16.5, 22.0, 8.0
 LEAST_MM2, LEAST_PIXELS = 3000.0, 20
 
 
+@once_a_volume
 def has_skull(volume: Volume) -> bool | None:
     """True for a whole head, False for a stripped brain, None where neither border nor ring tells.
 
@@ -28,19 +30,20 @@ def has_skull(volume: Volume) -> bool | None:
     if is_skull_stripped(volume):
         return False
     # Air is measured around heads alone.
-    return True if find_background(volume.array) is None else None
+    return True if background_of(volume) is None else None
 
 
 def bone_ring(volume: Volume) -> float:
     """How much darker, of the head's 1st to 99th percentile, a layer below the surface is than the brightest layer outside of it
     and than the inside; the median of axial slices, 0 where none is large enough."""
-    background = find_background(volume.array)
-    measured = volume.array if background is None else volume.array[~background.of(volume.array)]
+    background = background_of(volume)
+    inside = None if background is None else ~background.of(volume.array)
+    measured = volume.array if inside is None else volume.array[inside]
     if not measured.size or measured.min() == measured.max():
         return 0.0
     bright = volume.array > otsu(measured)
-    if background is not None:
-        bright &= ~background.of(volume.array)
+    if inside is not None:
+        bright &= inside
     stack = slice_volume(volume)
     mask = stack.arrange(bright)
     shown = np.flatnonzero(mask.any(axis=(1, 2)))
@@ -56,13 +59,18 @@ def bone_ring(volume: Volume) -> float:
 
 def _outline(bright: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
     """What the bright parts of a slice enclose, bone and air passages bridged."""
-    wide = np.pad(bright, [(int(np.ceil(BRIDGED_MM / step)) + 1,) * 2 for step in spacing])
+    box, rims = bounds(bright), [int(np.ceil(BRIDGED_MM / step)) + 1 for step in spacing]
+    wide = np.pad(bright[box], [(rim, rim) for rim in rims])
     closed = ndimage.distance_transform_edt(~wide, spacing) <= BRIDGED_MM
     closed = ndimage.distance_transform_edt(ndimage.binary_fill_holes(closed), spacing) > BRIDGED_MM
-    return closed[tuple(slice(int(np.ceil(BRIDGED_MM / s)) + 1, -int(np.ceil(BRIDGED_MM / s)) - 1) for s in spacing)]
+    outline = np.zeros(bright.shape, bool)
+    outline[box] = closed[tuple(slice(rim, -rim) for rim in rims)]
+    return outline
 
 
 def _ring(image: np.ndarray, mask: np.ndarray, spacing: tuple[float, float]) -> float:
+    box = bounds(mask)
+    image, mask = image[box], mask[box]
     depth = ndimage.distance_transform_edt(np.pad(mask, 1), spacing)[1:-1, 1:-1][mask]  # mm below the surface
     values = image[mask].astype(np.float64)
     low, high = np.percentile(values, (1, 99))

@@ -205,12 +205,17 @@ class Fit:
         if maps.shape[1:] != (self.size, self.size):
             raise InputError(f"expected maps (N, {self.size}, {self.size}), got {maps.shape}")
         lowest = maps.min() if maps.size and not self.seen.all() else None
-        for axis, (n, start, square) in enumerate(zip(self.shape, self._start, self._square, strict=True), start=1):
-            centres = (np.arange(n) - start + 0.5) * (self.size / square) - 0.5
-            maps = _lerp(maps, np.clip(centres, 0, self.size - 1), axis)
+        centres = (
+            (np.arange(n) - start + 0.5) * (self.size / square) - 0.5
+            for n, start, square in zip(self.shape, self._start, self._square, strict=True)
+        )
+        rows, columns = (np.clip(each, 0, self.size - 1) for each in centres)
+        out = np.empty((len(maps), *self.shape), maps.dtype)
+        for target, one in zip(out, maps, strict=True):  # each stays in the processor's cache meanwhile
+            target[...] = _lerp(_lerp(one, rows, 0), columns, 1)
         if lowest is not None:
-            maps[:, ~self.seen] = lowest
-        return maps
+            out[:, ~self.seen] = lowest
+        return out
 
     def _is_seen(self, axis: int) -> np.ndarray:
         centres = np.arange(self.shape[axis]) + 0.5 - self._start[axis]
@@ -232,14 +237,14 @@ def _start(centre: float, square: float) -> float:
     return float(ceil(centre - square / 2)) if square == int(square) else centre - square / 2
 
 
-def _lerp(maps: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
-    """Linear interpolation along one axis at positions `at`, two reads an output so that the result never varies."""
+def _lerp(map: np.ndarray, at: np.ndarray, axis: int) -> np.ndarray:
+    """Linear interpolation of (R, C) along one axis at positions `at`, two reads an output so that the result never varies."""
     low = np.floor(at).astype(int)
-    weight = (at - low).astype(maps.dtype).reshape([-1 if a == axis else 1 for a in range(3)])
-    first = np.take(maps, low, axis)
+    weight = (at - low).astype(map.dtype).reshape((-1, 1) if axis == 0 else (1, -1))
+    first = np.take(map, low, axis)
     if not weight.any():
         return first
-    second = np.take(maps, np.minimum(low + 1, maps.shape[axis] - 1), axis)
+    second = np.take(map, np.minimum(low + 1, map.shape[axis] - 1), axis)
     second -= first
     second *= weight
     first += second

@@ -34,7 +34,7 @@ def smoothed(
     for axis in SMOOTHING[how]:
         sigma = mm / (spacing[2], spacing[0], spacing[1])[axis]
         values, weights = (ndimage.gaussian_filter1d(a, sigma, axis, mode="constant") for a in (values, weights))
-    result[box][within] = values[within] / weights[within]
+    np.divide(values, weights, out=result[box], where=within)
     return result
 
 
