@@ -146,7 +146,7 @@ def otsu(array: np.ndarray, bins: int = 256) -> float:
 def _rescaled(array: np.ndarray, low: float, high: float, floor: int) -> np.ndarray:
     out = np.empty(array.shape, np.uint8)
     if array.dtype.kind in "iu" and array.dtype.itemsize <= 2:  # a table of all values there are
-        values = np.arange(array.min(), int(array.max()) + 1)
+        values = np.arange(int(array.min()), int(array.max()) + 1)
         levels = np.empty(values.shape, np.uint8)
         _rescale(levels, values, float(low), float(high), floor)
         for target, one in zip(out, array, strict=True):

@@ -64,6 +64,20 @@ def test_the_mask_comes_before_single_hot_pixels(case):
     assert top_slices(map, mask, count=1) == [3]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_slices_are_ordered_by_mask_area_and_percentile_whatever_is_looked_at_first(seed):
+    rng = np.random.default_rng(seed)
+    map = rng.integers(0, 9, (24, 10, 9)).astype(np.float32)
+    brain = rng.random(map.shape) < 0.7
+    mask = (map > 7) & brain & (np.arange(24) % 4 == seed % 3)[:, None, None] & (rng.random(map.shape) < 0.1 * seed)
+    seen = np.where(brain, map, map.min())
+    score, area = np.percentile(seen.reshape(24, -1), 99.9, axis=1), mask.sum(axis=(1, 2))
+    inside = np.where(mask, seen - seen[mask].min(), 0).sum(axis=(1, 2)) if mask.any() else area
+    expected = np.lexsort((-score, -area, -inside)).tolist()
+    assert top_slices(map, mask, 24, 1, brain) == top_slices(seen, mask, 24, 1) == expected
+    assert top_slices(map, mask, 2, 1, brain) == expected[:2]
+
+
 def test_all_slices_when_there_are_few():
     assert sorted(top_slices(np.zeros((2, 4, 4)), count=4)) == [0, 1]
 

@@ -1,10 +1,11 @@
-"""The support filter: over how many slices a part must reach."""
+"""Parts of masks: the support filter, the largest part, growing and filling, which must be what SciPy gives."""
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.volumes.components import components, remove_small, slices_deep
+from ZSADCLIPLib.volumes.components import components, grown, holes_filled, largest_part, remove_small, slices_deep
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -35,3 +36,23 @@ def test_millimetres_become_slices():
     for mm in (-1, float("nan"), float("inf")):
         with pytest.raises(UsageError, match="expected 0 or more"):
             slices_deep(mm, 1, 100)
+
+
+@pytest.mark.parametrize("shape", [(9, 10, 11), (7, 8, 1), (1, 1, 5)])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.7, 1.0])
+def test_growing_filling_and_the_largest_part_are_scipy_s(rng, shape, share):
+    mask = rng.random(shape) < share
+    assert np.array_equal(grown(mask, 3), ndimage.binary_dilation(mask, iterations=3))
+    assert np.array_equal(~grown(~mask, 3), ndimage.binary_erosion(mask, iterations=3, border_value=1))
+    for axis in range(3):
+        filled = np.stack([ndimage.binary_fill_holes(one) for one in np.moveaxis(mask, axis, 0)])
+        assert np.array_equal(np.moveaxis(holes_filled(mask, axis), axis, 0), filled)
+    labels, _ = ndimage.label(mask)
+    sizes = np.bincount(labels.ravel(), minlength=2)[1:]
+    assert np.array_equal(largest_part(mask), labels == 1 + sizes.argmax() if mask.any() else mask)
+
+
+def test_nothing_has_no_parts():
+    mask = np.zeros((4, 5, 6), bool)
+    for done in (largest_part(mask), grown(mask, 2), holes_filled(mask, 1)):
+        assert done.shape == mask.shape and not done.any()

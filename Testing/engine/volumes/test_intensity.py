@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 from conftest import ORIENTATIONS, affine, stored_as
 
 from ZSADCLIPLib.errors import UsageError
-from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volume import Volume, once_a_volume
 from ZSADCLIPLib.volumes.background import Background, find_background, has_zero_background
 from ZSADCLIPLib.volumes.intensity import blank_slices, brain_mask, is_skull_stripped, to_uint8
 
@@ -226,3 +228,30 @@ def test_cavities_are_filled_in_a_single_slice_too(rng):
 @pytest.mark.parametrize("value", [0, 4])
 def test_the_mask_of_a_constant_volume_is_everything(value):
     assert brain_mask(Volume(np.full((3, 4, 5), value), affine())).all()
+
+
+@pytest.mark.parametrize("kind", ["int8", "uint8", "int16", "uint16"])
+@pytest.mark.parametrize("mode", ["per-volume-percentile", "per-volume-zscore", "window"])
+def test_whole_numbers_of_any_type_get_the_levels_of_floating_ones(rng, kind, mode):
+    limits = np.iinfo(kind)
+    array = rng.integers(limits.min, limits.max, (4, 9, 8), kind, endpoint=True)
+    array[:, 0] = array[:, -1] = array[:, :, 0] = array[:, :, -1] = 0
+    window = (-20.0, 90.0) if mode == "window" else None
+    assert np.array_equal(to_uint8(array, mode, window), to_uint8(array.astype(np.float64), mode, window))
+
+
+def test_what_is_known_of_a_volume_is_found_out_once_for_each():
+    asked = []
+
+    @once_a_volume
+    def highest(volume):
+        asked.append(volume)
+        return volume.array.max()
+
+    first = Volume(np.ones((2, 3, 4)), affine())
+    second = first.with_array(first.array + 1)
+    assert [highest(each) for each in (first, second, first)] == [1, 2, 1] and asked == [first, second]
+    gone = weakref.ref(second)
+    asked.clear()
+    del second
+    assert gone() is None, "an answer must not keep its volume in memory"

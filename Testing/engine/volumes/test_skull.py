@@ -50,3 +50,9 @@ def test_a_slab_of_a_head_is_told_too_and_one_of_a_brain_is_left_open(brain):
 @pytest.mark.parametrize("array", [np.zeros((8, 8, 8)), np.ones((40, 40, 1)), np.arange(8.0).reshape(2, 2, 2)])
 def test_what_is_no_head_has_no_ring(array):
     assert bone_ring(Volume(array, np.eye(4))) == 0
+
+
+def test_air_around_a_head_changes_nothing(brain):
+    head = with_skull(Volume(brain.array[:, :, 60:100], brain.affine))
+    wide = np.pad(head.array, ((40, 3), (0, 25), (0, 0)))
+    assert bone_ring(Volume(wide, brain.affine)) == bone_ring(head) > RING
