@@ -25,7 +25,8 @@ def mini_state_dict(name: str, folder: Path = DATA) -> tuple[dict, dict[str, tor
     path = folder / f"{name}.safetensors"
     if not path.is_file():
         raise WeightsError(
-            f"the embedded model {name} is not in this installation ({path.name} is missing); reinstall it"
+            f"the embedded model {name} is not in this installation ({path.name} is missing); Slicer's package leaves out what "
+            "is for the benchmark alone: run that from a checkout of the project"
         )
     with safe_open(path, framework="pt") as stored:
         config = json.loads(stored.metadata()["config"])
