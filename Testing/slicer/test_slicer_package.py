@@ -95,7 +95,7 @@ def test_the_installed_tree_imports_in_a_clean_process(installed, tmp_path):
         "there = [row['name'] for row in weights.status() if row['state'] == 'embedded']\n"
         "assert there == ['mini-mri', 'mini'], there\n"
         "try: load_backbone('mini-rn')\n"
-        "except WeightsError as error: assert 'for the benchmark alone' in str(error), error\n"
+        "except WeightsError as error: assert 'leaves out what is for the benchmark' in str(error), error\n"
         "else: raise AssertionError('not left out')\n"
         "print('ok')"
     )
