@@ -1,6 +1,7 @@
 """The command line as its users meet it."""
 
 import csv
+import gc
 import json
 import subprocess
 import sys
@@ -291,3 +292,9 @@ def test_the_doctor_says_what_is_there(capsys, monkeypatch):
     monkeypatch.setattr(doctor, "_version", lambda name: None if name == "scipy" else "1")
     assert main(["doctor", "--quick"]) == 1
     assert "MISSING: scipy; install zsadclip again" in capsys.readouterr().out
+
+
+def test_commands_let_python_look_for_unused_objects_seldom(monkeypatch):
+    said = []
+    monkeypatch.setattr(gc, "set_threshold", lambda *numbers: said.append(numbers))
+    assert main([]) == 0 and said == [(20_000, 10, 2)]
