@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection
 
 from .. import __version__
 from ..errors import UsageError, ZSADCLIPError
-from ..execution.base import collect_seldom
 from ..files.privacy import redact
 from ..progress import Cancelled
 
@@ -71,12 +70,15 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
     try:
         _end_like_an_interrupt()
-        collect_seldom()
         arguments = sys.argv[1:] if arguments is None else arguments
         if not arguments:
             print(GREETING)
             return 0
         named = next((each for each in arguments if not each.startswith("-")), "")
+        if named:
+            from ..execution.base import collect_seldom
+
+            collect_seldom()
         chosen = parser((named,)).parse_args(arguments)
         return _part(chosen.command, "run")(chosen)
     except UsageError as error:
