@@ -71,7 +71,7 @@ class Running:
         self.node.stopped.set()
         self.thread.join()
 
-    def until(self, true, seconds=60):
+    def until(self, true, seconds=600):
         end = time.monotonic() + seconds
         while not true():
             assert time.monotonic() < end, self.said
@@ -112,7 +112,7 @@ def test_a_study_comes_in_and_its_results_go_back(tmp_path):
             running.until(lambda: len(archive.kept) == 6)
             running.settled()
             assert set(archive.times.values()) == {1}
-            page = urllib.request.urlopen(f"http://127.0.0.1:{status}/", timeout=10).read().decode()
+            page = urllib.request.urlopen(f"http://127.0.0.1:{status}/", timeout=600).read().decode()
             assert "1 done" in page and "3 of 3 objects sent" in page and "Doe" not in page and UID not in page
             assert not [line for line in running.said if "Doe" in line or UID in line or str(tmp_path) in line]
         spool = tmp_path / "node" / "spool"
