@@ -85,10 +85,10 @@ class PlainCLIP(nn.Module):
         width, dim = text.get("width", 512), config["embed_dim"]
         self.positional_embedding = nn.Parameter(torch.empty(text.get("context_length", 77), width))
         self.text_projection = nn.Parameter(torch.empty(width, dim))
-        self.logit_scale = nn.Parameter(torch.ones(()) * math.log(1 / 0.07))
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)) if random else torch.empty(()))
         self.visual = PlainVision(config["vision_cfg"], dim, kind, random)
         vocabulary = text.get("vocab_size", 49408)
-        # Given its weight, the table is not drawn at random, which on the meta device would import torch's compiler.
+        # Drawing or computing on the meta device would import torch's compiler, which takes seconds.
         table = None if random else torch.empty(vocabulary, width)
         embedding = nn.Embedding(vocabulary, width, _weight=table)
         block = (width, text.get("heads", 8), text.get("mlp_ratio", 4.0), kind)
