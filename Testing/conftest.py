@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ["ZSADCLIP_TEXT_CACHE"] = "off"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # all processes of a run share their text features, and no other run does
+    TEXTS = tempfile.TemporaryDirectory(prefix="zsadclip-texts-")
+    os.environ["ZSADCLIP_TEXT_CACHE"] = TEXTS.name
 
 import itertools  # noqa: E402
 import locale  # noqa: E402
