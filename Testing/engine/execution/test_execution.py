@@ -19,6 +19,7 @@ import pytest
 from small_models import VIT
 
 from ZSADCLIPLib.benchmark.steps import Step, Steps
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.detection.devices import choose_device
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError, WeightsError, ZSADCLIPError
 from ZSADCLIPLib.execution import cluster, kept, processes
@@ -624,7 +625,7 @@ def scheduler(tmp_path_factory):
     common = ["--scheduler-file", str(folder / "s.json"), "--no-dashboard"]
     commands = (
         ["dask_scheduler", *common, "--port", "0", "--host", "127.0.0.1"],
-        ["dask_worker", *common, "--nthreads", "1"],
+        ["dask_worker", *common, "--nthreads", "1", "--no-nanny"],
     )
     processes = []
     for command in commands:
@@ -657,22 +658,11 @@ def test_a_kept_model_follows_the_device(data, tmp_path, scheduler):
 
 
 @pytest.mark.long
-def test_errors_that_end_a_dask_run_are_said_without_a_traceback(data, tmp_path, scheduler):
-    command = [
-        sys.executable,
-        "-m",
-        "ZSADCLIPLib",
-        "detect",
-        str(data / "in"),
-        "-o",
-        str(tmp_path),
-        "--executor",
-        "dask",
-    ]
-    command += ["--scheduler", scheduler, "--checkpoint", "nothere.safetensors"]
-    run = subprocess.run(command, cwd=FAULTS.parents[1], capture_output=True, text=True)
-    assert run.returncode == 1 and "nothere.safetensors" in run.stderr
-    assert "Traceback" not in run.stderr and len(run.stderr.strip().splitlines()) == 1
+def test_errors_that_end_a_dask_run_are_said_without_a_traceback(data, tmp_path, scheduler, capfd):
+    command = ["detect", str(data / "in"), "-o", str(tmp_path), "--executor", "dask", "--scheduler", scheduler]
+    assert main([*command, "--checkpoint", "nothere.safetensors"]) == 1
+    said = capfd.readouterr().err
+    assert "nothere.safetensors" in said and "Traceback" not in said and len(said.strip().splitlines()) == 1
 
 
 def test_a_case_that_only_waited_beside_a_deadly_one_is_tried_alone():
