@@ -52,6 +52,14 @@ def volume(rng) -> Volume:
 
 
 @pytest.fixture
+def one_figure(monkeypatch):
+    """Reports get a single figure: drawing takes most of their time, and is tested elsewhere."""
+    from ZSADCLIPLib.report import figures
+
+    monkeypatch.setattr(figures, "FIGURES", {"fig1-dice": figures.FIGURES["fig1-dice"]})
+
+
+@pytest.fixture
 def tree(tmp_path):
     """A folder of volumes as people keep them; the files' content does not matter here."""
 
