@@ -607,7 +607,7 @@ def test_results_depend_on_weights_found_by_name_that_nothing_pins(data, tmp_pat
 
 
 def test_weights_whose_share_comes_back_are_waited_for(data, tmp_path):
-    job, calls = detect(data, tmp_path, data / "in" / "c0.nii", patience=30.0), []
+    job, calls = detect(data, tmp_path, data / "in" / "c0.nii", patience=600.0), []
     loaded = job.load(0)
 
     def state():

@@ -58,7 +58,10 @@ class Running:
 
     def __init__(self, settings, score=scoring):
         self.said = []
-        self.node = Node(settings, self.said.append, score)
+        self.node, self.giving = Node(settings, self.said.append, score), False
+        settle = self.node.spool.settle
+        # However long the next image takes on a busy machine, a study that is being given is not quiet.
+        self.node.spool.settle = lambda study, quiet_s: None if self.giving else settle(study, quiet_s)
         self.peer = Peer(settings.aet, settings.host, settings.port)
 
     def __enter__(self):
@@ -78,8 +81,11 @@ class Running:
             time.sleep(0.05)
 
     def give(self, files, title="PACS"):
-        problems = []
-        send(sorted(files), self.peer, title, lambda _, problem: problems.append(problem))
+        problems, self.giving = [], True
+        try:
+            send(sorted(files), self.peer, title, lambda _, problem: problems.append(problem))
+        finally:
+            self.giving = False
         return problems
 
     def ledgers(self):

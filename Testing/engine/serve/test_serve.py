@@ -131,9 +131,11 @@ def test_a_client_that_cancels_ends_the_servers_job(tmp_path):
         assert {"packing", "sending", "waiting"} <= set(seen) and not (tmp_path / "out").exists()
 
 
-def test_a_client_that_disappears_costs_its_job(tmp_path):
-    with served(tmp_path / "serve", "slow", lease_s=1, gone_s=1) as here:
+def test_a_client_that_disappears_costs_its_job(tmp_path, monkeypatch):
+    with served(tmp_path / "serve", "slow") as here, monkeypatch.context() as patch:
         job, child = here.running(brain(tmp_path / "input.nii"))
+        patch.setattr("ZSADCLIPLib.serve.queue.GONE_S", 0.5)
+        here.ask("GET", f"/v1/jobs/{job}")  # its last call
         until(lambda: gone(child) and not here.left())
         assert "cancelled, its client is gone" in here.said[-1]
         assert here.ask("GET", f"/v1/jobs/{job}")[0] == 404
