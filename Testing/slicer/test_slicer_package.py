@@ -3,12 +3,14 @@
 import ast
 import importlib.machinery
 import importlib.util
+import io
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
@@ -68,6 +70,13 @@ def installed(tmp_path):
     return environment | {"PYTHONPATH": str(tmp_path)}
 
 
+def test_the_package_is_at_most_15_mb(installed, tmp_path):
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as archive:
+        archive.add(tmp_path)
+    assert 10e6 < packed.tell() < 15e6
+
+
 def run_clean(code, environment, folder):
     command = [sys.executable, "-c", code]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
@@ -81,6 +90,13 @@ def test_the_installed_tree_imports_in_a_clean_process(installed, tmp_path):
         "    if not m.name.endswith('__main__'): importlib.import_module(m.name)\n"
         "from ZSADCLIPLib.adapters.prompts import load_prompts\n"
         "load_prompts('vand')\n"
+        "from ZSADCLIPLib.backbones import load_backbone, weights\n"
+        "from ZSADCLIPLib.errors import WeightsError\n"
+        "there = [row['name'] for row in weights.status() if row['state'] == 'embedded']\n"
+        "assert there == ['mini-mri', 'mini'], there\n"
+        "try: load_backbone('mini-rn')\n"
+        "except WeightsError as error: assert 'leaves out what is for the benchmark' in str(error), error\n"
+        "else: raise AssertionError('not left out')\n"
         "print('ok')"
     )
     done = run_clean(code, installed, tmp_path)

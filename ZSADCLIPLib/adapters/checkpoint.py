@@ -83,9 +83,9 @@ def list_adapters(folder: str | Path | None = None) -> list[CheckpointInfo]:
     return adapters
 
 
-def find_checkpoint(method: str, backbone: str, setup: str = "brain") -> Path | None:
-    """The embedded adapter of a method for a backbone, made for "brain" or "industrial" images; None without one."""
-    path = ADAPTERS / f"{method}-{backbone}-{setup}.safetensors"
+def find_checkpoint(method: str, backbone: str) -> Path | None:
+    """The embedded adapter of a method for a backbone; None without one."""
+    path = ADAPTERS / f"{method}-{backbone}-brain.safetensors"
     return path if path.is_file() else None
 
 

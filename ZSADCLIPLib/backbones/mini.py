@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 
-from ..errors import WeightsError
-from ..files.packaged import DATA
+from ..files.packaged import DATA, shipped
 
 TOKEN_SEED, TOKEN_SCALE = 20240, 0.02
 
@@ -22,11 +21,7 @@ def initial_tokens(vocabulary: int, width: int) -> torch.Tensor:
 
 def mini_state_dict(name: str, folder: Path = DATA) -> tuple[dict, dict[str, torch.Tensor]]:
     """(config, float32 state dict) of an embedded model; raises WeightsError when its file is not in this installation."""
-    path = folder / f"{name}.safetensors"
-    if not path.is_file():
-        raise WeightsError(
-            f"the embedded model {name} is not in this installation ({path.name} is missing); reinstall it"
-        )
+    path = shipped(f"{name}.safetensors", folder)
     with safe_open(path, framework="pt") as stored:
         config = json.loads(stored.metadata()["config"])
         state = {key: stored.get_tensor(key).float() for key in stored.keys() if key != "token_rows"}  # noqa: SIM118

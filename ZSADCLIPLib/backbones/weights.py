@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ..errors import WeightsError
 from ..files.atomic import atomic_path
+from ..files.packaged import DATA
 from ..progress import Progress, silent, sub_progress
 from .download import fetch, partial_of, sha256_of
 from .registry import BACKBONES, BackboneInfo
@@ -46,10 +47,15 @@ def locate(name: str, weights_dir: str | Path | None = None) -> dict[str, Path]:
 
 
 def status(weights_dir: str | Path | None = None) -> list[dict]:
-    """One row a backbone for `zsadclip models`: name, label, state (embedded, installed, missing), path, size, licence."""
+    """One row a backbone for `zsadclip models`: name, label, state (embedded, installed, missing), path, size, licence.
+
+    An embedded one whose file this installation leaves out has no row.
+    """
     rows = []
     for name, info in BACKBONES.items():
         state, where = "embedded", ""
+        if info.embedded and not (DATA / f"{name}.safetensors").is_file():
+            continue
         if not info.embedded:
             try:
                 state, where = "installed", str(next(iter(locate(name, weights_dir).values())).parent)

@@ -80,8 +80,8 @@ class BuildBank(Comparison):
             raise UsageError(f"{path.name} is there and is no bank; choose another name, or move it away")
 
     def _build(self, cases: list, rows: dict[str, dict], token: str, progress: Progress):
-        from ..neighbours.bank import TokenBank, coreset, display_range, joined, sample
-        from ..neighbours.stages import read_tokens
+        from ..neighbours.bank import TokenBank, display_range, joined, sample
+        from ..neighbours.stages import kept_of, read_tokens
         from ..neighbours.storing import read_facts
         from ..neighbours.tokens import VolumeTokens
 
@@ -94,7 +94,9 @@ class BuildBank(Comparison):
         threshold, median = self._cut(cases, rows, {"of": drawn, "ids": ids, "keep": self.keep}, token, progress)
         parts = [read_tokens(self.files.tokens(name)) for name in ids]
         if self.keep == "coreset":
-            kept = [coreset(part.tokens, len(at)) for part, at in zip(parts, kept, strict=True)]
+            kept = [
+                kept_of(self.files, name, part.tokens, len(at)) for name, part, at in zip(ids, parts, kept, strict=True)
+            ]
         parts = [VolumeTokens(part.cells[at], part.tokens[at]) for part, at in zip(parts, kept, strict=True)]
         return TokenBank(
             *joined(parts),

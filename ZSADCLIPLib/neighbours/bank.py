@@ -137,10 +137,10 @@ def coreset(tokens: np.ndarray, number: int) -> np.ndarray:
     Greedy, as in PatchCore (arXiv 2106.08265): the first one, then always the one that is farthest from those chosen.
     """
     vectors, chosen = units(tokens), [0]
-    farthest = 1 - vectors @ vectors[0]
+    likeness = vectors @ vectors[0]
     while len(chosen) < number:
-        chosen.append(int(farthest.argmax()))
-        farthest = torch.minimum(farthest, 1 - vectors @ vectors[chosen[-1]])
+        chosen.append(int(likeness.argmin()))
+        likeness = torch.maximum(likeness, vectors @ vectors[chosen[-1]])
     return np.sort(chosen)
 
 

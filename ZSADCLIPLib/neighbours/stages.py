@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,10 @@ class Files:
         """Cells and tokens of a volume."""
         return self.root / "tokens" / f"{case_id}.safetensors"
 
+    def kept(self, case_id: str) -> Path:
+        """Which tokens of a volume a bank keeps."""
+        return self.root / "kept" / f"{case_id}.safetensors"
+
     def distances(self, turn: int, blocks: Sequence[int]) -> Path:
         """Distances of the pairs of two blocks in a pass."""
         return self.root / "distances" / f"{turn}-{blocks[0]:04d}-{blocks[1]:04d}.safetensors"
@@ -63,7 +68,7 @@ class Files:
 
     def clear(self) -> None:
         """Remove what writers that were killed left."""
-        for folder in ("tokens", "distances", "scores", "counts"):
+        for folder in ("tokens", "kept", "distances", "scores", "counts"):
             clear_temporaries(self.root / folder, lambda name: True)
 
     def keep(self, turns: int, blocks: Iterable[Sequence[int]], ids: Iterable[str]) -> None:
@@ -123,11 +128,14 @@ def work_on_pairs(files: Files, item: dict, device: str, progress: Progress) -> 
     if is_whole(path, item["settings"]):
         return row | {"kept": True}
     found: dict[str, np.ndarray] = {}
-    last, first = "", None
+
+    @cache  # as many as two blocks have
+    def references(case_id: str) -> _References:
+        return _References(files, case_id, item, device)
+
     for n, (one, other) in enumerate(item["pairs"]):
         progress(n / len(item["pairs"]), f"comparing {one} and {other}")
-        first = _References(files, one, item, device) if one != last else first
-        second, last = _References(files, other, item, device), one
+        first, second = references(one), references(other)
         counts = first.count, second.count
         if item["reach"] is None:
             rows, columns = nearest(first.tokens, second.tokens, counts)
@@ -152,7 +160,7 @@ class _References:
             self.count -= int(dropped.sum())
         elif item["sample"]:
             at = sample(*item["sample"]["of"])[item["sample"]["ids"].index(case_id)]
-            at = coreset(tokens, len(at)) if item["sample"]["keep"] == "coreset" else at
+            at = kept_of(files, case_id, tokens, len(at)) if item["sample"]["keep"] == "coreset" else at
             order, self.count = np.concatenate([at, np.setdiff1d(order, at)]), len(at)
         self._order, self.tokens, self.cells = order, units(tokens[order], device), stored.cells[order]
 
@@ -161,6 +169,14 @@ class _References:
         out = np.empty(len(self._order), np.float32)
         out[self._order] = distances.cpu().numpy()
         return out
+
+
+def kept_of(files: Files, case_id: str, tokens: np.ndarray, number: int) -> np.ndarray:
+    """The `coreset` of a volume's `tokens` (n, C), int64 (number,), which is found once and then read."""
+    path, key = files.kept(case_id), key_of(seal_of(files.tokens(case_id)), number)
+    if not is_whole(path, key):
+        write_arrays(path, {"kept": coreset(tokens, number)}, {"key": key})
+    return read_array(path, "kept")
 
 
 def write_scores(

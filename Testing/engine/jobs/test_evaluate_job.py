@@ -18,6 +18,7 @@ from ZSADCLIPLib.errors import UsageError
 from ZSADCLIPLib.evaluation.case import evaluate_case
 from ZSADCLIPLib.jobs.evaluate import Evaluate
 from ZSADCLIPLib.jobs.registry import job_from_dict
+from ZSADCLIPLib.report.evaluated.cases import FAR_MM
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.intensity import brain_mask
 from ZSADCLIPLib.volumes.reading import read_volume, write_volume
@@ -172,6 +173,23 @@ def test_millilitres_of_each_group(data, done):
     assert float(healthy["Marked outside the truth (ml) mean"]) == float(healthy["Marked (ml) mean"])
     assert float(unknown["Marked (ml) mean"]) == pytest.approx(marked["unknown"], rel=1e-5)
     assert unknown["Truth (ml) mean"] == "" and unknown["Marked outside the truth (ml) mean"] == ""
+    assert float(healthy["Marked in healthy tissue (ml) mean"]) == pytest.approx(marked["healthy"], rel=1e-5)
+    assert unknown["Healthy tissue (ml) mean"] == ""
+
+
+def test_healthy_tissue_is_brain_far_from_every_lesion(data, done):
+    out, _, _ = done
+    tissue, within, spacing = [], [], np.array([1.0, 1.0, 2.0])
+    for name in ("a1", "a2", "b"):
+        _, mask, truth, brain, _ = arrays(data, out, name)
+        lesion = np.argwhere(truth) * spacing
+        nearest = [np.linalg.norm(lesion - place, axis=1).min() for place in np.argwhere(brain) * spacing]
+        far = np.array(nearest) > FAR_MM
+        tissue.append(far.sum() * 0.002)
+        within.append((far & mask[brain]).sum() * 0.002)
+    row = next(row for row in table(out, "millilitres") if row["Cases"] == "with lesions")
+    assert float(row["Healthy tissue (ml) mean"]) == pytest.approx(np.mean(tissue), rel=1e-4) and sum(tissue) > 0
+    assert float(row["Marked in healthy tissue (ml) mean"]) == pytest.approx(np.mean(within), rel=1e-4)
 
 
 def test_a_bad_case_is_listed_with_its_reason_and_the_others_go_on(done):

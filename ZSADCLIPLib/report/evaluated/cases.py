@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import nan
 from pathlib import Path
 
 import numpy as np
+from scipy import ndimage
 
 from ...detection.case import CaseRun
 from ...detection.choice import Case
@@ -25,6 +27,8 @@ REGION = "brain"
 LESIONS, HEALTHY, NO_TRUTH = "with lesions", "healthy", "without truth"
 """The groups of cases: the truth marks something, it marks nothing, there is none that can be used."""
 BASELINE = "intensity"
+FAR_MM = 20.0
+"""Brain farther than this from every lesion counts as healthy tissue: the other hemisphere, the cerebellum."""
 _SIZE = 240  # pixels of the model's square, none of which is used here
 _MARKED = "fixed:0.5"  # cuts a mask of 0 and 1
 
@@ -42,6 +46,18 @@ class Scan:
     def group(self) -> str:
         """One of LESIONS, HEALTHY and NO_TRUTH."""
         return NO_TRUTH if self.truth is None else LESIONS if self.truth.any() else HEALTHY
+
+    @cached_property
+    def healthy(self) -> np.ndarray | None:
+        """Where the brain is farther than FAR_MM from every lesion, bool (I, J, K); None without a truth."""
+        if self.group == NO_TRUTH:
+            return None
+        brain, stack = self.prepared.brain, self.prepared.stack
+        if self.group == HEALTHY:
+            return brain
+        row, column, between = stack.spacing
+        distance = ndimage.distance_transform_edt(~stack.arrange(self.truth), (between, row, column))
+        return brain & stack.restore(distance > FAR_MM)
 
     def slices(self, array: np.ndarray) -> np.ndarray:
         """An array (I, J, K) on the scan's grid as its slices (N, R, C)."""
@@ -67,6 +83,7 @@ class Measured:
     """One method on one case.
 
     marked_ml  the volume of the mask; NaN for the baseline, which has no threshold of its own.
+    healthy_ml, healthy_marked_ml  the volume of healthy tissue (`Scan.healthy`), and of the mask in it; NaN without a truth.
     values     what `evaluation.case.evaluate_case` gives, with the rules STORED and BEST (baseline: BEST); None in cases
                without lesions.
     """
@@ -78,6 +95,8 @@ class Measured:
     threshold: float
     rule: str
     marked_ml: float
+    healthy_ml: float
+    healthy_marked_ml: float
     notes: tuple[Note, ...]
     values: dict | None
     made_for: dict
@@ -123,6 +142,7 @@ def measure(method: str, scan: Scan, output: Output, min_mm3: float) -> Measured
         values = _evaluated(scan, output.map, min_mm3)
         delivered = _evaluate(scan, output.mask.astype(np.float32), {_MARKED: 0.5}, 0.0)["rules"][_MARKED]
         values["rules"] = {STORED: {**delivered, "threshold": facts["threshold"]}, **values["rules"]}
+    places = (scan.healthy, None if scan.healthy is None else scan.healthy & output.mask)
     return Measured(
         method,
         scan.id,
@@ -131,6 +151,7 @@ def measure(method: str, scan: Scan, output: Output, min_mm3: float) -> Measured
         facts["threshold"],
         facts["threshold_rule"],
         np.count_nonzero(output.mask) * scan.voxel_ml,
+        *(nan if place is None else np.count_nonzero(place) * scan.voxel_ml for place in places),
         tuple(Note(**note) for note in facts["notes"]),
         values,
         _made_for(facts["provenance"], facts["threshold_rule"]),
@@ -144,7 +165,7 @@ def measure_baseline(scan: Scan, min_mm3: float) -> Measured | None:
     stack = scan.prepared.stack
     map = stack.restore(equalised(stack.array, scan.slices(scan.prepared.brain)))
     values = _evaluated(scan, map, min_mm3)
-    return Measured(BASELINE, scan.id, scan.subject, LESIONS, nan, "", nan, (), values, {})
+    return Measured(BASELINE, scan.id, scan.subject, LESIONS, nan, "", nan, nan, nan, (), values, {})
 
 
 def _evaluated(scan: Scan, map: np.ndarray, min_mm3: float) -> dict:

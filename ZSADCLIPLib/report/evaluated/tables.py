@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from ...evaluation.metrics import LESIONS as LESION_METRICS
 from ...evaluation.metrics import METRICS, metrics_from
 from ..numbers import REGION_LABELS
 from ..typeset import Cell, Interval, MeanInterval, MeanSd, MedianIqr, Table
-from .cases import BASELINE, BEST, HEALTHY, LESIONS, NO_TRUTH, REGION, STORED, Measured
+from .cases import BASELINE, BEST, FAR_MM, HEALTHY, LESIONS, NO_TRUTH, REGION, STORED, Measured
 from .numbers import Evaluation, label, summary_of
 
 USE = "Research use only, not for diagnosis."
@@ -97,11 +98,12 @@ def object_table(evaluation: Evaluation, min_mm3: float) -> Table:
 
 
 def millilitre_table(evaluation: Evaluation) -> Table:
-    """How much is marked, of which how much outside the truth, by group of cases."""
+    """How much is marked, of which how much outside the truth and in healthy tissue, by group of cases."""
     rows = []
     for method, rule in evaluation.rows:
         ml, of = evaluation.millilitres(method, rule), evaluation.with_lesions[method]
-        cells = (_mean(summary_of(ml[name], of)) for name in ("truth", "marked", "false"))
+        cells = [_mean(summary_of(ml[name], of)) for name in ("truth", "marked", "false")]
+        cells += _in_healthy(of) if rule == STORED else (None, None)
         rows.append((label(method), evaluation.threshold(method, rule), GROUPS[LESIONS], len(of), *cells))
     for method, of in evaluation.by_method.items():
         for group in (HEALTHY, NO_TRUTH):
@@ -109,16 +111,24 @@ def millilitre_table(evaluation: Evaluation) -> Table:
                 marked = _mean(summary_of([each.marked_ml for each in chosen], chosen))
                 healthy = group == HEALTHY
                 cells = (0.0 if healthy else None, marked, marked if healthy else None)
+                cells += _in_healthy(chosen) if healthy else (None, None)
                 rows.append((label(method), evaluation.threshold(method, STORED), GROUPS[group], len(chosen), *cells))
     return Table(
         "millilitres",
         "Millilitres marked inside the brain: mean [95 % interval] over cases",
-        ("Method", "Threshold", "Cases", "n", "Truth (ml)", "Marked (ml)", "Marked outside the truth (ml)"),
+        ("Method", "Threshold", "Cases", "n", "Truth (ml)", "Marked (ml)", "Marked outside the truth (ml)")
+        + ("Healthy tissue (ml)", "Marked in healthy tissue (ml)"),
         tuple(rows),
-        _common(evaluation),
+        (f"Healthy tissue: brain farther than {FAR_MM:g} mm from every lesion.", *_common(evaluation)),
         labels=3,
         digits=2,
     )
+
+
+def _in_healthy(of: Sequence[Measured]) -> tuple[MeanInterval | None, MeanInterval | None]:
+    """The volume of healthy tissue, and how much of it is marked."""
+    columns = ([each.healthy_ml for each in of], [each.healthy_marked_ml for each in of])
+    return tuple(_mean(summary_of(column, of)) for column in columns)
 
 
 def case_table(evaluation: Evaluation) -> Table:

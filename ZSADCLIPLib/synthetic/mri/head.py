@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage as ndi
 
-from ...files.packaged import DATA
+from ...files.packaged import shipped
 from ..anatomy import COARSE_MM, load_anatomy, rotation, smooth_noise, tissue_labels
 from .settings import AIR, BONE, EYE, FAT, FLUID, GREY, MUSCLE, MriWorld
 
@@ -61,7 +61,7 @@ def _template(anatomy: str) -> _Template:
 @lru_cache(maxsize=1)
 def _surroundings() -> tuple[np.ndarray, np.ndarray]:
     """Classes and details of Colin's head (uint8, 1 mm) and the voxel at which his brain begins."""
-    with np.load(DATA / "head_colin27.npz") as packed:
+    with np.load(shipped("head_colin27.npz")) as packed:
         return packed["q"], packed["corner"].astype(np.float32)
 
 
