@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import tempfile
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ["ZSADCLIP_TEXT_CACHE"] = "off"
+if "PYTEST_XDIST_WORKER" not in os.environ:  # all processes of a run share their text features, and no other run does
+    TEXTS = tempfile.TemporaryDirectory(prefix="zsadclip-texts-")
+    os.environ["ZSADCLIP_TEXT_CACHE"] = TEXTS.name
 
 import itertools  # noqa: E402
 import locale  # noqa: E402
@@ -46,6 +49,14 @@ def volume(rng) -> Volume:
     array = np.zeros((12, 14, 10), np.float32)
     array[2:-2, 2:-2, 1:-1] = rng.uniform(10, 200, (8, 10, 8)).astype(np.float32)
     return Volume(array, affine((1.0, 1.5, 2.0), (-6.0, 4.0, -9.0)), "small")
+
+
+@pytest.fixture
+def one_figure(monkeypatch):
+    """Reports get a single figure: drawing takes most of their time, and is tested elsewhere."""
+    from ZSADCLIPLib.report import figures
+
+    monkeypatch.setattr(figures, "FIGURES", {"fig1-dice": figures.FIGURES["fig1-dice"]})
 
 
 @pytest.fixture

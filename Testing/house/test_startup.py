@@ -52,6 +52,17 @@ def test_bare_modules_compute_what_open_clip_computes(activation):
     torch.testing.assert_close(ours.encode_text(tokens), theirs.encode_text(tokens), atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("activation", ["gelu", "quick_gelu"])
+def test_random_weights_are_those_that_open_clip_draws(activation):
+    torch.manual_seed(5)
+    theirs = open_clip.CLIP(**VIT, quick_gelu=activation == "quick_gelu").state_dict()
+    after = torch.rand(3)
+    ours = load_backbone(VIT, "random:5", activation=activation).model
+    assert isinstance(ours, PlainCLIP) and torch.equal(torch.rand(3), after)
+    assert [*ours.state_dict()] == [*theirs]
+    assert [name for name, value in ours.state_dict().items() if not torch.equal(value, theirs[name])] == []
+
+
 def test_models_with_options_stay_open_clip_s():
     assert not is_plain(open_clip.get_model_config("coca_ViT-B-32"))
     assert not is_plain(open_clip.get_model_config("RN50"))
@@ -67,9 +78,9 @@ def test_weights_of_a_model_that_goes_on_training_are_copied():
     assert torch.equal(model.encode_image(torch.ones(1, 3, 64, 64)).embedding, before)
 
 
-def test_loading_the_embedded_model_imports_no_heavy_package():
+def test_loading_a_plain_model_imports_no_heavy_package():
     code = "import sys; from ZSADCLIPLib import load_backbone, load_adapter; b = load_backbone('mini'); import torch\n"
-    code += "load_adapter('vand', b).text(b)\n"
+    code += f"load_adapter('vand', b).text(b)\nload_backbone({VIT}, 'random')\n"
     code += "heavy = {'open_clip', 'torchvision', 'timm', 'transformers', 'torch._dynamo', 'sklearn', 'matplotlib'}\n"
     code += "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

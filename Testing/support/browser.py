@@ -59,7 +59,7 @@ class Browser:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(self._base + path, data, {"Content-Type": "application/json"}, method=method)
         try:
-            with urllib.request.urlopen(request, timeout=300) as answer:
+            with urllib.request.urlopen(request, timeout=600) as answer:
                 return json.load(answer)["value"]
         except urllib.error.HTTPError as error:
             raise RuntimeError(json.load(error)["value"]["message"][:500]) from error
@@ -71,7 +71,7 @@ class Browser:
         """The value of a script's body; a promise is waited for."""
         return self._ask("POST", "/execute/sync", {"script": script, "args": list(arguments)})
 
-    def until(self, script: str, *arguments, seconds: float = 240):
+    def until(self, script: str, *arguments, seconds: float = 600):
         """The first true value of an expression."""
         end = time.monotonic() + seconds
         while not (value := self.run(f"return {script}", *arguments)):

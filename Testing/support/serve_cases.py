@@ -59,7 +59,7 @@ class Served:
 
     def ask(self, method, path, body=None, token=None, headers=None):
         """(status, JSON or text) of one call."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=600)
         sent = {"Authorization": f"Bearer {self.token if token is None else token}", **(headers or {})}
         body = json.dumps(body) if isinstance(body, (dict, list)) else body
         connection.request(method, path, body, sent)
@@ -137,7 +137,7 @@ def gzipped(data):
     return packer.compress(data) + packer.flush()
 
 
-def until(true, seconds=120):
+def until(true, seconds=600):
     """Wait for something that takes so long only when it never comes."""
     end = time.monotonic() + seconds
     while not true():

@@ -17,11 +17,8 @@ from .vit import ViTTower
 
 def build_open_clip(config: Mapping, state: Mapping | None, activation: str, origin: str) -> Towers:
     """The towers of an open_clip config with a causal text tower; `state` None is random."""
-    if state is not None and is_plain(config):
-        with torch.device("meta"):
-            model = PlainCLIP(config, activation)
-        # A state dict may belong to a model that goes on changing; what was read from a file belongs to nobody else.
-        load_strictly(model, clean_state(state), f"weights {origin}", assign=True, copy=origin == "state dict")
+    if is_plain(config):
+        model = _plain(config, state, activation, origin)
         return Towers(model, ViTTower(model.visual), CausalText(model, tokenize), activation)
     import open_clip
 
@@ -39,6 +36,16 @@ def build_open_clip(config: Mapping, state: Mapping | None, activation: str, ori
         visual.attnpool.num_heads = config["vision_cfg"]["heads"]
     tower = ResNetTower(visual) if hasattr(visual, "layer4") else ViTTower(visual)
     return Towers(model, tower, CausalText(model, tokenize), activation)
+
+
+def _plain(config: Mapping, state: Mapping | None, activation: str, origin: str) -> PlainCLIP:
+    if state is None:
+        return PlainCLIP(config, activation, random=True)
+    with torch.device("meta"):
+        model = PlainCLIP(config, activation)
+    # A state dict may belong to a model that goes on changing; what was read from a file belongs to nobody else.
+    load_strictly(model, clean_state(state), f"weights {origin}", assign=True, copy=origin == "state dict")
+    return model
 
 
 def _randomise(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import forked
 import pytest
 from benchmark_cases import contents, write_brains, write_profile
 
@@ -99,26 +100,28 @@ def test_shards_give_the_same_tables_and_the_last_one_writes_them(place, three):
     assert run("6/9")["rows"] == 0
 
 
-def start(place, out):
-    command = [sys.executable, str(ROOT / "scripts" / "benchmark"), "--profile", str(place / "tiny.json")]
-    command += ["--data", str(place / "data"), "--out", str(out), "--rows", *KILLED_ROWS]
-    log = open(out.with_suffix(".log"), "ab")  # noqa: SIM115 (the process keeps it)
-    return subprocess.Popen(command, stdout=log, stderr=log, cwd="/", env={**os.environ, "PYTHONPATH": ""})
+def run_three(place, out):
+    """KILLED_ROWS, in a process that does nothing else."""
+    Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), KILLED_ROWS).run()
 
 
 def kill_when(place, out, seen):
     """Start a run and end it by SIGKILL as soon as `seen()` holds."""
-    process = start(place, out)
-    try:
-        stop = time.monotonic() + 600
-        while not seen():
-            assert process.poll() is None, out.with_suffix(".log").read_text("utf-8")
-            assert time.monotonic() < stop
-            time.sleep(0.005)
-        process.send_signal(signal.SIGKILL)
-    finally:
-        process.kill()
-        process.wait()
+    process = forked.start(run_three, place, out)
+    while not seen():
+        assert process.is_alive(), f"it ended by itself with code {process.exitcode}"
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+
+
+def the_command(place, out):
+    """The same by the script, from another folder."""
+    command = [sys.executable, str(ROOT / "scripts" / "benchmark"), "--profile", str(place / "tiny.json")]
+    command += ["--data", str(place / "data"), "--out", str(out), "--rows", *KILLED_ROWS]
+    done = subprocess.run(command, cwd="/", env={**os.environ, "PYTHONPATH": ""}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.long
@@ -134,7 +137,7 @@ def test_killed_in_the_middle_of_a_row_and_between_rows_it_ends_with_the_same_ta
     assert count("rows/*/done.json") < len(KILLED_ROWS)
     kill_when(place, out, lambda: count("rows/*/done.json") >= 1)  # between rows
     kept = {path: path.stat().st_mtime_ns for path in out.glob("rows/*/cases/*.json")}
-    assert start(place, out).wait() == 0
+    the_command(place, out)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert contents(out) == contents(three)
     assert any(name.startswith("tables/") for name in contents(out))

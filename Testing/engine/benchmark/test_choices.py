@@ -29,6 +29,8 @@ from ZSADCLIPLib.report.results import Choice, read_run
 from ZSADCLIPLib.volumes.intensity import to_uint8
 from ZSADCLIPLib.volumes.reading import read_volume
 
+pytestmark = pytest.mark.usefixtures("one_figure")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):

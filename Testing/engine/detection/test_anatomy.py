@@ -40,7 +40,7 @@ def head():
     for seed in range(5800, 5900):
         case = make_scan(seed, ("t2w",), head=True)
         if case.record["storage"][2] in "SI" and not case.record["partial"]:
-            step = max(1, round(6 / case.record["spacing_mm"][2]))
+            step = max(1, round(9 / case.record["spacing_mm"][2]))
             tissue = case.tissue.array[:, :, ::step]
             return every(case.volumes["t2w"], step), (tissue > 0) & (tissue <= 3)
     raise AssertionError("no such seed")

@@ -148,7 +148,7 @@ class Recorder:
 def one(tmp_path, monkeypatch):
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     write_volume(tmp_path / "in" / "DOE" / "a.nii", VOLUME)
-    job = Detect(("x",), str(tmp_path / "out"), patience=5.0)
+    job = Detect(("x",), str(tmp_path / "out"), patience=60.0)
 
     def run(detector, lock=True):
         item = {"id": "a", "image": str(tmp_path / "in" / "DOE" / "a.nii"), "mask": None, "settings": job.key}

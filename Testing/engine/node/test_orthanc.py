@@ -49,14 +49,14 @@ class Orthanc:
         (folder / "orthanc.json").write_text(json.dumps(settings))
         self._log = open(folder / "log", "w")  # noqa: SIM115
         self._process = subprocess.Popen([PROGRAM, str(folder / "orthanc.json")], stdout=self._log, stderr=self._log)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 600
         while time.monotonic() < end and not (answers(self.http) and answers(self.dicom)):
             time.sleep(0.1)
 
     def ask(self, path, data=None):
         body = None if data is None else json.dumps(data).encode()
         request = urllib.request.Request(f"http://127.0.0.1:{self.http}/{path}", body)
-        answer = urllib.request.urlopen(request, timeout=60).read()
+        answer = urllib.request.urlopen(request, timeout=600).read()
         return answer if path.endswith("/file") else json.loads(answer)
 
     def stop(self):
@@ -108,7 +108,7 @@ def test_a_server_sends_a_study_and_gets_the_results(tmp_path, orthanc):
         request = urllib.request.Request(
             f"http://127.0.0.1:{orthanc.http}/modalities/node", json.dumps(modality).encode(), method="PUT"
         )
-        urllib.request.urlopen(request, timeout=60).read()
+        urllib.request.urlopen(request, timeout=600).read()
         (study,) = orthanc.ask("studies")
         assert orthanc.ask("modalities/node/store", [study])["FailedInstancesCount"] == 0
         (ledger,) = running.settled()

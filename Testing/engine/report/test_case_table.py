@@ -13,6 +13,7 @@ from ZSADCLIPLib.report.results import read_run
 from ZSADCLIPLib.report.tables.cases import case_records, differences_table, volumes_table
 from ZSADCLIPLib.report.write import write_outputs
 
+pytestmark = pytest.mark.usefixtures("one_figure")
 IDS = ("adaclip-brats", "vand-industrial", "vand-brats", "intensity-baseline")
 
 

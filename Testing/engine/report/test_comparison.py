@@ -5,7 +5,6 @@ from run_fixtures import row_of, write_run
 
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.text import write_json
-from ZSADCLIPLib.report import figures
 from ZSADCLIPLib.report.numbers import Numbers
 from ZSADCLIPLib.report.results import read_run
 from ZSADCLIPLib.report.tables.comparison import comparison_table, read_paper_table
@@ -13,11 +12,7 @@ from ZSADCLIPLib.report.tables.training import runtime_table, training_table
 from ZSADCLIPLib.report.typeset import MeanSd, records
 from ZSADCLIPLib.report.write import write_outputs
 
-
-@pytest.fixture(autouse=True)
-def one_figure(monkeypatch):
-    """Drawing takes most of the time and is tested elsewhere."""
-    monkeypatch.setattr(figures, "FIGURES", {"fig1-dice": figures.FIGURES["fig1-dice"]})
+pytestmark = pytest.mark.usefixtures("one_figure")
 
 
 @pytest.fixture

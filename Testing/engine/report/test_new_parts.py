@@ -6,7 +6,7 @@ import pytest
 from designed_run import Design, write_designed
 
 from ZSADCLIPLib.evaluation.metrics import METRICS, Metric
-from ZSADCLIPLib.report.figures import FIGURES
+from ZSADCLIPLib.report import figures
 from ZSADCLIPLib.report.figures.drawing import Drawing, canvas
 from ZSADCLIPLib.report.sections import Section
 from ZSADCLIPLib.report.write import write_outputs
@@ -30,7 +30,7 @@ def out(tmp_path_factory):
     write_designed(folder, designs, subjects=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(METRICS, JACCARD.name, JACCARD)
-        patch.setitem(FIGURES, "toy", toy_figure)
+        patch.setattr(figures, "FIGURES", {"fig1-dice": figures.FIGURES["fig1-dice"], "toy": toy_figure})
         write_outputs(folder)
     return folder
 

@@ -14,6 +14,7 @@ from ZSADCLIPLib.report.results import read_run
 from ZSADCLIPLib.report.reviews import commands, review_pages
 from ZSADCLIPLib.report.write import write_outputs
 
+pytestmark = pytest.mark.usefixtures("one_figure")
 SETTINGS = {
     "slices": {"image_size": 240, "intensity": "per-slice-minmax", "window": None, "crop": "none"},
     "score": {"scale": "layers", "background": "zero", "planes": ["axial", "coronal"], "fuse": "mean", "smooth_mm": 2.0}

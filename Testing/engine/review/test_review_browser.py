@@ -112,7 +112,7 @@ def _outline(window, case, picture) -> None:
 
 
 def _downloaded(folder):
-    end = time.monotonic() + 30
+    end = time.monotonic() + 600
     while not (found := [path for path in folder.iterdir() if path.suffix == ".json"]):
         assert time.monotonic() < end, "nothing was downloaded"
         time.sleep(0.1)

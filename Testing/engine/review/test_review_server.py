@@ -39,7 +39,7 @@ def ask(server, method, path, body=None, **headers):
     usual = {"Host": host, "Cookie": f"{server.cookie}={server.token}", "Origin": f"http://{host}"}
     usual |= {"Content-Type": "application/json"} if body is not None else {}
     sent = {name: value for name, value in {**usual, **headers}.items() if value is not None}
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=600)
     connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
     if body is not None and "Content-Length" not in sent and "Transfer-Encoding" not in sent:
         sent["Content-Length"] = str(len(body))

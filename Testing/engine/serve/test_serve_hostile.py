@@ -33,7 +33,7 @@ def here(tmp_path_factory):
 
 def raw(here, text):
     """The answer to bytes as they are; a caller that sends no more waits for it."""
-    with socket.create_connection(("127.0.0.1", here.port), timeout=30) as call:
+    with socket.create_connection(("127.0.0.1", here.port), timeout=600) as call:
         call.sendall(text.encode() if isinstance(text, str) else text)
         answer = http.client.HTTPResponse(call)
         answer.begin()
@@ -264,7 +264,7 @@ def test_nonsense_is_answered_and_the_server_lives(here):
     words += ["\r\n", "\r\n\r\n", "Host: localhost", "Content-Length: 5", "Authorization: Bearer x", "A" * 70000]
     for _ in range(150):
         text = "".join(draw.choice(words) + draw.choice(["", " ", "\r\n"]) for _ in range(draw.randrange(1, 12)))
-        with socket.create_connection(("127.0.0.1", here.port), timeout=30) as call:
+        with socket.create_connection(("127.0.0.1", here.port), timeout=600) as call:
             try:
                 call.sendall(text.encode("latin-1"))
                 call.shutdown(socket.SHUT_WR)

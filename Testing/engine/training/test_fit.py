@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from small_models import backbone
+from small_models import VIT, backbone
 
 from ZSADCLIPLib.adapters.base import sentence_embeddings
 from ZSADCLIPLib.adapters.checkpoint import load_adapter
+from ZSADCLIPLib.backbones import load_backbone
 from ZSADCLIPLib.errors import InputError, UsageError, ZSADCLIPError
 from ZSADCLIPLib.progress import Cancelled, silent
 from ZSADCLIPLib.training.features import FeatureCache
@@ -171,8 +172,9 @@ def test_autocast_trains_close_to_float32_and_float16_needs_a_gpu(data, method):
             trained(method, data, precision="float16")
 
 
-def test_autocast_leaves_full_sentences_in_the_cache():
-    plain, cast = backbone(), backbone()
+def test_autocast_leaves_full_sentences_in_the_cache(monkeypatch):
+    monkeypatch.setenv("ZSADCLIP_TEXT_CACHE", "off")
+    plain, cast = (load_backbone(VIT, "random:3") for _ in range(2))
     prompts = load_adapter("vand:random", plain).prompts
     wanted = sentence_embeddings(plain, prompts, "brain")
     with torch.autocast("cpu", torch.bfloat16):

@@ -8,8 +8,6 @@ import pickle
 import random
 import resource
 import struct
-import subprocess
-import sys
 import zlib
 from pathlib import Path
 
@@ -17,6 +15,7 @@ import numpy as np
 import pytest
 from hostile import Child, mutation, seeds
 
+from ZSADCLIPLib.cli import main
 from ZSADCLIPLib.errors import InputError
 from ZSADCLIPLib.files.text import parse_json, within
 from ZSADCLIPLib.volumes.headers import check_header
@@ -203,7 +202,7 @@ class Payload:
     ("kind", "option"),
     [("pickle", "--checkpoint"), ("torch", "--checkpoint"), ("inside", "--checkpoint"), ("torch", "--weights")],
 )
-def test_a_malicious_checkpoint_is_refused_and_leaves_no_trace(kind, option, tmp_path):
+def test_a_malicious_checkpoint_is_refused_and_leaves_no_trace(kind, option, tmp_path, capsys):
     import torch
 
     trace, evil = tmp_path / "trace", tmp_path / "evil.pth"
@@ -216,20 +215,9 @@ def test_a_malicious_checkpoint_is_refused_and_leaves_no_trace(kind, option, tmp
         torch.save({"trainable_linearlayer": {"fc.0.weight": torch.zeros(2), "fc.0.bias": payload}}, evil)
     image = tmp_path / "a.nii"
     image.write_bytes(b"not reached")
-    command = [
-        sys.executable,
-        "-m",
-        "ZSADCLIPLib",
-        "detect",
-        str(image),
-        "-o",
-        str(tmp_path / "out"),
-        option,
-        str(evil),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
-    assert done.returncode == 1 and not trace.exists()
-    assert "never executed here" in done.stderr and "Traceback" not in done.stderr
+    assert main(["detect", str(image), "-o", str(tmp_path / "out"), option, str(evil)]) == 1 and not trace.exists()
+    said = capsys.readouterr().err
+    assert "never executed here" in said and "Traceback" not in said
     assert not [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
 
 

@@ -61,8 +61,7 @@ class qMRMLNodeComboBox(qt.QComboBox):
         self._ids = [""] if self.noneEnabled and self._scene else []
         if self._ids:
             self.addItem(self.noneDisplay)
-        for index in range(self._scene.GetNumberOfNodes() if self._scene else 0):
-            node = self._scene.GetNthNode(index)
+        for node in self._nodes():
             if self._shows(node):
                 self._ids.append(node.GetID())
                 self.addItem(node.GetName())
@@ -72,6 +71,14 @@ class qMRMLNodeComboBox(qt.QComboBox):
             self.currentNodeChanged.emit(self.currentNode())
 
     _on_nodeTypes = _on_noneEnabled = _on_showChildNodeTypes = _on_noneDisplay = _refill
+
+    def _nodes(self):
+        """The scene's nodes, those of other types left out where that is quick: every change of the scene asks again."""
+        if self._scene is None or not self.nodeTypes:
+            return []
+        if len(self.nodeTypes) == 1:
+            return slicer.util.getNodesByClass(self.nodeTypes[0], self._scene)
+        return [self._scene.GetNthNode(n) for n in range(self._scene.GetNumberOfNodes())]
 
     def _shows(self, node):
         if (node.GetHideFromEditors() and not self.showHidden) or node.GetID() in self._filter.hiddenNodeIDs:
