@@ -23,7 +23,7 @@ COLOURS = "inferno"
 MASK_COLOUR, TRUTH_COLOUR = "#00e5ff", "#76ff03"
 SIDES = {"axial": ("R", "L"), "coronal": ("R", "L"), "sagittal": ("A", "P")}
 MAX_OPACITY = 0.75
-WIDTH_INCHES, DPI = 2.6, 110
+WIDTH_INCHES, GAP_INCHES, DPI = 2.6, 0.05, 110
 LINE_INCHES, LINE_LETTERS = 0.14, 150
 COMPRESSION = 2  # of PNG, at most 9: half the time of the usual 6, and pictures of slices are not larger
 NOTE_COLOURS = {"info": "#444444", "warning": "#b00020", "error": "#b00020"}
@@ -119,34 +119,30 @@ def montage_figure(
     height = np.clip(WIDTH_INCHES * image.shape[1] * spacing[0] / (image.shape[2] * spacing[1]), 0.6, 6)
     lines = list(_note_lines(notes))
     head = 0.58 + LINE_INCHES * len(lines)
-    size = (3 * WIDTH_INCHES + 1.1, len(slices) * (height + 0.05) + head + 0.37)
+    size = (3 * WIDTH_INCHES + 1.1, len(slices) * (height + GAP_INCHES) + head + 0.37)
     figure = Figure(figsize=size, dpi=DPI, facecolor="white")
     FigureCanvasAgg(figure)
     total = figure.get_figheight()
-    axes = figure.subplots(len(slices), 3, squeeze=False)
-    figure.subplots_adjust(
-        left=0.02,
-        right=1 - 0.85 / figure.get_figwidth(),
-        bottom=0.32 / total,
-        top=1 - head / total,
-        wspace=0.02,
-        hspace=0.02,
-    )
-    aspect = spacing[0] / spacing[1]
+    axes = figure.subplots(1, 3)
+    right, top = 1 - 0.85 / figure.get_figwidth(), 1 - head / total
+    figure.subplots_adjust(left=0.02, right=right, bottom=0.32 / total, top=top, wspace=0.02)
+    gap, aspect = max(1, round(GAP_INCHES / height * image.shape[1])), spacing[0] / spacing[1]
     scale = ScalarMappable(Normalize(*display_range), COLOURS)
-    for row, n in zip(axes, slices, strict=True):
-        overlay = scale.get_cmap()(display(map[n], *display_range))
-        overlay[..., 3] = MAX_OPACITY * display(map[n], *display_range) * inside[n]
-        for axis in row:
-            axis.set_axis_off()
-            axis.imshow(image[n], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="nearest")
-        row[1].imshow(overlay, aspect=aspect, interpolation="nearest")
-        _outline(row[2], mask, n, MASK_COLOUR, "solid")
-        _outline(row[2], truth, n, TRUTH_COLOUR, "dashed")
-        _label(row[0], n, sides)
+    scores = display(_column(map[slices], gap), *display_range)
+    overlay = scale.get_cmap()(scores)
+    overlay[..., 3] = MAX_OPACITY * scores * _column(inside[slices], gap)
     outlines = "mask" if truth is None else "mask, truth dashed"
-    for axis, text in zip(axes[0], ("image", "anomaly map", outlines), strict=True):
-        axis.set_title(text, fontsize=8)
+    for axis, text in zip(axes, ("image", "anomaly map", outlines), strict=True):
+        axis.set_axis_off()
+        axis.set_title(text, fontsize=8, y=1)  # given a place, it does not ask the ticks for theirs
+        shown = _column(image[slices], gap, 255)
+        axis.imshow(shown, cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="nearest")
+    axes[1].imshow(overlay, aspect=aspect, interpolation="nearest")
+    for marked, colour, style in ((mask, MASK_COLOUR, "solid"), (truth, TRUTH_COLOUR, "dashed")):
+        if marked is not None:
+            _outline(axes[2], _column(marked[slices].astype(bool), gap), colour, style)
+    for place, n in enumerate(slices):
+        _label(axes[0], n, sides, place * (image.shape[1] + gap), image.shape[1:])
     _colour_bar(figure, scale, head)
     figure.suptitle(title, fontsize=9, y=1 - 0.1 / total, va="top")
     for n, (line, colour) in enumerate(lines):
@@ -186,12 +182,19 @@ def _save(figure: Figure, path: str | os.PathLike) -> None:
         figure.savefig(temporary, format="png", pil_kwargs={"compress_level": COMPRESSION})
 
 
-def _label(axis, n: int, sides: tuple[str, str]) -> None:
-    rim = [withStroke(linewidth=2, foreground="black")]  # shows on a bright skull, too
-    style = {"color": "white", "path_effects": rim, "transform": axis.transAxes}
-    axis.text(0.03, 0.97, f"slice {n}", fontsize=7, va="top", **style)
-    for x, side in zip((0.03, 0.97), sides, strict=True):
-        axis.text(x, 0.5, side, fontsize=8, ha="center", va="center", **style)
+def _column(slices: np.ndarray, gap: int, between: int = 0) -> np.ndarray:
+    """Slices (n, R, C) one below the other, (n R + (n - 1) gap, C): three axes are drawn sooner than three a slice."""
+    padded = np.pad(slices, ((0, 0), (0, gap), (0, 0)), constant_values=between)
+    return padded.reshape(-1, slices.shape[2])[:-gap]
+
+
+def _label(axis, n: int, sides: tuple[str, str], first: int, shape: tuple[int, int]) -> None:
+    """Number and sides on the slice of that shape whose rows of a column begin at `first`."""
+    style = {"color": "white", "path_effects": [withStroke(linewidth=2, foreground="black")]}  # also on a bright skull
+    rows, columns = shape
+    axis.text(0.03 * columns, first + 0.03 * rows, f"slice {n}", fontsize=7, va="top", **style)
+    for share, side in zip((0.03, 0.97), sides, strict=True):
+        axis.text(share * columns, first + rows / 2, side, fontsize=8, ha="center", va="center", **style)
 
 
 def _note_lines(notes: Sequence[Note]) -> Iterator[tuple[str, str]]:
@@ -211,12 +214,11 @@ def _colour_bar(figure: Figure, scale: ScalarMappable, head: float) -> None:
     bar.set_label("raw anomaly score", fontsize=7)
 
 
-def _outline(axis, mask: np.ndarray | None, n: int, colour: str, style: str) -> None:
-    # A contour needs two rows and two columns, and something on both sides of it.
-    if mask is None or min(mask.shape[1:]) < 2 or not mask[n].any():
+def _outline(axis, mask: np.ndarray, colour: str, style: str) -> None:
+    if not mask.any():
         return
-    padded = np.pad(mask[n].astype(float), 1)
+    padded = np.pad(mask.astype(float), 1)
     rows, columns = (np.arange(-1, size - 1) for size in padded.shape)
     axis.contour(columns, rows, padded, [0.5], colors=[colour], linewidths=1.0, linestyles=style)
-    axis.set_xlim(-0.5, mask.shape[2] - 0.5)
-    axis.set_ylim(mask.shape[1] - 0.5, -0.5)
+    axis.set_xlim(-0.5, mask.shape[1] - 0.5)
+    axis.set_ylim(mask.shape[0] - 0.5, -0.5)

@@ -29,7 +29,8 @@ def test_a_notebook_shows_picture_and_findings(detection):
 
 def test_plot_gives_a_figure_to_save(detection, tmp_path):
     figure = detection.plot(slices=[10, 20], title="two")
-    assert len(figure.axes) == 2 * 3 + 1
+    assert len(figure.axes) == 3 + 1
+    assert [text.get_text() for text in figure.axes[0].texts] == ["slice 10", "R", "L", "slice 20", "R", "L"]
     figure.savefig(tmp_path / "figure.pdf")
     assert (tmp_path / "figure.pdf").read_bytes().startswith(b"%PDF")
     with pytest.raises(InputError, match="does not fit"):
