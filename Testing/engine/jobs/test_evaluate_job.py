@@ -212,6 +212,8 @@ def test_page_and_text_say_what_the_numbers_are_worth(done):
     names = {path.name for path in (out / "pictures").iterdir()}
     assert names == {"vand-best.png", "vand-median.png", "vand-worst.png", "vand-most-marked.png"}
     assert page.count("data:image/png;base64") == 4
+    contents = re.findall(r'<li><a href="#(\w+)">', page)
+    assert "pictures" in contents and contents == re.findall(r'<section id="(\w+)">', page)
 
 
 def test_results_are_used_again_and_what_is_no_longer_true_goes(data, done, tmp_path):
@@ -264,7 +266,8 @@ def test_without_any_result_the_page_says_why(data, tmp_path):
     (data / "broken.csv").write_text("id,image\nx,broken.nii.gz\n")
     assert Evaluate(str(data / "broken.csv"), str(tmp_path), detect=settings(data)).run()["failed"] == 1
     assert [path.name for path in (tmp_path / "tables").glob("*.csv")] == ["left-out.csv"]
-    assert "No case has a result." in (tmp_path / "evaluation.html").read_text("utf-8")
+    page = (tmp_path / "evaluation.html").read_text("utf-8")
+    assert "No case has a result." in page and "Pictures" not in page
 
 
 def test_on_the_command_line(data, tmp_path, capsys):
