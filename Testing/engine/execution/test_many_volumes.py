@@ -24,7 +24,7 @@ def script(name):
 
 def test_the_simulation_finds_what_limits_a_run():
     s = script("scale")
-    costs = s.Costs(prepare=1.0, write=1.0, score_seconds=0.5, input_mb=1, output_mb=1, load=0)
+    costs = s.Costs(read=0, prepare=1.0, back=0, write=1.0, score_seconds=0.5, input_mb=1, output_mb=1, load=0)
     cpu = s.play(costs, 1000, gpus=2, each=1, storage_mb_s=1e9, walltime_h=100)
     assert cpu["seconds"] == pytest.approx(1000 * 2.5 / 2, rel=0.02) and cpu["gpu"] == pytest.approx(0.2, rel=0.02)
     gpu = s.play(costs, 1000, gpus=2, each=16, storage_mb_s=1e9, walltime_h=100)
