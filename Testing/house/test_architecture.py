@@ -128,4 +128,4 @@ def test_no_large_files():
     pictures = {name: size for name, size in sizes.items() if name.endswith(".png")}
     assert max(pictures.values(), default=0) < 300e3, "scripts/make/small_png.py makes pictures small"
     assert 0 < max(sizes.values(), default=0) < 10e6
-    assert models < 15e6 and sum(sizes.values()) - models < 12.5e6
+    assert models < 15e6 and sum(sizes.values()) - models < 12e6
