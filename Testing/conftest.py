@@ -52,11 +52,12 @@ def volume(rng) -> Volume:
 
 
 @pytest.fixture
-def one_figure(monkeypatch):
-    """Reports get a single figure: drawing takes most of their time, and is tested elsewhere."""
-    from ZSADCLIPLib.report import figures
+def one_figure():
+    """Reports get a single figure."""
+    from benchmark_cases import figures
 
-    monkeypatch.setattr(figures, "FIGURES", {"fig1-dice": figures.FIGURES["fig1-dice"]})
+    with figures("fig1-dice"):
+        yield
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from unittest.mock import patch
 
 import numpy as np
 from small_models import config
@@ -50,6 +51,13 @@ def write_profile(path: Path, **sections) -> Path:
     """The tiny profile as a file."""
     path.write_text(json.dumps(tiny_profile(**sections)))
     return path
+
+
+def figures(*names: str):
+    """A context in which reports get these figures alone: drawing takes most of their time, and is tested elsewhere."""
+    from ZSADCLIPLib.report import figures as all_of_them
+
+    return patch.object(all_of_them, "FIGURES", {name: all_of_them.FIGURES[name] for name in names})
 
 
 def contents(out: Path) -> dict[str, bytes]:

@@ -2,13 +2,11 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
+import forked
 import pytest
 import torch
+import toy_run
 from benchmark_cases import write_brains, write_profile
 from small_models import backbone, config
 from toy_method import ENTRY, NAME
@@ -18,34 +16,7 @@ from ZSADCLIPLib.adapters.checkpoint import load_adapter
 from ZSADCLIPLib.benchmark.rows import ALL_ROWS, MORE_ROWS, ROWS
 from ZSADCLIPLib.errors import WeightsError
 
-ROOT = Path(__file__).resolve().parents[3]
 SETUPS = ("industrial", "finetune", "brats", "pmc", "biomedclip", "healthy", "smooth-brats", "planes-brats")
-# In a process of its own, since rows, labels and menus are made of METHODS when their modules are loaded.
-SCRIPT = """
-import json, sys
-from pathlib import Path
-from toy_method import ENTRY, NAME
-from ZSADCLIPLib.adapters import METHODS
-METHODS[NAME] = ENTRY
-from ZSADCLIPLib.benchmark.rows import ALL_ROWS, select_rows
-from ZSADCLIPLib.cli import main
-from ZSADCLIPLib.jobs.benchmark import Benchmark
-from ZSADCLIPLib.jobs.detect import Detect
-from ZSADCLIPLib.jobs.train import Train
-
-root, profile = Path(sys.argv[1]), sys.argv[1] + "/tiny.json"
-data, out = str(root / "data"), str(root / "benchmark")
-rows = tuple(row.id for row in ALL_ROWS if row.method == NAME)
-told = {"rows": rows, "order": [row.id for row in ALL_ROWS]}
-told |= {"unasked": [row.id for row in select_rows()], "by name": [row.id for row in select_rows(methods=(NAME, "vand"))]}
-told["benchmark"] = {k: v for k, v in Benchmark(out, profile, data, rows, device="cpu").run().items() if k != "files"}
-told["train"] = Train(str(root / "train"), NAME, data, profile=profile, device="cpu").run()
-image = str(next(root.glob("data/*/*t2w.nii.gz")))
-found = Detect((image,), str(root / "detect"), NAME, checkpoint=told["train"]["adapter"], image_size=64, device="cpu")
-told["detect"] = found.run()
-(root / "told.json").write_text(json.dumps(told))
-main(["detect", "--help"])
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,16 +26,8 @@ def place(tmp_path_factory):
     names = {"default": "vit", "pmc": "pmc", "biomedclip": "vit"}
     backbones = {role: {"name": config(shape), "weights": "random:3"} for role, shape in names.items()}
     write_profile(root / "tiny.json", backbones=backbones, methods={NAME: {"epochs": 1}})
-    paths = os.pathsep.join(map(str, (ROOT, ROOT / "Testing" / "support")))
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, str(root)],
-        env={**os.environ, "PYTHONPATH": paths},
-        capture_output=True,
-        text=True,
-        timeout=1800,
-    )
-    assert (root / "told.json").is_file(), run.stderr[-3000:]
-    return root, json.loads((root / "told.json").read_text("utf-8")), run.stdout
+    assert forked.run(toy_run.run, str(root)) == 0
+    return root, json.loads((root / "told.json").read_text("utf-8")), (root / "printed.txt").read_text("utf-8")
 
 
 def test_its_rows_are_those_of_a_trained_method_after_the_others(place):

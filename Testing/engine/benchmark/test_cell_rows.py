@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from benchmark_cases import contents, write_brains, write_profile
+from benchmark_cases import contents, figures, write_brains, write_profile
 
 from ZSADCLIPLib.benchmark.cells import turns_of
 from ZSADCLIPLib.benchmark.cohort import read_cohort
@@ -53,7 +53,8 @@ def whole(place):
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the run has, whose bytes are compared
     out = place / "out"
-    yield out, Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), IDS).run()
+    with figures("fig1-dice"):
+        yield out, Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), IDS).run()
     torch.set_num_threads(threads)
 
 

@@ -83,7 +83,7 @@ def test_the_estimate_counts_its_versions(place):
     assert {line["row"]: line["train_slices"] for line in lines}["vand-healthy"] == 4 * 3 * 2
 
 
-def test_it_runs_beside_other_rows_and_comes_out_the_same_again(place, tmp_path):
+def test_it_runs_beside_other_rows_and_comes_out_the_same_again(place, tmp_path, one_figure):
     runs = []
     for name in ("first", "second"):
         job = Benchmark(str(tmp_path / name), str(place / "tiny.json"), str(place / "data"), ROWS, device="cpu")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from benchmark_cases import contents, write_brains, write_profile
+from benchmark_cases import contents, figures, write_brains, write_profile
 
 from ZSADCLIPLib.benchmark.cohort import read_cohort
 from ZSADCLIPLib.benchmark.estimate import estimate
@@ -86,7 +86,8 @@ def test_planes_are_priced(place):
 @pytest.fixture(scope="module")
 def whole(place):
     out = place / "whole"
-    return out, Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), IDS).run()
+    with figures("evidence"):
+        return out, Benchmark(str(out), str(place / "tiny.json"), str(place / "data"), IDS).run()
 
 
 def test_all_of_them_run_and_the_report_compares_them(whole):
