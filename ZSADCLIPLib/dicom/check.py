@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from .outcome import MAKER, RESEARCH
-from .sources import PATIENT, STUDY, Sources, as_written, discreet, is_legal, source_of
+from .sources import PATIENT, STUDY, Sources, as_written, discreet, is_cut, is_legal, source_of
 
 SEGMENTATION, MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.30"
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34))
@@ -32,7 +32,7 @@ def check(file: Path, places: Mapping[tuple[str, int], str] | None = None) -> li
     with discreet():
         try:
             ds = pydicom.dcmread(file)
-            found = list(_general(ds))
+            found = ["the file is cut off"] * is_cut(ds) + list(_general(ds))
             special: dict[str, Callable] = {SEGMENTATION: _segmentation, MAP: _map, **dict.fromkeys(REPORTS, _report)}
             if ds.SOPClassUID in special:
                 found += special[ds.SOPClassUID](ds)

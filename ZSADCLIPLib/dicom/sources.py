@@ -177,6 +177,13 @@ def is_legal(values: Iterable) -> bool:
     return all(len(text) <= 16 for text in as_written(values).split("\\"))
 
 
+def is_cut(ds) -> bool:
+    """True where the file of a dataset that was just read ends before its last element does."""
+    last = ds.get_item(max(ds.keys())) if len(ds) else None
+    length = getattr(last, "length", None)  # of an element that is not decoded yet
+    return length not in (None, 0xFFFFFFFF) and len(last.value or b"") < length
+
+
 def uid(*parts: str | bytes) -> str:
     """A UID of the digest of some parts: 2.25 and a number of 128 bits (PS3.5, B.2)."""
     digest = hashlib.sha256()
@@ -239,6 +246,7 @@ def _valid(value, name: str, said: dict):
     good = good and (name != "FrameOfReferenceUID" or re.fullmatch(r"[0-9.]{1,64}", text))
     good = good and (name != "PatientSex" or text in ("", "M", "F", "O"))
     good = good and (name != "PatientAge" or not text or re.fullmatch(r"\d{3}[DWMY]", text))
+    good = good and (name != "StudyDescription" or (len(text) <= 64 and text.isprintable() and "\\" not in text))
     good = good and (kind != "CS" or name == "ImageType" or re.fullmatch(r"[A-Z0-9_ ]{0,16}", text))
     if not good:
         said[f"{name} of the source is not as DICOM asks and left empty"] = None
