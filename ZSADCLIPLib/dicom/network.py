@@ -18,6 +18,7 @@ PLACE = re.compile(r"(?P<aet>[^@\s]{1,16})@(?P<host>[^\s@]+):(?P<port>\d{1,5})")
 ECHO = "1.2.840.10008.1.1"
 PLAIN = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 """Explicit and implicit little endian, which every server takes."""
+ENDED = "ended the connection"
 STATUSES = {
     0x0122: "does not take this kind of object",
     0x0124: "refuses: not authorised",
@@ -101,6 +102,8 @@ def associated(peer: Peer, title: str, contexts: Iterable[tuple[str, tuple[str, 
         raise OutputError(f"{peer} {what}")
     try:
         yield association
+    except RuntimeError as error:  # pynetdicom's word for a call that is over
+        raise OutputError(f"{peer} {ENDED}") from error
     finally:
         association.release()
 
@@ -166,7 +169,7 @@ def _store(association, file: Path, syntax: str, accepted: set[str]) -> str:
     from pydicom import dcmread
 
     if not association.is_established:
-        return "the connection ended"
+        return ENDED
     with discreet():
         ds = dcmread(file)
         if is_cut(ds):
@@ -180,7 +183,9 @@ def _store(association, file: Path, syntax: str, accepted: set[str]) -> str:
             status = getattr(association.send_c_store(ds), "Status", None)
         except ValueError:  # no context of this class was accepted
             return STATUSES[0x0122]
+        except RuntimeError:  # since we looked
+            return ENDED
     if status is None:
-        return "no answer"
+        return "gives no answer"
     # Warnings (B000 to BFFF) say that the object is stored, changed or not.
     return "" if status == 0 or 0xB000 <= status <= 0xBFFF else STATUSES.get(status, f"answers {status:#06x}")

@@ -109,7 +109,7 @@ class Spool:
 
     def __init__(self, root: Path, most_studies: int, most_bytes: float, spare_bytes: float):
         self.root, self._most, self._bytes, self._spare = root, most_studies, most_bytes, spare_bytes
-        self._lock, self._used = threading.Lock(), 0
+        self._lock, self._used, self._began = threading.Lock(), 0, time.monotonic()
         self.studies = root / "studies"
         self.studies.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
@@ -158,7 +158,9 @@ class Spool:
         Images that came since it was scored make it wait again; those of one that failed do even where they are known.
         """
         ledger, names = study.read(), study.names()
-        if ledger is None or (study.silent_s() < quiet_s and ledger.state != SCORED):
+        # Who was sending when a node ended needs time to come back.
+        silent_s = min(study.silent_s(), time.monotonic() - self._began)
+        if ledger is None or (silent_s < quiet_s and ledger.state != SCORED):
             return None
         if ledger.state in (DONE, FAILED):
             again = ledger.state == FAILED and study.came_again()

@@ -1,6 +1,7 @@
 """The node: who may call, what is kept, scored and sent, and that neither loss nor repetition follows from a fault."""
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from dicom_network import Archive, free_port, serving  # noqa: E402
 
 from ZSADCLIPLib.cli import main  # noqa: E402
 from ZSADCLIPLib.dicom.export import export, folder_of  # noqa: E402
-from ZSADCLIPLib.dicom.network import Peer, echo, has_instance, send, tls_context  # noqa: E402
+from ZSADCLIPLib.dicom.network import ECHO, PLAIN, Peer, associated, echo, has_instance, send, tls_context  # noqa: E402
 from ZSADCLIPLib.dicom.sources import read_sources  # noqa: E402
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError  # noqa: E402
 from ZSADCLIPLib.node.config import read_settings  # noqa: E402
@@ -210,6 +211,16 @@ def test_an_object_whose_answer_was_lost_is_asked_for_before_it_goes_again(tmp_p
         assert not has_instance(settings.peer_of("PACS"), "ZSADCLIP", "1.2", "1.3", "1.4")
 
 
+def test_a_call_that_is_over_is_said():
+    with (
+        serving(Archive()) as port,
+        pytest.raises(OutputError, match="ended the connection"),
+        associated(Peer("PACS", "127.0.0.1", port), "ZSADCLIP", [(ECHO, PLAIN)]) as association,
+    ):
+        association.abort()
+        association.send_c_echo()
+
+
 def test_a_damaged_ledger_and_an_interrupted_one_are_gone_on_with(tmp_path):
     archive = Archive()
     with serving(archive) as port:
@@ -220,6 +231,8 @@ def test_a_damaged_ledger_and_an_interrupted_one_are_gone_on_with(tmp_path):
             node.spool.receive("PACS", ds.StudyInstanceUID, ds.SOPInstanceUID, file.read_bytes())
         (study,) = node.spool
         assert study.read() == Ledger("PACS", WAITING)
+        os.utime(study.images, (0, 0))
+        assert node.spool.settle(study, 60) is None  # the node has just begun: who was sending may come back
         time.sleep(0.3)
         node.step(study)
         assert study.read().state == DONE and len(archive.kept) == 3
