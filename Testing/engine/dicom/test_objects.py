@@ -13,6 +13,7 @@ pytest.importorskip("highdicom")
 
 from ZSADCLIPLib.dicom import check as checking  # noqa: E402
 from ZSADCLIPLib.dicom import export as exporting  # noqa: E402
+from ZSADCLIPLib.dicom import maps  # noqa: E402
 from ZSADCLIPLib.dicom.check import check, places_of  # noqa: E402
 from ZSADCLIPLib.dicom.export import export, folder_of, names_of, objects  # noqa: E402
 from ZSADCLIPLib.dicom.outcome import MOST_SEGMENTS  # noqa: E402
@@ -86,6 +87,26 @@ def test_frames_lie_where_their_images_lie_and_hold_their_voxels(tmp_path, name)
     assert sheared == (name == "tilted") and ("sheared" in made["seg"].ContentDescription) == sheared
     for file in folder.iterdir():
         assert check(file, places_of(sources)) == []
+
+
+def test_maps_are_the_same_with_the_highdicom_of_slicer(tmp_path):
+    """0.27 keeps the order of frames, does not say their images, and asks for a window in other words."""
+    sources = read_sources(whole_series(tmp_path / "s", 3))
+    outcome = outcome_of(sources)
+    made = objects(sources, outcome, ("map",))["map"]
+    before = by_image(made)
+    for frame in made.PerFrameFunctionalGroupsSequence:
+        frame.DerivationImageSequence = []
+    maps._along_the_normal(made, np.ascontiguousarray(outcome.map.transpose(2, 1, 0)), sources)
+    maps._say_sources(made, sources)
+    after = by_image(made)
+    assert list(after) == list(before) and all((after[key] == before[key]).all() for key in before)
+
+    class Old:
+        def __init__(self, window_center, window_width):
+            pass
+
+    assert maps._window(Old, 2.0, 4.0) == {"window_center": 2.0, "window_width": 4.0}
 
 
 def test_measurements_say_volume_scores_side_and_images(tmp_path):
