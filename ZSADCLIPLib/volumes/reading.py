@@ -83,12 +83,16 @@ def read_mask(path: str | os.PathLike, like: Volume, placement: str | None = Non
     mask = _read(Path(path), placement)
     settled([note for note in mask.notes if note.code == "placement"])
     labels = mask.array
-    if not np.isfinite(labels).all() or labels.min() < -1e-3 or np.abs(labels - np.rint(labels)).max() > 1e-3:
+    whole = labels if labels.dtype.kind in "iu" else np.rint(labels)
+    # The difference of whole numbers that are not finite is none either, and no comparison with it holds.
+    with np.errstate(invalid="ignore"):
+        fits = whole.min() >= 0 and (whole is labels or np.abs(labels - whole).max() <= 1e-3)
+    if not fits:
         raise InputError(
             f"the mask {path} has values that are not whole numbers from 0 "
             f"(lowest {np.nanmin(labels):g}, highest {np.nanmax(labels):g}); give a label map, not probabilities"
         )
-    labels = np.rint(labels).astype(np.min_scalar_type(int(np.rint(labels.max()))))
+    labels = whole.astype(np.min_scalar_type(int(whole.max())))
     return on_grid(mask.with_array(labels), like, resample)
 
 

@@ -89,6 +89,19 @@ def test_the_brain_of_a_whole_head(model, head):
     assert found.shape == volume.shape and scores(confusion(found, brain))["dice"] > 0.85
 
 
+def test_of_thin_slices_few_are_looked_at_and_the_others_lie_between_them(model, monkeypatch):
+    head, seen = Volume(np.random.default_rng(0).uniform(1, 9, (40, 40, 31)).astype(np.float32), np.eye(4)), []
+
+    def run(backbone, slices, rows, batch, score, keep, progress):
+        seen.extend(rows.tolist())
+        keep(rows, [np.broadcast_to((rows / 30.0)[:, None, None], slices[rows].shape)])
+
+    monkeypatch.setattr(anatomy, "run_batches", run)
+    found = brain_by_words(model, replace(Look("axial").prepare(head, 240), brain=np.ones((40, 40, 31), bool)), 8)
+    assert seen == [0, 4, 8, 12, 16, 20, 24, 28, 30]
+    assert np.flatnonzero(found.any(axis=(0, 1))).tolist() == list(range(16, 31)) and found[:, :, 16:].all()
+
+
 @pytest.mark.parametrize("channel", ["t2w", "t2f"])
 def test_the_sequence(model, channel):
     case = make_case(5301, channels=(channel,))

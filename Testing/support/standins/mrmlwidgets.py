@@ -3,6 +3,7 @@
 import ctk
 import qt
 import slicer
+import vtk
 from PySide6.QtCore import Property, Signal
 
 
@@ -70,10 +71,16 @@ class qMRMLNodeComboBox(qt.QComboBox):
         if self.currentNodeID != current:
             self.currentNodeChanged.emit(self.currentNode())
 
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _on_node(self, caller, event, node):
+        """A node came or went: most are of no type that is listed."""
+        if any(node.IsA(kind) for kind in self.nodeTypes):
+            self._refill()
+
     _on_nodeTypes = _on_noneEnabled = _on_showChildNodeTypes = _on_noneDisplay = _refill
 
     def _nodes(self):
-        """The scene's nodes, those of other types left out where that is quick: every change of the scene asks again."""
+        """The scene's nodes, those of other types left out where that is quick."""
         if self._scene is None or not self.nodeTypes:
             return []
         if len(self.nodeTypes) == 1:
@@ -100,9 +107,17 @@ class qMRMLNodeComboBox(qt.QComboBox):
         for tag in self._observers:
             self._scene.RemoveObserver(tag)
         self._scene = scene
-        events = () if scene is None else (scene.NodeAddedEvent, scene.NodeRemovedEvent, scene.EndCloseEvent,
-                                           scene.EndImportEvent)  # fmt: skip
-        self._observers = [scene.AddObserver(event, self._refill) for event in events]
+        if scene is None:
+            self._observers = []
+        else:
+            self._observers = [
+                scene.AddObserver(event, heard)
+                for heard, events in (
+                    (self._on_node, (scene.NodeAddedEvent, scene.NodeRemovedEvent)),
+                    (self._refill, (scene.EndCloseEvent, scene.EndImportEvent)),
+                )
+                for event in events
+            ]
         self._refill()
 
     def mrmlScene(self):
