@@ -12,7 +12,7 @@ import numpy as np
 
 from ..errors import InputError
 from .outcome import MAKER, RESEARCH
-from .sources import PATIENT, STUDY, Sources, as_written, discreet, is_cut, is_legal, source_of
+from .sources import PATIENT, STUDY, Sources, as_written, discreet, is_legal, source_of
 
 SEGMENTATION, MAP = "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.30"
 REPORTS = tuple(f"1.2.840.10008.5.1.4.1.1.88.{n}" for n in (22, 33, 34))
@@ -51,6 +51,13 @@ def places_of(sources: Sources) -> dict[tuple[str, int], str]:
     Those with more letters than DICOM allows are left "", as they cannot be copied.
     """
     return {key: as_written(at) if is_legal(at) else "" for key, at in sources.positions.items()}
+
+
+def is_cut(ds) -> bool:
+    """True where the file of a dataset that was just read ends before its last element does."""
+    last = ds.get_item(max(ds.keys())) if len(ds) else None
+    length = getattr(last, "length", None)  # of an element that is not decoded yet
+    return length not in (None, 0xFFFFFFFF) and len(last.value or b"") < length
 
 
 def _general(ds) -> Iterator[str]:

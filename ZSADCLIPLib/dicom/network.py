@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DependencyError, InputError, OutputError, UsageError
-from .sources import discreet, is_cut
+from .check import is_cut
+from .sources import discreet
 
 TIMEOUT_S = 30
 PLACE = re.compile(r"(?P<aet>[^@\s]{1,16})@(?P<host>[^\s@]+):(?P<port>\d{1,5})")

@@ -177,13 +177,6 @@ def is_legal(values: Iterable) -> bool:
     return all(len(text) <= 16 for text in as_written(values).split("\\"))
 
 
-def is_cut(ds) -> bool:
-    """True where the file of a dataset that was just read ends before its last element does."""
-    last = ds.get_item(max(ds.keys())) if len(ds) else None
-    length = getattr(last, "length", None)  # of an element that is not decoded yet
-    return length not in (None, 0xFFFFFFFF) and len(last.value or b"") < length
-
-
 def uid(*parts: str | bytes) -> str:
     """A UID of the digest of some parts: 2.25 and a number of 128 bits (PS3.5, B.2)."""
     digest = hashlib.sha256()
