@@ -72,3 +72,21 @@ def exported(series, out, wanted="results", count=2, picture=None, region="brain
     folder = folder_of(out, "case")
     export(folder, sources, outcome, wanted, picture)
     return folder, outcome
+
+
+def spoil(ds, name, harm) -> None:
+    """Harm an element of a dataset: "deleted", "emptied", "damaged", "too long" or "of bytes"."""
+    from pydicom import Dataset
+    from pydicom.datadict import dictionary_VR, tag_for_keyword
+    from pydicom.dataelem import RawDataElement
+    from pydicom.tag import Tag
+
+    kind, tag = dictionary_VR(name), Tag(tag_for_keyword(name))
+    if harm == "deleted":
+        del ds[name]
+    elif kind == "SQ":
+        setattr(ds, name, [] if harm == "emptied" else [Dataset()])
+    else:
+        texts = {"emptied": b"", "damaged": b"?/\x07 ", "too long": b"9" * 70, "of bytes": b"\xff\xfe\\\x80\x00 "}
+        value = b"\x07\x00" if kind == "US" and harm != "emptied" else texts[harm]
+        ds[tag] = RawDataElement(tag, kind, len(value), value, 0, False, True)

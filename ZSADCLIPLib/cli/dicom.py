@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..errors import InputError
-from .dicom_files import add_check, add_send, run_check, run_send
+from .dicom_files import add_check, add_send, folders_of, run_check, run_send
 
 COLUMNS = ("number", "modality", "slices", "size", "spacing_mm", "plane", "part", "usable")
 HEADS = {"number": "n", "spacing_mm": "spacing mm", "part": "echo, time point", "uid": "series UID"}
@@ -51,25 +51,17 @@ def _run_list(chosen: argparse.Namespace) -> int:
 
 def _studies(source: Path, keep: bool) -> Iterator[tuple[Path, object]]:
     """Each folder at or below the source with DICOM files, and what it holds."""
-    from ..files.folders import walk
-    from ..files.names import is_dicom
     from ..files.privacy import renamed
     from ..volumes.dicom import scan
 
     if not source.exists():
         raise InputError(f"there is no file or folder {source}; check the name")
-    if source.is_file():
-        yield source, scan(source)
-        return
-    number = 0
-    for folder, names in walk(source, keep):
-        if any(is_dicom(folder / name) for name in names if not name.startswith(".")):
-            number += 1
-            try:
-                yield folder, scan(folder)
-            except InputError as error:
-                hidden = not keep and folder != source
-                raise InputError(renamed(str(error), folder, f"folder {number}") if hidden else str(error)) from error
+    for number, folder in enumerate(folders_of(source, keep), start=1):
+        try:
+            yield folder, scan(folder)
+        except InputError as error:
+            hidden = not keep and folder != source
+            raise InputError(renamed(str(error), folder, f"folder {number}") if hidden else str(error)) from error
 
 
 def _table(found: dict, named: bool, keep: bool) -> str:

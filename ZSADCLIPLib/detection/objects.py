@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +81,9 @@ def outcome_of(
     )
 
 
-def check_objects(which: str, pictures: bool, output: str | os.PathLike, cases: Iterable[Case], report: Report) -> None:
+def check_objects(
+    which: str, pictures: bool, output: str | os.PathLike, cases: Collection[Case], report: Report
+) -> None:
     """Say once what the objects of a run hold; `which` is one of `export.SETS`.
 
     Raises UsageError before any work where they cannot be: no library, no pictures for "all", or a folder that no run made
@@ -98,4 +100,5 @@ def check_objects(which: str, pictures: bool, output: str | os.PathLike, cases: 
                 f"DICOM results would take the place of {folder}, which is no result of an earlier run; choose another output "
                 "folder"
             )
-    report({"event": "note", "text": SAID.format(folder=Path(output, FOLDER))})
+    if any(is_dicom_case(case) for case in cases):
+        report({"event": "note", "text": SAID.format(folder=Path(output, FOLDER))})

@@ -32,7 +32,7 @@ def check(file: Path, places: Mapping[tuple[str, int], str] | None = None) -> li
     with discreet():
         try:
             ds = pydicom.dcmread(file)
-            found = list(_general(ds))
+            found = ["the file is cut off"] * is_cut(ds) + list(_general(ds))
             special: dict[str, Callable] = {SEGMENTATION: _segmentation, MAP: _map, **dict.fromkeys(REPORTS, _report)}
             if ds.SOPClassUID in special:
                 found += special[ds.SOPClassUID](ds)
@@ -51,6 +51,13 @@ def places_of(sources: Sources) -> dict[tuple[str, int], str]:
     Those with more letters than DICOM allows are left "", as they cannot be copied.
     """
     return {key: as_written(at) if is_legal(at) else "" for key, at in sources.positions.items()}
+
+
+def is_cut(ds) -> bool:
+    """True where the file of a dataset that was just read ends before its last element does."""
+    last = ds.get_item(max(ds.keys())) if len(ds) else None
+    length = getattr(last, "length", None)  # of an element that is not decoded yet
+    return length not in (None, 0xFFFFFFFF) and len(last.value or b"") < length
 
 
 def _general(ds) -> Iterator[str]:

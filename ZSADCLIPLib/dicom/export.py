@@ -21,7 +21,7 @@ from .sources import Sources, check_grid, discreet
 FOLDER = "dicom"
 SETS = {"results": ("seg", "report", "map"), "all": tuple(NUMBERS)}
 """What `detect --dicom` writes by the word behind it."""
-SAID = "DICOM results carry the identifiers of their source; they are in {folder}, which only you can read"
+SAID = "DICOM results carry the identifiers of their source; they go into {folder}, which only you can read"
 
 
 def folder_of(output: str | os.PathLike, case_id: str) -> Path:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DependencyError, InputError, OutputError, UsageError
+from .check import is_cut
 from .sources import discreet
 
 TIMEOUT_S = 30
@@ -18,6 +19,7 @@ PLACE = re.compile(r"(?P<aet>[^@\s]{1,16})@(?P<host>[^\s@]+):(?P<port>\d{1,5})")
 ECHO = "1.2.840.10008.1.1"
 PLAIN = ("1.2.840.10008.1.2.1", "1.2.840.10008.1.2")
 """Explicit and implicit little endian, which every server takes."""
+ENDED = "ended the connection"
 STATUSES = {
     0x0122: "does not take this kind of object",
     0x0124: "refuses: not authorised",
@@ -42,10 +44,17 @@ class Peer:
         found = PLACE.fullmatch(text)
         if not found or not 0 < int(found["port"]) < 65536:
             raise UsageError(f"{text!r} is no DICOM server; expected AET@HOST:PORT, such as PACS@10.0.0.5:104")
-        return cls(found["aet"], found["host"], int(found["port"]), tls)
+        return cls(title_of(found["aet"]), found["host"], int(found["port"]), tls)
 
     def __str__(self) -> str:
         return f"{self.aet}@{self.host}:{self.port}"
+
+
+def title_of(text: str) -> str:
+    """The title of an application (AE, PS3.5, 6.2) as it is given; raises UsageError for one that is none."""
+    if not re.fullmatch(r"[ -\[\]-~]{1,16}", text) or text != text.strip():
+        raise UsageError(f"the title {text!r}: expected 1 to 16 ASCII letters without a backslash")
+    return text
 
 
 def pynetdicom_of():
@@ -83,12 +92,19 @@ def associated(peer: Peer, title: str, contexts: Iterable[tuple[str, tuple[str, 
     for sop_class, syntaxes in contexts:
         ae.add_requested_context(sop_class, list(syntaxes))
     tls = (peer.tls, None) if peer.tls else None
-    association = ae.associate(peer.host, peer.port, ae_title=peer.aet, tls_args=tls)
+    try:
+        association = ae.associate(peer.host, peer.port, ae_title=peer.aet, tls_args=tls)
+    except (OSError, UnicodeError) as error:  # a name server may be back later
+        raise OutputError(f"the host of {peer} cannot be found; check its name, or give an address") from error
     if not association.is_established:
-        what = "refuses the call; does it know this title?" if association.is_rejected else "does not answer"
-        raise OutputError(f"{peer} {what} (called as {title})")
+        what = "does not answer; check host and port"
+        if association.is_rejected:
+            what = f"refuses the call; check its title, and that it knows {title}"
+        raise OutputError(f"{peer} {what}")
     try:
         yield association
+    except RuntimeError as error:  # pynetdicom's word for a call that is over
+        raise OutputError(f"{peer} {ENDED}") from error
     finally:
         association.release()
 
@@ -154,9 +170,11 @@ def _store(association, file: Path, syntax: str, accepted: set[str]) -> str:
     from pydicom import dcmread
 
     if not association.is_established:
-        return "the connection ended"
+        return ENDED
     with discreet():
         ds = dcmread(file)
+        if is_cut(ds):
+            return "was not asked: the file is cut off"
         if syntax not in accepted and accepted:
             if syntax not in PLAIN:
                 ds.decompress(generate_instance_uid=False)
@@ -166,7 +184,9 @@ def _store(association, file: Path, syntax: str, accepted: set[str]) -> str:
             status = getattr(association.send_c_store(ds), "Status", None)
         except ValueError:  # no context of this class was accepted
             return STATUSES[0x0122]
+        except RuntimeError:  # since we looked
+            return ENDED
     if status is None:
-        return "no answer"
+        return "gives no answer"
     # Warnings (B000 to BFFF) say that the object is stored, changed or not.
     return "" if status == 0 or 0xB000 <= status <= 0xBFFF else STATUSES.get(status, f"answers {status:#06x}")

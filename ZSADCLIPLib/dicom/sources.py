@@ -239,6 +239,7 @@ def _valid(value, name: str, said: dict):
     good = good and (name != "FrameOfReferenceUID" or re.fullmatch(r"[0-9.]{1,64}", text))
     good = good and (name != "PatientSex" or text in ("", "M", "F", "O"))
     good = good and (name != "PatientAge" or not text or re.fullmatch(r"\d{3}[DWMY]", text))
+    good = good and (name != "StudyDescription" or (len(text) <= 64 and text.isprintable() and "\\" not in text))
     good = good and (kind != "CS" or name == "ImageType" or re.fullmatch(r"[A-Z0-9_ ]{0,16}", text))
     if not good:
         said[f"{name} of the source is not as DICOM asks and left empty"] = None

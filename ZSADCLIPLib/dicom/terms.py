@@ -11,6 +11,8 @@ COUNT = ("findings", SCHEME, "Number of findings")
 FIRST_IMAGE = ("first-image", SCHEME, "Number of the first image")
 LAST_IMAGE = ("last-image", SCHEME, "Number of the last image")
 PROCEDURE = ("363679005", "SCT", "Imaging procedure")
+PROCESSED = ("121322", "DCM", "Source image for image processing operation")
+CALCULATED = ("112187", "DCM", "Unspecified method of calculation")
 BODY = ("38266002", "SCT", "Entire body")
 REGIONS = {
     "brain": (("12738006", "SCT", "Brain"), "BRAIN"),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..dicom.export import SETS
-from ..dicom.network import Peer, tls_context
+from ..dicom.network import Peer, title_of, tls_context
 from ..errors import InputError, UsageError
 from ..fields import AtLeast, Between, OneOf, Positive, from_dict
 from ..jobs.registry import job_from_dict
@@ -51,7 +51,7 @@ class Rule:
 
     def fits(self, modality: str, description: str, slices: int) -> bool:
         """True for a volume that the rule selects."""
-        found = self.modality in ("", modality) and self.slices[0] <= slices <= self.slices[1]
+        found = self.modality.upper() in ("", modality) and self.slices[0] <= slices <= self.slices[1]
         return found and re.search(self.description, description, re.IGNORECASE) is not None
 
 
@@ -111,7 +111,7 @@ class NodeSettings:
         for peer in self.peer:
             try:
                 infos = socket.getaddrinfo(peer.host, None)
-            except OSError as error:
+            except (OSError, UnicodeError) as error:
                 raise UsageError(f"the host {peer.host!r} of {peer.aet} is unknown; give an address") from error
             found.setdefault(peer.aet, set()).update(str(info[4][0]) for info in infos)
         return found
@@ -156,8 +156,7 @@ def _check(settings: NodeSettings) -> None:
         raise UsageError("a node needs a [[peer]] that may call and a [[rule]] that selects; give at least one of each")
     titles = [settings.aet, *(peer.aet for peer in settings.peer)]
     for title in titles:
-        if not re.fullmatch(r"[ -\[\]-~]{1,16}", title) or title != title.strip():
-            raise UsageError(f"the title {title!r}: expected 1 to 16 ASCII letters without a backslash")
+        title_of(title)
     if len(set(titles)) < len(titles):
         raise UsageError(f"titles are not distinct: {', '.join(titles)}; one place a title")
     for rule in settings.rule:

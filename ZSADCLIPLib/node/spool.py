@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -38,8 +39,8 @@ class Parcel:
 class Ledger:
     """What is known of a study: who sent it, its state, the images that were scored, and what goes out.
 
-    `images` are names of files; `said` is why it failed, without identifiers; `tries` of the present step; `sent` are the
-    UIDs of all that went out, so that a study that is scored again sends only what is new.
+    `images` are the files that were last scored; `said` is why it failed, without identifiers; `tries` of the present step;
+    `sent` are the UIDs of all that went out, so that a study that is scored again sends only what is new.
     """
 
     caller: str
@@ -88,9 +89,18 @@ class Study:
         except OSError:
             return float("inf")
 
+    def came_again(self) -> bool:
+        """True where an image came since the ledger was written."""
+        try:
+            return self.images.stat().st_mtime_ns > (self.folder / LEDGER).stat().st_mtime_ns
+        except OSError:
+            return False
+
     def clear(self) -> None:
         """Remove images and results; the ledger stays to be known by."""
-        for name in ("images", "input", "out"):
+        with suppress(OSError):  # at once, lest a kill leaves some that look as if they had come
+            self.images.rename(self.folder / "gone")
+        for name in ("gone", "input", "out"):
             shutil.rmtree(self.folder / name, ignore_errors=True)
 
 
@@ -99,7 +109,7 @@ class Spool:
 
     def __init__(self, root: Path, most_studies: int, most_bytes: float, spare_bytes: float):
         self.root, self._most, self._bytes, self._spare = root, most_studies, most_bytes, spare_bytes
-        self._lock, self._used = threading.Lock(), 0
+        self._lock, self._used, self._began = threading.Lock(), 0, time.monotonic()
         self.studies = root / "studies"
         self.studies.mkdir(mode=0o700, parents=True, exist_ok=True)
         root.chmod(0o700)
@@ -143,12 +153,18 @@ class Spool:
         self._used += len(content)
 
     def settle(self, study: Study, quiet_s: float) -> Ledger | None:
-        """What is to be done with a study now, None for nothing: images that came since it was scored make it wait again."""
+        """What is to be done with a study now, None for nothing.
+
+        Images that came since it was scored make it wait again; those of one that failed do even where they are known.
+        """
         ledger, names = study.read(), study.names()
-        if ledger is None or (study.silent_s() < quiet_s and ledger.state != SCORED):
+        # Who was sending when a node ended needs time to come back.
+        silent_s = min(study.silent_s(), time.monotonic() - self._began)
+        if ledger is None or (silent_s < quiet_s and ledger.state != SCORED):
             return None
         if ledger.state in (DONE, FAILED):
-            if not set(names) - set(ledger.images):
+            again = ledger.state == FAILED and study.came_again()
+            if not again and not set(names) - set(ledger.images):
                 return None
             return study.write(Ledger(ledger.caller, sent=ledger.sent))
         return ledger

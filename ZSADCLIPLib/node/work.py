@@ -28,7 +28,7 @@ Score = Callable[[dict, Path], None]
 
 def score_study(study: Study, ledger: Ledger, settings: NodeSettings, score: Score) -> Ledger:
     """Score the volumes that rules select, and put on the ledger what is to be sent; raises what `score` raises."""
-    names = study.names()
+    ledger = study.write(replace(ledger, images=study.names()))  # what comes meanwhile is not among them
     chosen = select(study, settings)
     parcels: list[Parcel] = []
     for n, (rule, folder) in enumerate(chosen, start=1):
@@ -42,7 +42,7 @@ def score_study(study: Study, ledger: Ledger, settings: NodeSettings, score: Sco
         parcels += [parcel for parcel in found if parcel.uid not in ledger.sent]
     said = "" if chosen else "no volume fits a rule"
     state = SCORED if parcels else DONE
-    return study.write(replace(ledger, state=state, images=names, parcels=tuple(parcels), tries=0, said=said))
+    return study.write(replace(ledger, state=state, parcels=tuple(parcels), tries=0, said=said))
 
 
 def select(study: Study, settings: NodeSettings) -> list[tuple[Rule, Path]]:
@@ -86,8 +86,8 @@ def send_study(study: Study, ledger: Ledger, settings: NodeSettings) -> Ledger:
 
 
 def fail(study: Study, ledger: Ledger, why: str) -> Ledger:
-    """Give a study up, for the images that are there; others that come make it wait again."""
-    return study.write(replace(ledger, state=FAILED, images=study.names(), said=why))
+    """Give a study up; images that come, be it again, make it wait again."""
+    return study.write(replace(ledger, state=FAILED, said=why))
 
 
 def _noted(study: Study, ledger: Ledger, n: int, state: str) -> Ledger:

@@ -58,6 +58,10 @@ def test_objects_are_made_sealed_kept_and_private(home, tmp_path, capfd):
         assert secret not in said, secret
         assert not [key for key, text in others.items() if secret in key + text], secret
     assert b"Doe^Jane" in (folder / "seg.dcm").read_bytes()
+    assert main(["dicom", "check", str(out / "dicom"), "--source", str(home)]) == 0
+    assert capfd.readouterr().out.count(": good") == 4
+    assert main(["dicom", "check", str(folder), "--source", str(tmp_path)]) == 1
+    assert "holds no DICOM series" in capfd.readouterr().err
 
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert detect(home, out, "--dicom", "--skip-existing") == 0
@@ -85,6 +89,8 @@ def test_headers_that_will_not_do_stop_a_case_before_it_is_scored(home, tmp_path
 def test_what_cannot_work_is_said_before_any_work(home, tmp_path, capfd):
     assert detect(home, tmp_path / "out", "--dicom", "all", "--no-pictures") == 2
     assert "needs the picture" in capfd.readouterr().err
+    assert detect(home, tmp_path / "none", "--dicom", "--dry-run", inputs=("v.nii.gz",)) == 0
+    assert "identifiers" not in "".join(capfd.readouterr())
     name = pseudonym("1.2.826.0.1.3680043.9.1.1", "dicom")
     theirs = tmp_path / "out" / "dicom" / name / "thesis.txt"
     theirs.parent.mkdir(parents=True)

@@ -1,6 +1,7 @@
 """The node: who may call, what is kept, scored and sent, and that neither loss nor repetition follows from a fault."""
 
 import json
+import os
 import shutil
 import subprocess
 import threading
@@ -22,7 +23,7 @@ from dicom_network import Archive, free_port, serving  # noqa: E402
 
 from ZSADCLIPLib.cli import main  # noqa: E402
 from ZSADCLIPLib.dicom.export import export, folder_of  # noqa: E402
-from ZSADCLIPLib.dicom.network import Peer, echo, has_instance, send, tls_context  # noqa: E402
+from ZSADCLIPLib.dicom.network import ECHO, PLAIN, Peer, associated, echo, has_instance, send, tls_context  # noqa: E402
 from ZSADCLIPLib.dicom.sources import read_sources  # noqa: E402
 from ZSADCLIPLib.errors import InputError, OutputError, UsageError  # noqa: E402
 from ZSADCLIPLib.node.config import read_settings  # noqa: E402
@@ -144,6 +145,8 @@ def test_only_known_callers_may_call_and_only_images_are_taken(tmp_path):
         sources = read_sources(series)
         export(tmp_path / "made", sources, outcome_of(sources), "results")
         assert set(running.give((tmp_path / "made").iterdir())) == {"does not take this kind of object"}
+        (tmp_path / "cut.dcm").write_bytes(next(series.iterdir()).read_bytes()[:-9])
+        assert running.give([tmp_path / "cut.dcm"]) == ["was not asked: the file is cut off"]
         bad = pydicom.dcmread(sorted(series.iterdir())[0])
         with pytest.warns(UserWarning):
             bad.StudyInstanceUID = "../../etc"
@@ -208,6 +211,16 @@ def test_an_object_whose_answer_was_lost_is_asked_for_before_it_goes_again(tmp_p
         assert not has_instance(settings.peer_of("PACS"), "ZSADCLIP", "1.2", "1.3", "1.4")
 
 
+def test_a_call_that_is_over_is_said():
+    with (
+        serving(Archive()) as port,
+        pytest.raises(OutputError, match="ended the connection"),
+        associated(Peer("PACS", "127.0.0.1", port), "ZSADCLIP", [(ECHO, PLAIN)]) as association,
+    ):
+        association.abort()
+        association.send_c_echo()
+
+
 def test_a_damaged_ledger_and_an_interrupted_one_are_gone_on_with(tmp_path):
     archive = Archive()
     with serving(archive) as port:
@@ -218,11 +231,58 @@ def test_a_damaged_ledger_and_an_interrupted_one_are_gone_on_with(tmp_path):
             node.spool.receive("PACS", ds.StudyInstanceUID, ds.SOPInstanceUID, file.read_bytes())
         (study,) = node.spool
         assert study.read() == Ledger("PACS", WAITING)
+        os.utime(study.images, (0, 0))
+        assert node.spool.settle(study, 60) is None  # the node has just begun: who was sending may come back
         time.sleep(0.3)
         node.step(study)
         assert study.read().state == DONE and len(archive.kept) == 3
         (study.folder / "study.json").write_text("{")
         assert study.read() is None and node.spool.settle(study, 0.0) is None
+
+
+def test_what_came_while_a_study_failed_and_what_comes_again_is_scored(tmp_path):
+    files = sorted(whole_series(tmp_path / "s", 9, SeriesDescription="T2").iterdir())
+    scored, node = [], None
+
+    def take(some):
+        for file in some:
+            ds = pydicom.dcmread(file)
+            node.spool.receive("PACS", ds.StudyInstanceUID, ds.SOPInstanceUID, file.read_bytes())
+
+    def failing(job, _):
+        scored.append(len(list(Path(job["inputs"][0]).iterdir())))
+        take(files[8:] if len(scored) == 1 else [])
+        raise InputError("a slice is missing")
+
+    rules = [{"modality": "mr", "slices": [1, 99]}]
+    node = Node(settings_of(tmp_path / "node", quiet_s=0, rule=rules), print, failing)
+    take(files[:8])
+    (study,) = node.spool
+    for _ in range(3):
+        node.step(study)
+    assert scored == [8, 9] and study.read().state == FAILED
+    take(files[:1])
+    node.step(study)
+    assert scored == [8, 9, 9]
+    study.clear()
+    node.step(study)
+    assert scored == [8, 9, 9] and list(study.folder.iterdir()) != []
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [
+        (["--to", "PACS"], "expected AET@HOST:PORT"),
+        (["--to", "P\\CS@127.0.0.1:1"], "the title 'P\\\\CS': expected"),
+        (["--to", "PACS@127.0.0.1:1", "--as", "MUCH TOO LONG A TITLE"], "title 'MUCH TOO LONG A TITLE': expected"),
+        (["--to", "PACS@a..b:1"], "cannot be found; check its name"),
+        (["--to", "PACS@127.0.0.1:1"], "does not answer; check host and port"),
+    ],
+)
+def test_servers_that_will_not_do_are_named(tmp_path, capsys, named, message):
+    (file,) = whole_series(tmp_path / "s", 1).iterdir()
+    assert main(["dicom", "send", str(file), *named]) in (1, 2)
+    assert message in capsys.readouterr().err
 
 
 def test_the_child_process_scores_or_says_why_not(tmp_path):
@@ -241,6 +301,8 @@ def test_the_child_process_scores_or_says_why_not(tmp_path):
         ({"rule": [{"detect": {"method": "none"}}]}, "method is 'none'"),
         ({"rule": [{"detect": {"output": "x"}}]}, "which the node itself decides"),
         ({"aet": "PACS"}, "not distinct"),
+        ({"aet": "A\\B"}, "expected 1 to 16 ASCII letters"),
+        ({"peer": [{"aet": "PACS", "host": "a..b", "port": 1}]}, "host 'a..b' of PACS is unknown"),
         ({"port": 70000}, "port is 70000"),
         ({"colour": 1}, "no field 'colour'"),
         ({"tls_cert": "a.pem"}, "give all three or none"),
