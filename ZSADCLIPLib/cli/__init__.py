@@ -67,7 +67,7 @@ All commands: zsadclip --help. Research use only, not for diagnosis."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted."""
+    """Run the command line; returns 0 done, 1 failed, 2 wrong arguments, 130 interrupted, 141 nobody reads on."""
     try:
         _end_like_an_interrupt()
         arguments = sys.argv[1:] if arguments is None else arguments
@@ -87,6 +87,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ZSADCLIPError as error:
         print(f"zsadclip: {error}", file=sys.stderr)
         return 1
+    except BrokenPipeError:  # of `| head`, which has read enough; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except (KeyboardInterrupt, Cancelled):
         print("zsadclip: interrupted; finished cases are complete, nothing else was written", file=sys.stderr)
         return 130

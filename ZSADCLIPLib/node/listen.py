@@ -12,6 +12,7 @@ from .config import NodeSettings
 from .spool import UID, Spool, study_key
 
 SUCCESS, NOT_AUTHORISED, NO_SPACE, CANNOT = 0x0000, 0x0124, 0xA700, 0xC000
+DISCARDED = 0xB006  # a warning, so that a sender goes on with the rest of the study
 PDU_BYTES = 1 << 17
 MOST_BYTES = 4 << 30  # of one image
 SYNTAXES = (
@@ -20,20 +21,22 @@ SYNTAXES = (
     *("1.2.840.10008.1.2.4.80", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2.4.90", "1.2.840.10008.1.2.4.91"),
 )
 """What SimpleITK decodes: little and big endian, RLE, JPEG, JPEG-LS, JPEG 2000."""
+TAKEN = {f"{STORAGE}{code}" for code in IMAGES}
+"""Classes of images that are kept. Others, such as earlier results, come with studies that are sent whole."""
 
 
 def listen(settings: NodeSettings, spool: Spool, log: Callable[[str], None]):
     """Start the server in threads of its own; `shutdown()` of what is returned ends it. Raises OutputError, UsageError."""
     pynetdicom = pynetdicom_of()
-    from pynetdicom import evt
+    from pynetdicom import AllStoragePresentationContexts, evt
     from pynetdicom.sop_class import Verification
 
     ae = pynetdicom.AE(ae_title=settings.aet)
     ae.require_called_aet, ae.require_calling_aet = True, [peer.aet for peer in settings.peer]
     ae.maximum_associations, ae.maximum_pdu_size = settings.associations, PDU_BYTES
     ae.add_supported_context(Verification)
-    for code in IMAGES:
-        ae.add_supported_context(f"{STORAGE}{code}", list(SYNTAXES))
+    for sop_class in {context.abstract_syntax for context in AllStoragePresentationContexts} | TAKEN:
+        ae.add_supported_context(sop_class, list(SYNTAXES))
     allowed = settings.addresses()
 
     def is_known(event) -> bool:
@@ -52,7 +55,9 @@ def listen(settings: NodeSettings, spool: Spool, log: Callable[[str], None]):
         return SUCCESS if is_known(event) else NOT_AUTHORISED
 
     def on_store(event) -> int:
-        return _store(event, spool, log) if is_known(event) else NOT_AUTHORISED
+        if not is_known(event):
+            return NOT_AUTHORISED
+        return _store(event, spool, log) if event.request.AffectedSOPClassUID in TAKEN else DISCARDED
 
     handlers = [(evt.EVT_REQUESTED, on_request), (evt.EVT_C_ECHO, on_echo), (evt.EVT_C_STORE, on_store)]
     try:

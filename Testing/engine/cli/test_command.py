@@ -3,6 +3,7 @@
 import csv
 import gc
 import json
+import os
 import subprocess
 import sys
 
@@ -301,3 +302,14 @@ def test_commands_let_python_look_for_unused_objects_seldom(monkeypatch):
     with pytest.raises(SystemExit):
         main(["models", "--help"])
     assert said == [(20_000, 10, 2)]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="pipes")
+def test_who_stops_to_read_is_told_of_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "ZSADCLIPLib", "models"], stdout=writing, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -112,6 +112,10 @@ def test_a_server_sends_a_study_and_gets_the_results(tmp_path, orthanc):
         (study,) = orthanc.ask("studies")
         assert orthanc.ask("modalities/node/store", [study])["FailedInstancesCount"] == 0
         (ledger,) = running.settled()
+        # The study holds our results now, which come along when it is sent whole once more.
+        again = orthanc.ask("modalities/node/store", [study])
+        assert (again["InstancesCount"], again["FailedInstancesCount"]) == (12, 0)
+        assert [each.sent for each in running.settled()] == [ledger.sent]
     assert len(ledger.sent) == 3
     modalities = [
         orthanc.ask(f"series/{each}")["MainDicomTags"]["Modality"] for each in orthanc.ask(f"studies/{study}")["Series"]
