@@ -79,7 +79,7 @@ def quantities(backbone, adapter, images, stride) -> dict:
         out["clustered_feature"] = fuse(mean, stacked, config.clusters, config.seed)
         chosen = mean.sigmoid().topk(min(mean.shape[1], 5 * config.clusters), dim=1).indices
         picked = stacked.gather(1, chosen[:, :, None, None].expand(-1, -1, *stacked.shape[2:])).flatten(2)
-        out["cluster_labels"] = torch.from_numpy(labels_of(picked, config.clusters, config.seed))
+        out["cluster_labels"] = labels_of(picked, config.clusters, config.seed)
     for tower, name in (("visual", "dynamic_visual_prompts"), ("text", "dynamic_text_prompts")):
         generator = getattr(adapter, f"dynamic_{tower}_prompt_generator", None)
         if generator is not None:

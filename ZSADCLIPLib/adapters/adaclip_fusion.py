@@ -5,45 +5,21 @@ Step by step in docs/methods/adaclip.md, "Slice score".
 
 from __future__ import annotations
 
-import warnings
-
-import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
-from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from .clustering import kmeans_labels
 from .maps import to_grid
 
 PATCHES_PER_CLUSTER = 5
-TOLERANCE = 1e-4
-"""scikit-learn's default, relative to the mean variance of a dimension."""
 
 
-def cluster_labels(products: np.ndarray, dims: int, clusters: int, seed: int) -> np.ndarray:
-    """k-means++ labels (n,), one start, seeded, of n points in `dims` dimensions, given by their inner products (n, n).
-
-    n points span n dimensions at most: there k-means sees the same distances and moves a fraction of the numbers. The
-    library's tolerance is relative to the mean variance of a dimension, so it is scaled to the same absolute one.
-    """
-    centred = products - products.mean(axis=0) - products.mean(axis=1)[:, None] + products.mean()
-    lengths, axes = np.linalg.eigh(centred)
-    points = (axes * np.sqrt(lengths.clip(min=0))).astype(np.float32)
-    tolerance = TOLERANCE * len(points) / dims
-    return KMeans(min(clusters, len(points)), random_state=seed, n_init=1, tol=tolerance).fit_predict(points)
-
-
-def labels_of(picked: Tensor, clusters: int, seed: int) -> np.ndarray:
-    """Cluster labels (B, n) of points (B, n, d); products are taken where the points are, so that little leaves a GPU."""
+def labels_of(picked: Tensor, clusters: int, seed: int) -> Tensor:
+    """Cluster labels (B, n) of points (B, n, d), on their device."""
     points = picked.detach()
     points = (points.cpu() if points.device.type == "mps" else points).double()  # which has no float64
-    products = (points @ points.transpose(1, 2)).cpu().numpy()
-    # The pools of torch and of the library fight; and patches that look alike make fewer clusters, which is no fault.
-    with threadpool_limits(1), warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return np.stack([cluster_labels(one, points.shape[-1], clusters, seed) for one in products])
+    return kmeans_labels(points @ points.transpose(1, 2), points.shape[-1], clusters, seed).to(picked.device)
 
 
 def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
@@ -57,7 +33,7 @@ def fuse(logits: Tensor, tokens: Tensor, clusters: int, seed: int) -> Tensor:
     chosen = logits.sigmoid().topk(count, dim=1).indices
     picked = tokens.gather(1, chosen[:, :, None, None].expand(-1, -1, *tokens.shape[2:]))
     labels = labels_of(picked.flatten(2), clusters, seed)
-    onehot = F.one_hot(torch.from_numpy(labels).long(), min(clusters, count)).to(picked)
+    onehot = F.one_hot(labels, min(clusters, count)).to(picked)
     sizes = onehot.sum(dim=1)
     sums = torch.einsum("bnk,bnc->bkc", onehot, picked.mean(dim=2))
     filled = (sizes > 0).to(picked)

@@ -22,7 +22,7 @@ import slicer
 from slicer.i18n import tr as _
 
 TORCH = ("torch>=2.6", "torchvision")
-OTHERS = ("open_clip_torch>=3.3", "nibabel", "safetensors", "scikit-learn", "scipy", "tqdm", "matplotlib", "jinja2")
+OTHERS = ("open_clip_torch>=3.3", "nibabel", "safetensors", "scipy", "tqdm", "matplotlib", "jinja2")
 PINNED = ("numpy", "scipy", "requests", "SimpleITK", "pydicom", "Pillow", "torch", "torchvision", "setuptools")
 
 
