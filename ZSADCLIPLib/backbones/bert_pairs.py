@@ -52,9 +52,8 @@ def wordpiece(vocab: str | Path | None, context: int):
 
 
 def _tokenize(tokenizer, context: int, sentences) -> Tensor:
-    return tokenizer(sentences, padding="max_length", truncation=True, max_length=context, return_tensors="pt")[
-        "input_ids"
-    ]
+    # Lists become a tensor here: the library looks at each number for one that is none.
+    return torch.tensor(tokenizer(sentences, padding="max_length", truncation=True, max_length=context)["input_ids"])
 
 
 class PmcClip(nn.Module):

@@ -79,7 +79,8 @@ def test_a_stack_of_equal_slices_has_the_maps_of_a_slice_alone(slices):
     deep, equal = head(kernel=(0.3, 0.9, -0.4, 0.5)), np.repeat(slices[3:4], 7, axis=0)
     (maps,), (scores,), _ = slice_maps(backbone(), [deep], equal, 3, spacing=1.0)
     (alone,), (score,), _ = slice_maps(backbone(), [deep], slices[3:4], 3)
-    assert maps == pytest.approx(np.repeat(alone, 7, axis=0), abs=1e-5) and scores == pytest.approx(score[0], abs=1e-6)
+    np.testing.assert_allclose(maps, np.repeat(alone, 7, axis=0), rtol=0, atol=1e-5)
+    assert scores == pytest.approx(score[0], abs=1e-6)
 
 
 @pytest.mark.parametrize("spacing", [1.0, 2.0, 4.0])
@@ -87,7 +88,8 @@ def test_a_kernel_for_one_neighbour_gives_the_map_of_that_slice(slices, spacing)
     (plain,), (scores,), _ = slice_maps(backbone(), [head(())], slices, 4)
     (moved,), (own,), _ = slice_maps(backbone(), [head((4.0,), (0.0, 1.0))], slices, 4, spacing=spacing)
     rows = neighbours(11, spacing, (4.0,))[:, 0]
-    assert moved == pytest.approx(plain[rows], abs=1e-5) and own == pytest.approx(scores, abs=1e-6)
+    np.testing.assert_allclose(moved, plain[rows], rtol=0, atol=1e-5)
+    assert own == pytest.approx(scores, abs=1e-6)
 
 
 def test_few_shot_maps_are_those_of_the_own_slice(slices):
@@ -96,7 +98,7 @@ def test_few_shot_maps_are_those_of_the_own_slice(slices):
         adapter.remember(backbone(), backbone().preprocess(torch.from_numpy(slices[2:4])))
     (expected,), _, _ = slice_maps(backbone(), [plain], slices, 4)
     (found,), _, _ = slice_maps(backbone(), [deep], slices, 4, spacing=1.0)
-    assert found == pytest.approx(expected, abs=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("boxed", [False, True])
@@ -120,7 +122,8 @@ def test_a_slice_is_encoded_once_and_its_result_does_not_depend_on_the_batch(sli
         assert max(sizes) <= 2 + 3 + 1 + batch  # below, above, the blank one, and those of the batch before
         sizes.clear()
     for maps, scores in results[1:]:
-        assert maps == pytest.approx(results[0][0], abs=1e-5) and scores == pytest.approx(results[0][1], abs=1e-6)
+        np.testing.assert_allclose(maps, results[0][0], rtol=0, atol=1e-5)
+        assert scores == pytest.approx(results[0][1], abs=1e-6)
 
 
 def test_the_ring_gives_the_same_wherever_it_starts():
@@ -150,7 +153,8 @@ def test_a_slice_adapter_gives_the_same_beside_one_with_a_context(slices):
         (alone,), (own,), _ = slice_maps(backbone(), [adapter], slices, 3, spacing=2.0)
         if adapter is plain:
             assert np.array_equal(found, alone) and np.array_equal(score, own)
-        assert found == pytest.approx(alone, abs=1e-5) and score == pytest.approx(own, abs=1e-6)
+        np.testing.assert_allclose(found, alone, rtol=0, atol=1e-5)
+        assert score == pytest.approx(own, abs=1e-6)
     assert told == sorted(told) and told[-1] == 1.0
 
 
