@@ -87,13 +87,12 @@ def main(arguments: list[str] | None = None) -> int:
     except ZSADCLIPError as error:
         print(f"zsadclip: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # of `| head`, which has read enough; what is left to flush goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
     except (KeyboardInterrupt, Cancelled):
         print("zsadclip: interrupted; finished cases are complete, nothing else was written", file=sys.stderr)
         return 130
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            return 141
         if os.environ.get("ZSADCLIP_TRACEBACK") == "1":
             raise
         detail = redact(f"{type(error).__name__}: {error}")
@@ -105,3 +104,13 @@ def _end_like_an_interrupt() -> None:
     """Batch systems end jobs with SIGTERM: stop then as at Ctrl-C, with nothing half-written."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _nobody_reads() -> bool:
+    """True where standard output is a pipe whose reader has gone, as `| head` does; what is left to write then goes nowhere."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
