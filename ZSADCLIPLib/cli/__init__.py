@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import os
+import select
 import signal
 import sys
 import threading
@@ -108,9 +109,9 @@ def _end_like_an_interrupt() -> None:
 
 def _nobody_reads() -> bool:
     """True where standard output is a pipe whose reader has gone, as `| head` does; what is left to write then goes nowhere."""
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:
+    poll = select.poll()  # which Windows has not, nor such an error
+    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    gone = any(event & select.POLLERR for _, event in poll.poll(0))
+    if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+    return gone
