@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import sys
 import threading
 import time
@@ -103,7 +104,8 @@ class Served:
 
     def left(self):
         """What lies in the folder of jobs."""
-        return sorted(path.name for path in self.jobs.rglob("*"))
+        # Walking passes over what is removed meanwhile.
+        return sorted(name for _, folders, files in os.walk(self.jobs) for name in (*folders, *files))
 
 
 @contextmanager
