@@ -319,11 +319,11 @@ def test_identity_is_copied_as_it_is_and_only_what_cannot_be_is_emptied(tmp_path
     assert not any(value in text for text in sources.said for value in ("19700000", "10:11:12"))
 
 
-@pytest.mark.parametrize(("n", "harm"), enumerate(["damaged", "emptied", "deleted"]))
-def test_no_header_element_breaks_more_than_its_case(tmp_path, n, harm):
-    """Each in one way (scripts/check/dicom_headers: in all): good objects, or an error of ours that says why."""
+@pytest.mark.parametrize("harm", ["deleted", "emptied", "damaged"])
+def test_no_header_element_breaks_more_than_its_case(tmp_path, harm):
+    """Each in turn (scripts/check/dicom_headers: in sequences, too): good objects, or an error of ours that says why."""
     refused = []
-    for name in TAGS[n::3]:
+    for name in TAGS:
         series = whole_series(tmp_path / "s", 2)
         for file in series.iterdir():
             ds = pydicom.dcmread(file)
@@ -345,9 +345,7 @@ def test_no_header_element_breaks_more_than_its_case(tmp_path, n, harm):
     uids = {"SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID"}
     odd = {"NumberOfFrames", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "ImageType"}
     assert set(refused) <= places | uids | odd
-    assert harm == "damaged" or {"ImagePositionPatient", "StudyInstanceUID", "PixelSpacing"} & set(TAGS[n::3]) <= set(
-        refused
-    )
+    assert harm == "damaged" or {"ImagePositionPatient", "StudyInstanceUID", "PixelSpacing"} <= set(refused)
 
 
 def test_a_grid_that_is_not_the_series_is_refused(tmp_path):
@@ -423,7 +421,9 @@ def test_what_objects_cannot_refer_to_is_refused(tmp_path):
         read_sources(tmp_path / "o")
 
 
-@pytest.mark.parametrize("syntax", ["RLELossless", "ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian"])
+@pytest.mark.parametrize(
+    "syntax", ["RLELossless", "JPEGLSLossless", "ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian"]
+)
 def test_packed_sources_give_the_same_objects(tmp_path, syntax):
     series = whole_series(tmp_path / "s", 3)
     plain = exported(series, tmp_path / "a")[0]
