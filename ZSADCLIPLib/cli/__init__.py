@@ -109,7 +109,9 @@ def _end_like_an_interrupt() -> None:
 
 def _nobody_reads() -> bool:
     """True where standard output is a pipe whose reader has gone, as `| head` does; what is left to write then goes nowhere."""
-    poll = select.poll()  # which Windows has not, nor such an error
+    if not hasattr(select, "poll"):  # Windows
+        return False
+    poll = select.poll()
     poll.register(sys.stdout.fileno(), select.POLLOUT)
     gone = any(event & select.POLLERR for _, event in poll.poll(0))
     if gone:

@@ -304,7 +304,7 @@ def test_commands_let_python_look_for_unused_objects_seldom(monkeypatch):
     assert said == [(20_000, 10, 2)]
 
 
-@pytest.mark.skipif(os.name == "nt", reason="pipes")
+@pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask a pipe whether it is read")
 def test_who_stops_to_read_is_told_of_no_error():
     reading, writing = os.pipe()
     os.close(reading)
