@@ -84,7 +84,7 @@ def read_mask(path: str | os.PathLike, like: Volume, placement: str | None = Non
     settled([note for note in mask.notes if note.code == "placement"])
     labels = mask.array
     whole = labels if labels.dtype.kind in "iu" else np.rint(labels)
-    # The difference of whole numbers that are not finite is none either, and no comparison with it holds.
+    # NaN, and infinity less itself, fail every comparison.
     with np.errstate(invalid="ignore"):
         fits = whole.min() >= 0 and (whole is labels or np.abs(labels - whole).max() <= 1e-3)
     if not fits:

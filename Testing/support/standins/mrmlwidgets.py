@@ -107,17 +107,12 @@ class qMRMLNodeComboBox(qt.QComboBox):
         for tag in self._observers:
             self._scene.RemoveObserver(tag)
         self._scene = scene
-        if scene is None:
-            self._observers = []
-        else:
-            self._observers = [
-                scene.AddObserver(event, heard)
-                for heard, events in (
-                    (self._on_node, (scene.NodeAddedEvent, scene.NodeRemovedEvent)),
-                    (self._refill, (scene.EndCloseEvent, scene.EndImportEvent)),
-                )
-                for event in events
+        self._observers = []
+        if scene is not None:
+            self._observers += [
+                scene.AddObserver(e, self._on_node) for e in (scene.NodeAddedEvent, scene.NodeRemovedEvent)
             ]
+            self._observers += [scene.AddObserver(e, self._refill) for e in (scene.EndCloseEvent, scene.EndImportEvent)]
         self._refill()
 
     def mrmlScene(self):
