@@ -18,7 +18,10 @@ import locale  # noqa: E402
 import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 
+from ZSADCLIPLib.execution.base import keep_freed_memory  # noqa: E402
 from ZSADCLIPLib.volume import Volume  # noqa: E402
+
+keep_freed_memory()
 
 
 @pytest.hookimpl(tryfirst=True)

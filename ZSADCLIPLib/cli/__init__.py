@@ -77,9 +77,10 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         named = next((each for each in arguments if not each.startswith("-")), "")
         if named:
-            from ..execution.base import collect_seldom
+            from ..execution.base import collect_seldom, keep_freed_memory
 
             collect_seldom()
+            keep_freed_memory()
         chosen = parser((named,)).parse_args(arguments)
         return _part(chosen.command, "run")(chosen)
     except UsageError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import re
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, NoReturn, Protocol, runtime_checkable
@@ -18,6 +19,7 @@ Settle = Callable[[int, dict], None]
 """Called once for every item with its position and its row, in the order of finishing."""
 EXECUTORS = ("local", "dask")
 DIED = "the worker process died each time on this case; it may need more memory than there is, or crash a library"
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # malloc.h
 LOAD_SECONDS = 900.0  # a model that takes longer to load than this and the time-out will not come
 LATE = "the case took longer than the time-out of {:g} s; give more time, or look at the file"
 
@@ -135,6 +137,20 @@ def collect_seldom() -> None:
     first batch.
     """
     gc.set_threshold(20_000, 10, 2)
+
+
+def keep_freed_memory() -> None:
+    """Let the C library keep what arrays leave behind for the next ones, for a process that does nothing else.
+
+    By default it hands every large array's memory back to the system, which clears it, page by page, for the next array: half of
+    the system's time in a run. Nothing changes without the C library of GNU.
+    """
+    if sys.platform.startswith("linux"):
+        import ctypes
+
+        if set_option := getattr(ctypes.CDLL(None), "mallopt", None):
+            for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+                set_option(option, 1 << 30)
 
 
 def cores() -> int:

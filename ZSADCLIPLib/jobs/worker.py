@@ -12,7 +12,7 @@ import time
 from functools import cache
 from typing import TextIO
 
-from ..execution.base import collect_seldom, fatal, set_threads
+from ..execution.base import collect_seldom, fatal, keep_freed_memory, set_threads
 from ..progress import Cancelled
 from .lines import listen, take_output
 from .registry import job_from_dict
@@ -25,6 +25,7 @@ def main() -> int:
     """Serve until standard input is closed; 0, or 1 after an error that ends the run."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupt goes to the whole group; the parent decides
     collect_seldom()
+    keep_freed_memory()
     emit = take_output()
     inbox: queue.SimpleQueue = queue.SimpleQueue()
     gone = threading.Event()

@@ -4,6 +4,7 @@ import csv
 import gc
 import json
 import os
+import platform
 import subprocess
 import sys
 
@@ -302,6 +303,27 @@ def test_commands_let_python_look_for_unused_objects_seldom(monkeypatch):
     with pytest.raises(SystemExit):
         main(["models", "--help"])
     assert said == [(20_000, 10, 2)]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries have no such option")
+def test_commands_keep_the_memory_of_arrays_for_the_next_ones():
+    program = (
+        "import os, sys, numpy as np\n"
+        "def resident():\n"
+        "    return int(open('/proc/self/statm').read().split()[1]) * os.sysconf('SC_PAGE_SIZE')\n"
+        "if sys.argv[1] == 'kept':\n"
+        "    from ZSADCLIPLib.cli import main\n"
+        "    main(['models', 'list'])\n"
+        "before = resident()\n"
+        "array = np.ones(40_000_000, np.uint8)\n"
+        "del array\n"
+        "print('left', resident() - before)\n"
+    )
+    left = {}
+    for way in ("kept", "returned"):
+        done = subprocess.run([sys.executable, "-c", program, way], capture_output=True, text=True, check=True)
+        left[way] = int(done.stdout.rsplit("left ", 1)[1])
+    assert left["returned"] < 10_000_000 < 30_000_000 < left["kept"]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows cannot ask a pipe whether it is read")
