@@ -21,7 +21,7 @@ import pytest  # noqa: E402
 from ZSADCLIPLib.execution.base import keep_freed_memory  # noqa: E402
 from ZSADCLIPLib.volume import Volume  # noqa: E402
 
-keep_freed_memory()
+keep_freed_memory()  # as the commands do
 
 
 @pytest.hookimpl(tryfirst=True)
