@@ -110,11 +110,13 @@ def _end_like_an_interrupt() -> None:
 
 def _nobody_reads() -> bool:
     """True where standard output is a pipe whose reader has gone, as `| head` does; what is left to write then goes nowhere."""
-    if not hasattr(select, "poll"):  # Windows
+    try:
+        output = sys.stdout.fileno()
+        poll = select.poll()
+    except (AttributeError, OSError):  # an output that is no file, or Windows
         return False
-    poll = select.poll()
-    poll.register(sys.stdout.fileno(), select.POLLOUT)
+    poll.register(output, select.POLLOUT)
     gone = any(event & select.POLLERR for _, event in poll.poll(0))
     if gone:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), output)
     return gone

@@ -142,8 +142,8 @@ def collect_seldom() -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what arrays leave behind for the next ones, for a process that does nothing else.
 
-    By default it hands every large array's memory back to the system, which clears it, page by page, for the next array: half of
-    the system's time in a run. Nothing changes without the C library of GNU.
+    By default it hands every large array's memory back to the system, which clears it, page by page, for the next array: more
+    than half of the system's time in a run. Nothing changes without the C library of GNU.
     """
     if sys.platform.startswith("linux"):
         import ctypes

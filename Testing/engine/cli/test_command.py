@@ -2,6 +2,7 @@
 
 import csv
 import gc
+import io
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from small_models import VIT
 
+from ZSADCLIPLib import cli
 from ZSADCLIPLib.cli import doctor, main
 from ZSADCLIPLib.fields import from_dict
 from ZSADCLIPLib.jobs.detect import Detect
@@ -335,3 +337,14 @@ def test_who_stops_to_read_is_told_of_no_error():
     )
     os.close(writing)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("output", [io.StringIO(), None], ids=["no file", "none"])
+def test_a_pipe_that_breaks_elsewhere_is_an_error_whatever_the_output_is(output, monkeypatch, capsys):
+    def breaks(command, part):
+        raise BrokenPipeError("a worker is gone")
+
+    monkeypatch.setattr(cli, "_part", breaks)
+    monkeypatch.setattr(sys, "stdout", output)
+    assert main(["models", "list"]) == 1
+    assert "unexpected BrokenPipeError: a worker is gone" in capsys.readouterr().err
