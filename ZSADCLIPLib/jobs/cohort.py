@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
-from ..detection.case import CaseRun, run_case
+from ..detection.case import run_case
+from ..detection.caserun import CaseRun
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..errors import UsageError
 from ..execution import execute, kept

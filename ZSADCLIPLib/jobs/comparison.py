@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
-from ..detection.case import CaseRun
+from ..detection.caserun import CaseRun
 from ..detection.outputs import result_paths
 from ..errors import InputError, UsageError, ZSADCLIPError, listed
 from ..execution import execute

@@ -12,7 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from ..adapters import DEFAULT_METHOD, METHODS
 from ..backbones import BACKBONES
 from ..datasets.records import CHANNELS
-from ..detection.case import CaseRun, run_case
+from ..detection.case import run_case
+from ..detection.caserun import CaseRun
 from ..detection.objects import check_objects
 from ..detection.outputs import SUMMARY, check_free, is_of, result_paths
 from ..detection.shifts import SHIFTS

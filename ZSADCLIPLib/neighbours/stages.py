@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..detection.case import LABEL_MAP, CaseRun, case_of, patiently, read_image
+from ..detection.case import LABEL_MAP, read_image
+from ..detection.caserun import CaseRun, case_of, patiently
 from ..errors import InputError
 from ..evaluation.sketches import ScoreSketch
 from ..files.atomic import clear_temporaries

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from ZSADCLIPLib.detection import case as detect_case
+from ZSADCLIPLib.detection.caserun import is_lost
 from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.detection.outputs import check_space
 from ZSADCLIPLib.detection.summary import settler
@@ -226,11 +227,11 @@ def test_lost_shares_and_removed_files_are_told_apart(tmp_path):
         return is_held(out)
 
     with folder_lock(out):
-        assert detect_case.is_lost(None, folder / "a.nii", held)  # an empty mount point
+        assert is_lost(None, folder / "a.nii", held)  # an empty mount point
         (folder / "b.nii").write_text("x")
-        assert not detect_case.is_lost(FileNotFoundError(errno.ENOENT, "gone"), folder / "a.nii", held)
-        assert detect_case.is_lost(ValueError(), tmp_path / "nowhere" / "a.nii", held)
-    assert detect_case.is_lost(None, folder / "b.nii", held)
+        assert not is_lost(FileNotFoundError(errno.ENOENT, "gone"), folder / "a.nii", held)
+        assert is_lost(ValueError(), tmp_path / "nowhere" / "a.nii", held)
+    assert is_lost(None, folder / "b.nii", held)
 
 
 def test_errors_of_a_case_name_no_folder(one):

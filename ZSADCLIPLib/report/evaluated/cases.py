@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy import ndimage
 
-from ...detection.case import CaseRun
+from ...detection.caserun import CaseRun
 from ...detection.choice import Case
 from ...detection.preparation import Look, Prepared
 from ...errors import InputError
