@@ -16,6 +16,7 @@ PACKAGES = (
         "notes",
         "fields",
         "progress",
+        "threads",
         "volume",
         "files",
         "volumes",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from textwrap import wrap
+from threading import Lock
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,6 +27,7 @@ MAX_OPACITY = 0.75
 WIDTH_INCHES, GAP_INCHES, DPI = 2.6, 0.05, 110
 LINE_INCHES, LINE_LETTERS = 0.14, 150
 COMPRESSION = 2  # of PNG, at most 9: half the time of the usual 6, and pictures of slices are not larger
+_DRAWING = Lock()  # matplotlib is made for one thread
 NOTE_COLOURS = {"info": "#444444", "warning": "#b00020", "error": "#b00020"}
 
 
@@ -87,7 +89,8 @@ def _best_first(seen: Callable[[np.ndarray], np.ndarray], area: np.ndarray, insi
 
 def montage(path: str | os.PathLike, image: np.ndarray, map: np.ndarray, *more, **choices) -> None:
     """Write the figure of `montage_figure` as a PNG, complete or not at all."""
-    _save(montage_figure(image, map, *more, **choices), path)
+    with _DRAWING:
+        _save(montage_figure(image, map, *more, **choices), path)
 
 
 def montage_figure(
@@ -154,7 +157,8 @@ def montage_figure(
 
 def montage_of(path: str | os.PathLike, detection, truth: np.ndarray | None = None, title: str = "") -> None:
     """Write the montage of a `Detection`; `truth` is bool (I, J, K) on the volume's grid."""
-    _save(figure_of(detection, truth, title=title), path)
+    with _DRAWING:
+        _save(figure_of(detection, truth, title=title), path)
 
 
 def figure_of(

@@ -6,7 +6,6 @@ import hashlib
 import importlib.util
 import logging
 import re
-import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import numpy as np
 
 from ..errors import DependencyError, InputError
 from ..files.names import has_preamble
+from ..threads import unwarned
 from ..volume import Volume
 from ..volumes.dicom import affine_of, choose
 from ..volumes.dicom_headers import pydicom_of
@@ -99,16 +99,15 @@ def read_sources(path: Path, series: str | None = None, keep_identifiers: bool =
 def discreet() -> Iterator[None]:
     """No warning and no line of a log of the DICOM libraries, which quote headers."""
     logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    levels = [log.level for log in logs]
-    for log in logs:
-        log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+    with unwarned():
+        levels = [log.level for log in logs]
+        for log in logs:
+            log.setLevel(logging.CRITICAL + 1)
+        try:
             yield
-    finally:
-        for log, level in zip(logs, levels, strict=True):
-            log.setLevel(level)
+        finally:
+            for log, level in zip(logs, levels, strict=True):
+                log.setLevel(level)
 
 
 def check_library() -> None:

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError, UsageError
+from ..threads import ALONE
 from .names import split_suffix
 
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.[^.]*\.gz|\.[^.]*|)")
@@ -102,6 +103,7 @@ def _remove(path: Path) -> None:
 
 
 def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
+    with ALONE:
+        mask = os.umask(0o022)
+        os.umask(mask)
     return mask

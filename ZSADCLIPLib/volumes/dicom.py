@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from ..errors import InputError, listed
 from ..files.names import is_dicom, is_dicomdir
 from ..notes import Note
+from ..threads import unwarned
 from ..volume import Volume
 from . import itk
 from .dicom_frame import Frame
@@ -158,8 +158,7 @@ def _followed(path: Path) -> tuple[list[Path], int]:
     """The files that a DICOMDIR names beside or below it, and how many of them are missing; raises InputError."""
     pydicom = pydicom_of(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with unwarned():
             records = pydicom.dcmread(path).get("DirectoryRecordSequence") or []
             names = [record.get("ReferencedFileID") for record in records]
     except Exception as error:  # a damaged header makes pydicom raise nearly anything

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from ..errors import DependencyError
 from ..files.names import has_preamble
+from ..threads import unwarned
 from .dicom_frame import Frame, tiles_of
 from .nifti import GZIP_RATIO
 
@@ -75,8 +75,7 @@ def frames_of(file: Path) -> tuple[list[Frame], str]:
     """The frames of a file, or none and what it is instead; raises DependencyError without pydicom."""
     pydicom = pydicom_of(file)
     tags = [*TAGS, *B_VALUES.values(), GE_PART, MOSAIC_COUNT, MOSAIC_CSA]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they may quote a header, and the file's own fate is told otherwise
+    with unwarned():  # they may quote a header, and the file's own fate is told otherwise
         try:
             with open(file, "rb") as stream:
                 header = pydicom.dcmread(

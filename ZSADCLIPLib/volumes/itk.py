@@ -12,6 +12,7 @@ import numpy as np
 from ..errors import DependencyError, InputError
 from ..files.names import split_suffix
 from ..notes import Note
+from ..threads import ALONE
 from ..volume import Volume
 from .headers import check_header
 from .nifti import placed, squeezed
@@ -52,11 +53,12 @@ def write(path: Path, volume: Volume) -> None:
 @contextmanager
 def same_locale() -> Iterator[None]:
     """ITK leaves the C locale behind (DICOM written, or not readable), in which Python's text files are ASCII."""
-    before = locale.setlocale(locale.LC_ALL)
-    try:
-        yield
-    finally:
-        locale.setlocale(locale.LC_ALL, before)
+    with ALONE:
+        before = locale.setlocale(locale.LC_ALL)
+        try:
+            yield
+        finally:
+            locale.setlocale(locale.LC_ALL, before)
 
 
 def simpleitk(path: Path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import warnings
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +17,7 @@ from ..files.atomic import atomic_path
 from ..files.digests import content_hash
 from ..files.names import is_dicom, is_dicomdir, split_suffix
 from ..notes import Note, settled
+from ..threads import ALONE, warned
 from ..volume import Volume
 from . import dicom, headers, itk, nifti
 from .grids import on_grid
@@ -192,18 +193,16 @@ def _heard() -> Iterator[list[Note]]:
     """What libraries warn of as notes, which are shown with the case, instead of lines on the terminal that name no file."""
     said: list[Note] = []
     logger, handler = logging.getLogger("nibabel.global"), _Hearer(said)
-    before, logger.handlers, propagates, logger.propagate = logger.handlers, [handler], logger.propagate, False
-    try:
-        with warnings.catch_warnings(record=True) as caught, np.errstate(over="ignore", invalid="ignore"):
-            warnings.simplefilter("always")
-            yield said
-        # Others than nibabel's may quote a header, which may name a patient.
-        kinds = dict.fromkeys(
-            w.category.__name__ for w in caught if issubclass(w.category, (UserWarning, RuntimeWarning))
-        )
-        said += [Note("library", f"a library warned while it read the file ({kind})") for kind in kinds]
-    finally:
-        logger.handlers, logger.propagate = before, propagates
+    with ALONE:
+        before, logger.handlers, propagates, logger.propagate = logger.handlers, [handler], logger.propagate, False
+        try:
+            with warned() as categories, np.errstate(over="ignore", invalid="ignore"):
+                yield said
+            # Others than nibabel's may quote a header, which may name a patient.
+            kinds = dict.fromkeys(c.__name__ for c in categories if issubclass(c, (UserWarning, RuntimeWarning)))
+            said += [Note("library", f"a library warned while it read the file ({kind})") for kind in kinds]
+        finally:
+            logger.handlers, logger.propagate = before, propagates
 
 
 class _Hearer(logging.Handler):
@@ -211,10 +210,11 @@ class _Hearer(logging.Handler):
 
     def __init__(self, said: list[Note]):
         super().__init__()
-        self._said = said
+        self._said, self._thread = said, threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._said.append(Note("library", f"nibabel: {record.getMessage()}"))
+        if record.thread == self._thread:
+            self._said.append(Note("library", f"nibabel: {record.getMessage()}"))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype) -> np.ndarray:
