@@ -13,6 +13,7 @@ from torch import Tensor
 from ..adapters.maps import to_grid, upsample
 from ..backbones import load_backbone
 from ..backbones.words import BRAIN, SEQUENCES, TEMPLATES, TISSUES
+from ..execution.shared import on_device
 from ..notes import Note
 from ..progress import Progress, silent
 from ..volume import Volume
@@ -32,9 +33,13 @@ SLICES = 6
 LEAST_ML, MOST_ML = 100.0, 2500.0  # of a brain, or of what a partial scan shows of it
 
 
-@lru_cache(maxsize=4)
 def taught_model(device: str):
     """The embedded backbone that knows these words, on a device; it is asked whatever the scoring backbone is."""
+    return on_device(_loaded, device)
+
+
+@lru_cache(maxsize=4)
+def _loaded(device: str):
     return load_backbone(TAUGHT, device=device)
 
 
@@ -67,7 +72,7 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int, progress: Prog
     one half; what is not head is left out, the largest part is kept, and its holes are filled slice by slice. Slices nearer than
     STEP_MM to one that was looked at lie between two such, and their shares with them.
     """
-    vectors = _vectors(backbone, tissues=True)
+    vectors = on_device(_vectors, backbone, tissues=True)
     inside = torch.tensor([name in BRAIN for name in TISSUES], device=vectors.device)
     size, depth = prepared.fit.size, backbone.vision.depth
     slices = prepared.fit.apply(prepared.image)
@@ -121,8 +126,12 @@ def sequence_by_words(backbone, prepared: Prepared) -> tuple[str, float]:
         shown = np.arange(len(prepared.image))
     rows = np.unique(shown[0] + np.rint(np.linspace(*SHOWN, SLICES) * (shown[-1] - shown[0])).astype(int))
     slices = torch.from_numpy(prepared.fit.apply(np.ascontiguousarray(prepared.image[rows])))
-    with torch.inference_mode():
-        images = F.normalize(backbone.encode_image(backbone.preprocess(slices)).embedding, dim=-1)
-        shares = (SCALE * images @ _vectors(backbone, tissues=False).T).softmax(dim=-1).mean(dim=0)
+    shares = on_device(_sequence_shares, backbone, slices)
     best = int(shares.argmax())
     return list(SEQUENCES)[best], float(shares[best])
+
+
+@torch.inference_mode()
+def _sequence_shares(backbone, slices: Tensor) -> Tensor:
+    images = F.normalize(backbone.encode_image(backbone.preprocess(slices)).embedding, dim=-1)
+    return (SCALE * images @ _vectors(backbone, tissues=False).T).softmax(dim=-1).mean(dim=0).cpu()

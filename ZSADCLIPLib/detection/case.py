@@ -13,6 +13,7 @@ import numpy as np
 
 from ..backbones.words import SEQUENCE_LABELS
 from ..errors import InputError, OutputError
+from ..execution.shared import room_for
 from ..files.digests import is_intact, seal
 from ..files.locks import is_held
 from ..files.privacy import redact_all
@@ -78,14 +79,19 @@ def _seal_of(data: dict) -> str:
 
 
 def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progress) -> dict:
-    from ..volumes.reading import read_mask
-
     _check_output(run)
     inputs = _inputs(case)  # before they are read: what is replaced meanwhile differs from it
     volume = read_image(run, case)
     if volume is None:
         return {"id": case.id, "status": "left out", "error": LABEL_MAP}
     check_space(run.output, volume.array.size)
+    with room_for(volume.array.size):
+        return _detected(run, detector, case, volume, {"settings": settings, "inputs": inputs}, progress)
+
+
+def _detected(run: CaseRun, detector, case: Case, volume: Volume, facts: dict, progress: Progress) -> dict:
+    from ..volumes.reading import read_mask
+
     truth, notes = _truth(run, case, volume)
     sources, about = objects.sources_of(run, case)
     volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume), *notes, *about), run.allow))
@@ -111,7 +117,7 @@ def _detect(run: CaseRun, detector, case: Case, settings: str, progress: Progres
     progress(0.92, "writing")
     _check_output(run)
     with _begun(run, case):
-        _write(run, case, detection, truth, sources, {"settings": settings, "inputs": inputs, "summary": row})
+        _write(run, case, detection, truth, sources, facts | {"summary": row})
     progress(1.0, "done")
     return row
 

@@ -11,6 +11,7 @@ import torch
 from .. import __version__
 from ..errors import InputError, UsageError
 from ..evaluation.thresholds import reaches
+from ..execution.shared import on_device
 from ..notes import Note
 from ..progress import Progress, silent, sub_progress
 from ..volume import Volume
@@ -202,7 +203,7 @@ class Detector:
         threshold, rule = self.threshold.value_for(array, scored, self.adapter.provenance, scoring)
         deep, across = slices_deep(self.min_depth_mm, stack.spacing[2], len(stack.array)), stack.permutation[0]
         mask = remove_small(reaches(array, threshold) & scored, volume.spacing, self.min_size_mm3, deep, across)
-        low, high = self.adapter.display_range(self.backbone)
+        low, high = on_device(self.adapter.display_range, self.backbone)
         notes = (*volume.notes, *notes_of(seen), *left_out, *outside_of(self.adapter.provenance, volume, first))
         notes += self.threshold.doubts(self.adapter.provenance, scoring)
         return Detection(
@@ -251,7 +252,7 @@ class Detector:
     ) -> tuple[np.ndarray, list[PlaneView], tuple[Note, ...]]:
         """The map float32 (I, J, K) of all planes, what came of each beside it, and notes on those that are left out."""
         planes, notes = self._planes(volume)
-        fusion, seen = Fusion(self.scoring.fuse, *self.adapter.score_range(self.backbone)), []
+        fusion, seen = Fusion(self.scoring.fuse, *on_device(self.adapter.score_range, self.backbone)), []
         for n, plane in enumerate(planes):
             prepared, part = self._prepare(volume, plane, brain), progress
             if not prepared.scored.any():

@@ -11,8 +11,10 @@ import torch
 
 from ..adapters.registry import METHODS
 from ..errors import UsageError, WeightsError
+from ..execution.base import cores
 
 CPU_BATCH = 8
+ON_CPU, ON_CARD = 2, 4  # volumes at once
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|bad_?alloc", re.I)
 """What the allocators of CUDA, MPS, the CPU and cuBLAS say."""
 
@@ -71,6 +73,14 @@ def has_fast_bfloat16(device: str) -> bool:
         return False
     checks = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     return any(getattr(torch.cpu, name, bool)() for name in checks)
+
+
+def volumes_at_once(name: str) -> int:
+    """How many volumes a run has under way at once on the device behind a name; see docs/explanation/scale.md.
+
+    One is scored and another comes before or after that. A card scores sooner than a core reads and writes, so it wants more.
+    """
+    return ON_CPU if choose_device(name) == "cpu" else max(ON_CPU, min(ON_CARD, cores()))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -9,6 +9,7 @@ from functools import cache
 
 from ..progress import Progress, sub_progress
 from .base import Settle, Spreadable, set_threads
+from .overlap import Run as Overlapping
 
 Run = Callable[[Sequence[dict], Settle, Progress], None]
 _KEPT: ContextVar[tuple[Spreadable, Run] | None] = ContextVar("kept", default=None)
@@ -53,6 +54,9 @@ def _here(job: Spreadable) -> Iterator[Run]:
         return job.load(0)
 
     def run(items: Sequence[dict], settle: Settle, progress: Progress) -> None:
+        if len(items) > 1 and job.overlaps:
+            Overlapping(job, state, items, settle, progress).run()
+            return
         for n, item in enumerate(items):
             settle(n, job.work(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
 

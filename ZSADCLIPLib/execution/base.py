@@ -70,6 +70,15 @@ class Execution:
         """Seconds that an item may take, None without limit."""
         return self.time_out
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether items may be under way at once in one process: what they ask of the device goes through `shared.on_device`."""
+        return False
+
+    def at_once(self) -> int:
+        """How many of them, once the model is loaded."""
+        return 1
+
     def shard_position(self) -> tuple[int, int]:
         """(position from 0, number of shards), (0, 1) for a whole run; raises UsageError for a shard that is not I/N."""
         match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
@@ -90,6 +99,13 @@ class Spreadable(Protocol):
 
     def limit(self, item: dict) -> float | None:
         """Seconds that an item may take, None without limit."""
+
+    @property
+    def overlaps(self) -> bool:
+        """Whether items may be under way at once in one process: what they ask of the device goes through `shared.on_device`."""
+
+    def at_once(self) -> int:
+        """How many of them, once the model is loaded."""
 
     def load(self, slot: int) -> object:
         """What is needed once a process, such as the model; `slot`, from 0, tells the processes of a machine apart."""

@@ -20,8 +20,8 @@ from ..detection.shifts import SHIFTS
 from ..dicom.export import SETS
 from ..errors import OutputError, UsageError
 from ..execution import execute
-from ..execution.base import EXECUTION_FIELDS, Execution
-from ..fields import AtLeast, OneOf, Positive, flag
+from ..execution.base import EXECUTION_FIELDS, Execution, cores
+from ..fields import AtLeast, Count, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.locks import folder_lock, is_held
 from ..neighbours import BANK, LABELS
@@ -39,7 +39,7 @@ from .keys import settings_key
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
 NOT_SETTINGS = {"inputs", "output", "skip_existing", "dry_run", "device"}
-NOT_SETTINGS |= {"batch_size", "weights_dir", "keep_identifiers", "dicom", "review"}
+NOT_SETTINGS |= {"batch_size", "weights_dir", "keep_identifiers", "dicom", "review", "overlap"}
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Detect(Execution):
     compress       .nii.gz instead of .nii.
     dicom          objects of DICOM cases beside the other results, with the identifiers of their source: one of `export.SETS`.
     review         write the review page (see `jobs.review`), too.
+    overlap        volumes under way at once in a process, 0: `devices.volumes_at_once`; worker processes have one each.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/explanation/security.md).
     """
 
@@ -162,6 +163,9 @@ class Detect(Execution):
     )
     review: bool = flag(default=False, help="also write a page to look through the results in the browser")
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
+    overlap: Count = flag(
+        default=0, metavar="N", help="volumes under way at once in a process (default 2; 4 with a GPU)"
+    )
 
     kind: ClassVar[str] = "detect"
 
@@ -242,6 +246,16 @@ class Detect(Execution):
                 )
             time.sleep(0.5)
 
+    @property
+    def overlaps(self) -> bool:
+        """Not with --overlap 1, nor by itself where there is a single core."""
+        return self.overlap != 1 and (self.overlap > 1 or cores() > 1)
+
+    def at_once(self) -> int:
+        from ..detection.devices import volumes_at_once
+
+        return self.overlap or volumes_at_once(self.device)
+
     def load(self, slot: int):
         """The detector, for `execution.execute`."""
         return self.detector(slot)
@@ -253,21 +267,9 @@ class Detect(Execution):
     @property
     def case_run(self) -> CaseRun:
         """What the work on a case needs of these settings."""
-        return CaseRun(
-            output=self.output,
-            label=LABELS.get(self.method) or METHODS[self.method].label,
-            paths=self.paths,
-            skip_existing=self.skip_existing,
-            keep_identifiers=self.keep_identifiers,
-            brain_mask=self.brain_mask,
-            allow=self.allow,
-            placement=self.placement,
-            resample_mask=self.resample_mask,
-            series=self.series,
-            shard=self.shard,
-            patience=self.patience,
-            dicom=self.dicom,
-        )
+        names = ("output", "skip_existing", "keep_identifiers", "brain_mask", "allow", "placement", "resample_mask")
+        same = {name: getattr(self, name) for name in (*names, "series", "shard", "patience", "dicom")}
+        return CaseRun(label=LABELS.get(self.method) or METHODS[self.method].label, paths=self.paths, **same)
 
     def _item(self, case, token: str) -> dict:
         mask = str(case.mask) if case.mask else None

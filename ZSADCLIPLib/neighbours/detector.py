@@ -7,6 +7,7 @@ import numpy as np
 from ..detection.detector import Detection
 from ..detection.devices import default_batch_size
 from ..errors import InputError
+from ..execution.shared import on_device
 from ..notes import Note
 from ..progress import Progress, silent, sub_progress
 from ..volume import Volume
@@ -41,7 +42,7 @@ class BankDetector:
         settings = self.bank.settings
         found = volume_tokens(self.backbone, volume, settings, brain, self.batch_size, sub_progress(progress, 0.0, 0.9))
         progress(0.9, "comparing with healthy volumes")
-        scores = self.bank.scores(found.units(self.backbone.device)).cpu().numpy()
+        scores = on_device(lambda: self.bank.scores(found.units(self.backbone.device)).cpu().numpy())
         prepared = settings.look(0).prepare(volume, settings.image_size, brain=brain)
         return detection_of(volume, prepared, found.cells, scores, self._source(), self.cut, self._notes())
 

@@ -1,0 +1,435 @@
+"""Cases that overlap in one process: the same bytes, one thread on the device, an end within a batch, bounded memory."""
+
+import json
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dicom_results import whole_series
+from killed_after import killed_after
+from small_models import VIT
+
+from ZSADCLIPLib.errors import OutputError, WeightsError
+from ZSADCLIPLib.execution import execute
+from ZSADCLIPLib.execution import shared as sharing_module
+from ZSADCLIPLib.execution.base import Execution, Spreadable
+from ZSADCLIPLib.execution.shared import VOXELS, DeviceThread, Room, on_device, room_for, sharing
+from ZSADCLIPLib.jobs.detect import Detect
+from ZSADCLIPLib.progress import Cancelled, silent
+from ZSADCLIPLib.threads import warned
+from ZSADCLIPLib.volume import Volume
+from ZSADCLIPLib.volumes.reading import write_volume
+
+LONG = 300.0  # seconds that nobody waits unless something is broken
+NAMES = [f"c{n}" for n in range(5)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job(Execution):
+    """A job whose work is a function of (what was loaded, the item's number, progress)."""
+
+    do: object = field(default=None, compare=False)
+    most: int = 3
+    loading: object = field(default=dict, compare=False)
+
+    kind = "made up"
+    key = ""
+    overlaps = True
+
+    def at_once(self):
+        return self.most
+
+    def load(self, slot):
+        return self.loading()
+
+    def work(self, state, item, progress):
+        self.do(state(), item["n"], progress)
+        return {"id": item["id"], "status": "done", "error": ""}
+
+
+def run(job, count, progress=silent, settle=None):
+    """The numbers of the items in the order of finishing."""
+    done = []
+    items = [{"id": f"c{n}", "n": n} for n in range(count)]
+    execute(job, items, settle or (lambda n, row: done.append(n)), progress)
+    return done
+
+
+def other_threads():
+    return {thread for thread in threading.enumerate() if thread.name == "device" or thread.name.startswith("case")}
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left():
+    before = other_threads()
+    yield
+    for thread in other_threads() - before:
+        thread.join(LONG)
+        assert not thread.is_alive()
+
+
+def test_another_case_is_read_while_one_is_on_the_device():
+    read = [threading.Event() for _ in range(2)]
+
+    def do(_, n, progress):
+        read[n].set()
+        assert on_device(read[1].wait, LONG)  # never, if the second waited for the first
+
+    assert isinstance(Job(), Spreadable) and sorted(run(Job(do=do, most=2), 2)) == [0, 1]
+
+
+def test_as_many_as_said_are_under_way_and_one_alone_until_the_model_is_there():
+    under_way, seen, lock = set(), [], threading.Lock()
+    alone = []
+
+    def load():
+        alone.append(len(under_way))
+        return "model"
+
+    def do(loaded, n, progress):
+        assert loaded == "model"
+        with lock:
+            under_way.add(n)
+            seen.append(len(under_way))
+        on_device(threading.Event().wait, 0.01)
+        with lock:
+            under_way.remove(n)
+
+    @dataclass(frozen=True, kw_only=True)
+    class Counted(Job):
+        def work(self, state, item, progress):
+            with lock:
+                under_way.add("reading")
+            try:
+                return super().work(state, item, progress)
+            finally:
+                with lock:
+                    under_way.discard("reading")
+
+    assert sorted(run(Job(do=do, most=3, loading=load), 12)) == list(range(12))
+    assert alone == [0] and max(seen) == 3
+    begun = []
+    job = Counted(do=lambda *_: None, most=3, loading=lambda: begun.append(len(under_way)))
+    run(job, 4)
+    assert begun == [1]
+
+
+def test_one_thread_has_the_device_and_older_cases_come_first():
+    device, room, gate, order, threads = DeviceThread(), Room(), threading.Event(), [], set()
+    asked = [threading.Event() for _ in range(4)]
+
+    def work(age):
+        order.append(age)
+        threads.add(threading.current_thread().name)
+
+    def case(age):
+        with sharing(device, room, age):
+            asked[age].set()
+            on_device(work, age)
+
+    def hold():
+        with sharing(device, room, 0):
+            on_device(lambda: (asked[0].set(), gate.wait(LONG)))
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert asked[0].wait(LONG)
+    others = [threading.Thread(target=case, args=(age,)) for age in (3, 1, 2)]
+    for other in others:
+        other.start()
+    assert all(event.wait(LONG) for event in asked)
+    while device._asked.qsize() < 3:
+        pass
+    gate.set()
+    for thread in (holder, *others):
+        thread.join(LONG)
+    device.stop()
+    assert order == [1, 2, 3] and threads == {"device"}
+
+
+def test_what_runs_on_the_device_raises_where_it_was_asked_for_and_asks_nobody_itself():
+    device = DeviceThread()
+
+    def fail():
+        raise WeightsError(on_device(threading.current_thread).name)
+
+    with sharing(device, Room(), 0), pytest.raises(WeightsError, match="device"):
+        on_device(fail)
+    device.stop()
+    assert on_device(threading.current_thread) is threading.current_thread()
+
+
+def test_rows_and_progress_come_on_the_thread_of_the_caller_and_never_fall():
+    told, settled, here = [], [], threading.current_thread()
+
+    def do(_, n, progress):
+        for part in (0.0, 0.5, 1.0):
+            on_device(progress, part, f"case {n}", n, 9)
+
+    def progress(fraction, text, done=None, total=None):
+        told.append(fraction)
+        assert threading.current_thread() is here and (total is None or text == f"case {done}")
+
+    def settle(n, row):
+        assert threading.current_thread() is here
+        settled.append((n, row["id"]))
+
+    run(Job(do=do), 7, progress, settle)
+    assert sorted(settled) == [(n, f"c{n}") for n in range(7)]
+    assert told == sorted(told) and told[0] >= 0 and told[-1] <= 1.0
+
+
+@pytest.mark.parametrize("kind", [Cancelled, KeyboardInterrupt, OutputError])
+@pytest.mark.parametrize("where", ["progress", "settle"])
+def test_whatever_ends_a_run_ends_it_within_a_batch_of_each_case(kind, where):
+    """After it no case goes further than to its next word of progress, and none is handed out."""
+    raised, after, begun = threading.Event(), [], []
+
+    def do(_, n, progress):
+        begun.append(n)
+        if where == "settle" and n == 0:
+            return
+        while True:
+            late = raised.is_set()
+            progress(0.1, "batch")
+            if late:
+                after.append(n)
+            on_device(raised.wait, 0.001)
+
+    def end(*_):
+        if where == "settle" or len(begun) == 3:
+            raised.set()
+            raise kind("enough")
+
+    where_to = {"progress": end if where == "progress" else silent, "settle": end if where == "settle" else None}
+    with pytest.raises(kind):
+        run(Job(do=do, most=3), 9, **where_to)
+    assert len(begun) <= (3 if where == "progress" else 4)
+    # The one word that may lie between the raising and the run's hearing of it.
+    assert all(after.count(n) <= 1 for n in set(after))
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_run():
+    def load():
+        raise WeightsError("none")
+
+    begun = []
+    with pytest.raises(WeightsError, match="none"):
+        run(Job(do=lambda *_: begun.append(1), loading=load), 4)
+    assert not begun
+
+
+def test_a_single_case_and_a_job_that_does_not_overlap_stay_on_the_thread_of_the_caller():
+    found = []
+
+    def do(_, n, progress):
+        found.append(threading.current_thread())
+
+    @dataclass(frozen=True, kw_only=True)
+    class Alone(Job):
+        overlaps = False
+
+    run(Job(do=do), 1)
+    run(Alone(do=do), 3)
+    assert set(found) == {threading.current_thread()} and len(found) == 4
+
+
+@contextmanager
+def in_thread(function):
+    thread = threading.Thread(target=function)
+    thread.start()
+    yield thread
+    thread.join(LONG)
+    assert not thread.is_alive()
+
+
+def test_volumes_wait_for_room_the_oldest_first_and_a_huge_one_has_it_alone():
+    room, order, held = Room(), [], threading.Event()
+    room.enlarge(2)
+
+    def take(age, voxels):
+        with room.held(age, voxels):
+            order.append(age)
+
+    with room.held(0, VOXELS):
+        with room.held(1, VOXELS):
+            threads = [threading.Thread(target=take, args=(age, size)) for age, size in ((3, 1), (2, 99 * VOXELS))]
+            for thread, age in zip(threads, (3, 2), strict=True):
+                thread.start()
+                while age not in room._waiting:
+                    held.wait(0.001)
+            assert order == []
+        assert order == []  # the huge one waits for all of it, and what is younger for the huge one
+    for thread in threads:
+        thread.join(LONG)
+    assert order == [2, 3] and room._free == 2 * VOXELS
+
+
+def test_who_waits_for_room_hears_of_the_end():
+    room, said = Room(), []
+
+    def wait():
+        try:
+            with room.held(1, 1):
+                said.append("held")
+        except Cancelled:
+            said.append("cancelled")
+
+    with room.held(0, VOXELS), in_thread(wait):
+        while not room._waiting:
+            pass
+        room.close()
+    assert said == ["cancelled"]
+    with room_for(99 * VOXELS):  # no run, no bound
+        pass
+
+
+def test_a_thread_hears_its_own_warnings_only():
+    inside, over = threading.Event(), threading.Event()
+
+    def other():
+        assert inside.wait(LONG)
+        warnings.warn("of another thread", UserWarning, stacklevel=1)
+        over.set()
+
+    with in_thread(other), warnings.catch_warnings(record=True) as passed_on:
+        warnings.simplefilter("always")
+        with warned() as said:
+            inside.set()
+            assert over.wait(LONG)
+            warnings.warn("of this one", RuntimeWarning, stacklevel=1)
+    assert said == [RuntimeWarning] and [str(w.message) for w in passed_on] == ["of another thread"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Five small volumes, one of them broken, and a tiny model."""
+    folder, rng = tmp_path_factory.mktemp("overlap"), np.random.default_rng(3)
+    (folder / "tiny.json").write_text(json.dumps(VIT))
+    for n, name in enumerate(NAMES):
+        array = np.zeros((20, 24, 5 + n), np.int16)
+        array[3:-3, 3:-3, 1:-1] = rng.integers(50, 500, (14, 18, 3 + n))
+        write_volume(folder / "in" / f"{name}.nii", Volume(array, np.eye(4)))
+    (folder / "in" / "broken.nii").write_bytes(b"no volume")
+    return folder
+
+
+def detect(data, out, *inputs, **changes):
+    values = dict(backbone=str(data / "tiny.json"), weights="random", checkpoint="vand:random", image_size=64)
+    inputs = inputs or (data / "in",)
+    return Detect(tuple(map(str, inputs)), str(out), **values | {"device": "cpu", "pictures": False} | changes)
+
+
+def bytes_of(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+SETTINGS = {
+    "plain": {},
+    "pictures": {"pictures": True},
+    "three planes": {"planes": ("axial", "coronal", "sagittal")},
+    "shifts": {"shifts": 4, "batch_size": 2},
+    "fast": {"fast": True},
+    "adaclip": {"method": "adaclip", "checkpoint": "adaclip:random"},
+    "anomalyclip": {"method": "anomalyclip", "checkpoint": "anomalyclip:random"},
+    "anovl": {"method": "anovl", "checkpoint": "anovl:random", "settings": {"score_views": "identity"}},
+    "winclip": {"method": "winclip", "checkpoint": "winclip:random"},
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_overlapping_cases_give_the_same_bytes(data, tmp_path, name):
+    found = []
+    for overlap in (1, 4):
+        job = detect(data, tmp_path / str(overlap), overlap=overlap, **SETTINGS[name])
+        result = job.run()
+        assert (result["cases"], result["failed_ids"]) == (6, ["broken"])
+        found.append(bytes_of(tmp_path / str(overlap)))
+    assert found[0] == found[1] and len(found[0]) == 1 + 5 * len(job.paths("c0"))
+
+
+def test_overlapping_dicom_cases_give_the_same_bytes(data, tmp_path):
+    for n in range(2):
+        whole_series(tmp_path / "in" / f"s{n}", slices=5 + n, SeriesInstanceUID=f"1.2.3.{n}")
+    found = []
+    for overlap in (1, 4):
+        settings = {
+            "dicom": "all",
+            "pictures": True,
+            "overlap": overlap,
+            "threshold": "quantile:0.9",
+            "min_size_mm3": 0.0,
+        }
+        job = detect(data, tmp_path / str(overlap), tmp_path / "in", min_depth_mm=0.0, **settings)
+        assert job.run()["failed"] == 0
+        found.append(bytes_of(tmp_path / str(overlap)))
+    assert found[0] == found[1] and sum(name.endswith(".dcm") for name in found[0]) == 8
+
+
+def test_a_batch_that_does_not_fit_is_halved_for_all(data, tmp_path, monkeypatch):
+    from ZSADCLIPLib.adapters.vand import VAND
+
+    features, sizes = VAND.features, []
+
+    def small(self, backbone, images):
+        sizes.append((len(images), threading.current_thread().name))
+        if len(images) > 2:
+            raise MemoryError("out of memory")
+        return features(self, backbone, images)
+
+    monkeypatch.setattr(VAND, "features", small)
+    detect(data, tmp_path / "2", overlap=3).run()
+    monkeypatch.undo()
+    detect(data, tmp_path / "1", overlap=1).run()
+    assert {name for _, name in sizes} == {"device"} and max(size for size, _ in sizes) > 2
+    assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
+
+
+def test_a_cancelled_run_leaves_nothing_half_written_and_goes_on(data, tmp_path):
+    detect(data, tmp_path / "whole", overlap=1).run()
+
+    def progress(fraction, text, done=None, total=None):
+        if any((tmp_path / "out").glob("*.json")):
+            raise Cancelled
+
+    with pytest.raises(Cancelled):
+        detect(data, tmp_path / "out", overlap=3).run(progress)
+    assert not [p for p in (tmp_path / "out").iterdir() if p.name.startswith(".")]
+    assert not (tmp_path / "out" / "summary.csv").exists()
+    assert 1 <= detect(data, tmp_path / "out", overlap=3, skip_existing=True).run()["skipped"] < 5
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("count", [0, 1, 4, 8, 14])
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(data, tmp_path, count):
+    detect(data, tmp_path / "whole", overlap=1).run()
+    job = detect(data, tmp_path / "out", overlap=3)
+    (tmp_path / "job.json").write_text(json.dumps({"job": "detect", **asdict(job)}))
+    assert killed_after(count, tmp_path / "job.json")
+    again = replace(job, skip_existing=True).run()
+    assert again["skipped"] <= count // 3
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+def test_large_volumes_are_scored_one_after_the_other(data, tmp_path, monkeypatch):
+    from ZSADCLIPLib.detection.detector import Detector
+
+    inner, under_way, most = Detector.detect, [], []
+
+    def watched(self, *all):
+        under_way.append(1)
+        most.append(len(under_way))
+        try:
+            return inner(self, *all)
+        finally:
+            under_way.pop()
+
+    monkeypatch.setattr(Detector, "detect", watched)
+    monkeypatch.setattr(sharing_module, "VOXELS", 100)
+    assert detect(data, tmp_path, overlap=4).run()["failed"] == 1
+    assert set(most) == {1} and len(most) == 5
