@@ -118,7 +118,8 @@ class Spreadable(Protocol):
         """
 
 
-EXECUTION_FIELDS = tuple(Execution.__dataclass_fields__)
+EXECUTION_FIELDS = (*Execution.__dataclass_fields__, "overlap")
+"""Those of `jobs.overlapping`, too: what says how, and not what."""
 
 
 def failed(item: dict, error: str) -> dict:

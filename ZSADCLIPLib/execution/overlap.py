@@ -13,7 +13,6 @@ from .base import Settle, Spreadable
 from .shared import DeviceThread, Room, on_device, sharing
 
 HEARTBEAT = 0.2
-MOST = 64  # cases at once
 
 
 class Run:
@@ -28,7 +27,7 @@ class Run:
         progress: Progress,
     ):
         self.job, self.state, self.items, self.settle, self.progress = job, state, items, settle, progress
-        self.pool, self.device, self.room = ThreadPoolExecutor(MOST, "case"), DeviceThread(), Room()
+        self.pool, self.device, self.room = ThreadPoolExecutor(len(items), "case"), DeviceThread(), Room()
         self.told: queue.SimpleQueue = queue.SimpleQueue()
         self.fresh, self.done = iter(range(len(items))), 0
         self.running: dict[int, float] = {}
@@ -50,7 +49,7 @@ class Run:
             self.device.stop()  # not reached when an interrupt ends that wait: the cases may need it to the last
 
     def _begin(self) -> None:
-        """Hand out what may be under way; one alone until the model is there, as that brings the libraries which all import."""
+        """Hand out what may be under way; one alone until the model, and with it the libraries, is there."""
         while len(self.running) < self.at_once and (n := next(self.fresh, None)) is not None:
             self.running[n] = 0.0
             future = self.pool.submit(copy_context().run, self._work, n)
@@ -70,9 +69,15 @@ class Run:
 
     def _load(self) -> object:
         loaded = self.state()
-        self.at_once, self.loaded = min(MOST, self.job.at_once()), True
-        self.room.enlarge(self.at_once)
+        self._widen()
+        self.loaded = True
         return loaded
+
+    def _widen(self) -> None:
+        """Let more cases be under way than one."""
+        if self.at_once == 1:
+            self.at_once = self.job.at_once()
+            self.room.enlarge(self.at_once)
 
     def _hear(self) -> None:
         try:
@@ -84,6 +89,8 @@ class Run:
             row = said.result()
             del self.running[n]
             self.done += 1
+            if not row.get("kept"):  # there was work to do, if without a model: the libraries are there
+                self._widen()
             self.settle(n, row)
             return
         self.running[n], *words = said

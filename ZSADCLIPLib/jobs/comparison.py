@@ -15,7 +15,7 @@ from ..detection.caserun import CaseRun
 from ..detection.outputs import result_paths
 from ..errors import InputError, UsageError, ZSADCLIPError, listed
 from ..execution import execute
-from ..execution.base import EXECUTION_FIELDS, Execution
+from ..execution.base import EXECUTION_FIELDS
 from ..fields import Between, Count, OneOf, Positive, flag
 from ..notes import DOUBTS
 from ..progress import Progress
@@ -23,6 +23,7 @@ from ..volumes.hounsfield import WINDOWS, parse_window
 from ..volumes.intensity import MODES
 from ..volumes.slicing import PLANES
 from .keys import settings_key
+from .overlapping import Overlapping
 
 NOT_SETTINGS = {"inputs", "output", "device", "batch_size", "weights_dir", "keep_identifiers", *EXECUTION_FIELDS}
 TOKENS = ("backbone", "weights", "activation", "precision", "placement", "series", "allow")
@@ -31,7 +32,7 @@ DEFAULT_SIZE = 240
 
 
 @dataclass(frozen=True)
-class Comparison(Execution, ABC):
+class Comparison(Overlapping, ABC):
     """Settings of tokens and of their comparison; see `neighbours.tokens.TokenSettings` and `jobs.detect.Detect`.
 
     inputs    volumes, folders, globs, or one manifest CSV.

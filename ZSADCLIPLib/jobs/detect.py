@@ -20,8 +20,8 @@ from ..detection.shifts import SHIFTS
 from ..dicom.export import SETS
 from ..errors import OutputError, UsageError
 from ..execution import execute
-from ..execution.base import EXECUTION_FIELDS, Execution, cores
-from ..fields import AtLeast, Count, OneOf, Positive, flag
+from ..execution.base import EXECUTION_FIELDS
+from ..fields import AtLeast, OneOf, Positive, flag
 from ..files.atomic import clear_temporaries
 from ..files.locks import folder_lock, is_held
 from ..neighbours import BANK, LABELS
@@ -36,14 +36,15 @@ from ..volumes.slicing import PLANES
 from ..volumes.smoothing import SMOOTHING
 from .detectors import backbone_of, make_bank_detector, make_detector
 from .keys import settings_key
+from .overlapping import Overlapping
 
 # What a result does not depend on; a folder of weights is only where they are (see `keys.unpinned`).
 NOT_SETTINGS = {"inputs", "output", "skip_existing", "dry_run", "device"}
-NOT_SETTINGS |= {"batch_size", "weights_dir", "keep_identifiers", "dicom", "review", "overlap"}
+NOT_SETTINGS |= {"batch_size", "weights_dir", "keep_identifiers", "dicom", "review"}
 
 
 @dataclass(frozen=True)
-class Detect(Execution):
+class Detect(Overlapping):
     """Score volumes and write their maps, masks, findings and pictures.
 
     inputs         files, folders, globs, or one manifest CSV (id,image[,mask]).
@@ -66,7 +67,6 @@ class Detect(Execution):
     compress       .nii.gz instead of .nii.
     dicom          objects of DICOM cases beside the other results, with the identifiers of their source: one of `export.SETS`.
     review         write the review page (see `jobs.review`), too.
-    overlap        volumes under way at once in a process, 0: `devices.volumes_at_once`; worker processes have one each.
     keep_identifiers  let names of folders and DICOM series into ids and messages (see docs/explanation/security.md).
     """
 
@@ -163,9 +163,6 @@ class Detect(Execution):
     )
     review: bool = flag(default=False, help="also write a page to look through the results in the browser")
     keep_identifiers: bool = flag(default=False, help="let names of folders and DICOM series into ids and messages")
-    overlap: Count = flag(
-        default=0, metavar="N", help="volumes under way at once in a process (default 2; 4 with a GPU)"
-    )
 
     kind: ClassVar[str] = "detect"
 
@@ -245,16 +242,6 @@ class Detect(Execution):
                     "writes the summary"
                 )
             time.sleep(0.5)
-
-    @property
-    def overlaps(self) -> bool:
-        """Not with --overlap 1, nor by itself where there is a single core."""
-        return self.overlap != 1 and (self.overlap > 1 or cores() > 1)
-
-    def at_once(self) -> int:
-        from ..detection.devices import volumes_at_once
-
-        return self.overlap or volumes_at_once(self.device)
 
     def load(self, slot: int):
         """The detector, for `execution.execute`."""

@@ -21,6 +21,7 @@ from ..detection.case import LABEL_MAP, read_image
 from ..detection.caserun import CaseRun, case_of, patiently
 from ..errors import InputError
 from ..evaluation.sketches import ScoreSketch
+from ..execution.shared import on_device, room_for
 from ..files.atomic import clear_temporaries
 from ..notes import settled
 from ..progress import Progress
@@ -103,7 +104,8 @@ def work_on_tokens(
             return {"id": case.id, "status": "left out", "error": LABEL_MAP}
         volume = replace(volume, notes=settled((*volume.notes, *size_notes(volume)), run.allow))
         size = batch_size or default_batch_size(backbone, settings.image_size)
-        found = volume_tokens(backbone, volume, settings, None, size, progress)
+        with room_for(volume.array.size):
+            found = volume_tokens(backbone, volume, settings, None, size, progress)
         facts = {"key": key, "backbone": backbone.describe()}
         facts |= {"shape": list(volume.shape), "affine": np.asarray(volume.affine, float).tolist()}
         write_arrays(path, {"cells": found.cells, "tokens": found.tokens}, facts)
@@ -139,10 +141,10 @@ def work_on_pairs(files: Files, item: dict, device: str, progress: Progress) -> 
         first, second = references(one), references(other)
         counts = first.count, second.count
         if item["reach"] is None:
-            rows, columns = nearest(first.tokens, second.tokens, counts)
+            rows, columns = on_device(nearest, first.tokens, second.tokens, counts)
         else:
             places = first.cells, second.cells
-            rows, columns = nearest_within(first.tokens, second.tokens, places, item["reach"], counts)
+            rows, columns = on_device(nearest_within, first.tokens, second.tokens, places, item["reach"], counts)
         found[f"{one}>{other}"], found[f"{other}>{one}"] = first.in_order(rows), second.in_order(columns)
     write_arrays(path, found, {"key": item["settings"]})
     return row
@@ -163,7 +165,7 @@ class _References:
             at = sample(*item["sample"]["of"])[item["sample"]["ids"].index(case_id)]
             at = kept_of(files, case_id, tokens, len(at)) if item["sample"]["keep"] == "coreset" else at
             order, self.count = np.concatenate([at, np.setdiff1d(order, at)]), len(at)
-        self._order, self.tokens, self.cells = order, units(tokens[order], device), stored.cells[order]
+        self._order, self.tokens, self.cells = order, on_device(units, tokens[order], device), stored.cells[order]
 
     def in_order(self, distances: Tensor) -> np.ndarray:
         """Distances of these tokens, float32 in the order of their cells."""
@@ -230,10 +232,11 @@ def work_on_counts(run: CaseRun, files: Files, item: dict, settings: TokenSettin
         volume = read_image(run, case)
         if volume is None:
             raise InputError("it became a label map meanwhile; run again")
-        prepared = settings.look(0).prepare(volume, settings.image_size)
         cells, scores = read_array(files.tokens(case.id), "cells"), read_array(files.scores(0, case.id), "scores")
-        drawn = CellGrid(prepared.stack, settings.cell_mm).draw(cells, scores)
-        counts = healthy_sketch(drawn[prepared.scored]).negatives
+        with room_for(volume.array.size):
+            prepared = settings.look(0).prepare(volume, settings.image_size)
+            drawn = CellGrid(prepared.stack, settings.cell_mm).draw(cells, scores)
+            counts = healthy_sketch(drawn[prepared.scored]).negatives
         write_arrays(path, {"counts": counts}, {"key": item["settings"]})
         return row
 
