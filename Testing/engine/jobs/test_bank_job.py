@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -168,6 +168,17 @@ def test_shards_and_wrong_intervals_are_refused(data, tmp_path):
         with pytest.raises(UsageError, match=words):
             build(data, tmp_path / "a.bank", **wrong).run()
     assert isinstance(build(data, tmp_path / "a.bank"), Spreadable)
+
+
+@pytest.mark.parametrize("overlap", [1, 4])
+def test_as_many_volumes_at_once_as_one_likes_give_the_same_bytes(data, tmp_path, overlap):
+    build(data, tmp_path / "a.bank", overlap=overlap).run()
+    assert (tmp_path / "a.bank").read_bytes() == (data / "here.bank").read_bytes()
+    found = []
+    for name, n in (("alone", 1), ("overlap", overlap)):
+        replace(detect(data, tmp_path / name, overlap=n), inputs=(str(data / "healthy"),)).run()
+        found.append({p.name: p.read_bytes() for p in (tmp_path / name).iterdir()})
+    assert found[0] == found[1]
 
 
 @pytest.mark.long

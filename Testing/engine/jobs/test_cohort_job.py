@@ -143,6 +143,12 @@ def test_a_batch_that_was_killed_goes_on_to_the_same_bytes(data, tmp_path):
     assert bytes_of(tmp_path / "out") == bytes_of(data / "here")
 
 
+@pytest.mark.parametrize("overlap", [1, 4])
+def test_as_many_volumes_at_once_as_one_likes_give_the_same_bytes(data, tmp_path, overlap):
+    assert cohort(data, tmp_path, overlap=overlap).run()["failed"] == 0
+    assert bytes_of(tmp_path) == bytes_of(data / "here")
+
+
 @pytest.mark.long
 def test_worker_processes_give_the_same_bytes(data, tmp_path):
     assert cohort(data, tmp_path, workers=2).run()["failed"] == 0
