@@ -89,7 +89,7 @@ def brain_by_words(backbone, prepared: Prepared, batch_size: int, progress: Prog
 
     shown = np.flatnonzero(slices.any(axis=(1, 2)))
     rows = np.union1d(shown[:: max(1, int(STEP_MM / prepared.stack.spacing[2]))], shown[-1:])
-    run_batches(backbone, slices, rows, batch_size, score, keep, progress)
+    on_device(run_batches, backbone, slices, rows, batch_size, score, keep, progress)
     for before, after in pairwise(rows):
         for n in range(before + 1, after):
             shares[n] = shares[before] + (shares[after] - shares[before]) * np.float32((n - before) / (after - before))

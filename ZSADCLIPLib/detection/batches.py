@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..execution.shared import on_device
+from ..execution.shared import give_way
 from ..progress import Progress, silent
 from .devices import is_out_of_memory
 
@@ -35,11 +35,6 @@ class Arrival:
         if self._event is not None:
             self._event.synchronize()
         return [r.numpy() for r in self._results]
-
-
-def _arrival(work: Callable[[np.ndarray], tuple[Tensor, ...]], rows: np.ndarray) -> Arrival:
-    with torch.inference_mode():
-        return Arrival(work(rows))
 
 
 def load_slices(backbone, slices: np.ndarray, rows: np.ndarray, normalise: bool = True) -> Tensor:
@@ -90,8 +85,10 @@ def in_batches(
     while done < len(rows):
         progress((before + done) / total, f"slice {before + done} of {total}", before + done, total)
         now = rows[done : done + batch]
+        give_way()
         try:
-            arrival = on_device(_arrival, work, now)
+            with torch.inference_mode():
+                arrival = Arrival(work(now))
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error) or batch == 1:
                 raise

@@ -272,8 +272,8 @@ class Detector:
 
         def score(slices: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray]:
             part = progress if len(moves) == 1 else sub_progress(progress, n / len(moves), (n + 1) / len(moves), "")
-            (maps,), (scores,), self.batch_size = slice_maps(
-                self.backbone, [self.adapter], slices, self.batch_size, part, boxes, stack.spacing[2]
+            (maps,), (scores,), self.batch_size = on_device(
+                slice_maps, self.backbone, [self.adapter], slices, self.batch_size, part, boxes, stack.spacing[2]
             )
             return maps, scores
 

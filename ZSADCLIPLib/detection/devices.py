@@ -14,7 +14,7 @@ from ..errors import UsageError, WeightsError
 from ..execution.base import cores
 
 CPU_BATCH = 8
-ON_CPU, ON_CARD = 2, 4  # volumes at once
+ON_CARD = 4  # volumes at once, beyond which they wait for Python's lock
 OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|ALLOC_FAILED|bad_?alloc", re.I)
 """What the allocators of CUDA, MPS, the CPU and cuBLAS say."""
 
@@ -76,11 +76,11 @@ def has_fast_bfloat16(device: str) -> bool:
 
 
 def volumes_at_once(name: str) -> int:
-    """How many volumes a run has under way at once on the device behind a name; see docs/explanation/scale.md.
+    """How many volumes a process has under way at once on the device behind a name; see docs/explanation/scale.md.
 
-    One is scored and another comes before or after that. A card scores sooner than a core reads and writes, so it wants more.
+    A card scores a volume sooner than a core reads and writes it. On a CPU all cores score already.
     """
-    return ON_CPU if choose_device(name) == "cpu" else max(ON_CPU, min(ON_CARD, cores()))
+    return 1 if choose_device(name) == "cpu" else min(ON_CARD, cores())
 
 
 def is_out_of_memory(error: BaseException) -> bool:

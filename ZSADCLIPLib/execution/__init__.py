@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from functools import cache
 
 from ..progress import Progress, sub_progress
-from .base import Settle, Spreadable, set_threads
+from .base import Settle, Spreadable, once, set_threads
 from .overlap import Run as Overlapping
 
 Run = Callable[[Sequence[dict], Settle, Progress], None]
@@ -48,16 +47,21 @@ def _opened(job: Spreadable) -> AbstractContextManager[Run]:
 
 @contextmanager
 def _here(job: Spreadable) -> Iterator[Run]:
-    @cache
-    def state():
+    @once
+    def state() -> object:
         set_threads(job.threads)
         return job.load(0)
 
     def run(items: Sequence[dict], settle: Settle, progress: Progress) -> None:
-        if len(items) > 1 and job.overlaps:
-            Overlapping(job, state, items, settle, progress).run()
-            return
+        total = len(items)
         for n, item in enumerate(items):
-            settle(n, job.work(state, item, sub_progress(progress, n / len(items), (n + 1) / len(items))))
+            row = job.work(state, item, sub_progress(progress, n / total, (n + 1) / total))
+            fresh, left = not row.get("kept"), items[n + 1 :]
+            settle(n, row)
+            # What has worked on a case has the model, and the libraries that several threads should not import at once.
+            if fresh and left and (at_once := job.at_once()) > 1:
+                share = sub_progress(progress, (n + 1) / total, 1.0)
+                Overlapping(job, state, left, at_once, lambda k, row, n=n: settle(n + 1 + k, row), share).run()
+                return
 
     yield run

@@ -6,8 +6,10 @@ import gc
 import os
 import re
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated, ClassVar, NoReturn, Protocol, runtime_checkable
 
 from .. import errors
@@ -70,13 +72,8 @@ class Execution:
         """Seconds that an item may take, None without limit."""
         return self.time_out
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether items may be under way at once in one process: what they ask of the device goes through `shared.on_device`."""
-        return False
-
     def at_once(self) -> int:
-        """How many of them, once the model is loaded."""
+        """How many items may be under way at once in a process."""
         return 1
 
     def shard_position(self) -> tuple[int, int]:
@@ -100,12 +97,9 @@ class Spreadable(Protocol):
     def limit(self, item: dict) -> float | None:
         """Seconds that an item may take, None without limit."""
 
-    @property
-    def overlaps(self) -> bool:
-        """Whether items may be under way at once in one process: what they ask of the device goes through `shared.on_device`."""
-
     def at_once(self) -> int:
-        """How many of them, once the model is loaded."""
+        """How many items may be under way at once in a process; 1 unless all that they ask of the device is asked for by
+        `shared.on_device`. Asked in a process that worked on one, or has workers."""
 
     def load(self, slot: int) -> object:
         """What is needed once a process, such as the model; `slot`, from 0, tells the processes of a machine apart."""
@@ -137,6 +131,17 @@ def fatal(error: Exception) -> dict[str, str]:
 def raise_fatal(failure: dict[str, str]) -> NoReturn:
     """Raise what another process said with `fatal`."""
     raise getattr(errors, failure["kind"], ZSADCLIPError)(failure["message"])
+
+
+def once(load: Callable[[], object]) -> Callable[[], object]:
+    """What gives the result of `load()`, called when it is first asked for; whoever asks meanwhile waits for it."""
+    lock, loaded = threading.Lock(), cache(load)
+
+    def state() -> object:
+        with lock:
+            return loaded()
+
+    return state
 
 
 def set_threads(number: int) -> None:

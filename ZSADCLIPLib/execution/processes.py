@@ -28,12 +28,16 @@ GRACE = 5.0
 
 
 class Worker:
-    """One process and the item it works on; its messages arrive in `inbox` as (worker, message), None when it ended."""
+    """One process and the items in its hands, each with the share that is done; `at_once` is how many it may have.
+
+    Its messages arrive in `inbox` as (worker, message), None when it ended.
+    """
 
     def __init__(self, slot: int, hello: dict, environment: dict, inbox: queue.SimpleQueue):
         pipe = subprocess.PIPE
         command = [sys.executable, "-m", "ZSADCLIPLib.jobs.worker"]
-        self.slot, self.item, self.loaded, self.fraction, self.deadline = slot, None, False, 0.0, None
+        self.slot, self.at_once, self.loaded, self.deadline = slot, 1, False, None
+        self.items: dict[int, float] = {}
         self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, env=environment, text=True, encoding="utf-8")
         threading.Thread(target=self._listen, args=(inbox,), daemon=True).start()
         self.send(hello)
@@ -106,8 +110,10 @@ class Run:
         self.pool, self.job = pool, pool.job
         self.items, self.settle, self.progress = items, settle, progress
         self.number = min(max(1, self.job.workers), len(items))
+        self.at_once = self.job.at_once()
         self.fresh, self.again = iter(range(len(items))), deque()
         self.deaths: dict[int, int] = {}
+        self.suspects: set[int] = set()
         self.done = 0
 
     def run(self) -> None:
@@ -125,7 +131,7 @@ class Run:
             while self.done < len(self.items):
                 self._hear()
                 self._kill_late()
-                running = sum(worker.fraction for worker in pool.workers if worker.item is not None)
+                running = sum(sum(worker.items.values()) for worker in pool.workers)
                 done, total = self.done, len(self.items)
                 self.progress((done + running) / total, f"case {done} of {total}", done, total)
         except BaseException:
@@ -133,15 +139,24 @@ class Run:
             raise
 
     def _hand_out(self, worker: Worker) -> None:
-        worker.item = self.again.popleft() if self.again else next(self.fresh, None)
-        worker.fraction = 0.0
-        if worker.item is not None:
-            self._set_deadline(worker)
-            worker.send({"item": self.items[worker.item]})
+        """As many items as the worker may have; one that a process died with is tried by itself, and so found or cleared."""
+        if self.again and not worker.items:
+            self._give(worker, self.again.popleft())
+            return
+        if self.suspects & worker.items.keys():
+            return
+        while len(worker.items) < worker.at_once and (item := next(self.fresh, None)) is not None:
+            self._give(worker, item)
+
+    def _give(self, worker: Worker, item: int) -> None:
+        worker.items[item] = 0.0
+        self._set_deadline(worker)
+        worker.send({"n": item, "item": self.items[item]})
 
     def _set_deadline(self, worker: Worker) -> None:
-        # A worker that was killed for being late may still have a message on its way.
-        limit = None if worker.item is None else self.job.limit(self.items[worker.item])
+        # A worker that was killed for being late may still have a message on its way; a limit means one item at a time.
+        limits = [limit for item in worker.items if (limit := self.job.limit(self.items[item]))]
+        limit = limits[0] if limits else None
         spare = 0.0 if worker.loaded else LOAD_SECONDS
         worker.deadline = time.monotonic() + limit + spare if limit else None
 
@@ -156,22 +171,25 @@ class Run:
             self._bury(worker)
         elif "fatal" in message:
             raise_fatal(message["fatal"])
-        elif "row" in message and worker.item is not None:
-            item, worker.item = worker.item, None
-            self._finish(item, message["row"])
+        elif "row" in message:
+            del worker.items[message["n"]]
+            if not message["row"].get("kept"):
+                worker.at_once = self.at_once
+            self._finish(message["n"], message["row"])
             self._hand_out(worker)
         elif "loaded" in message:
-            worker.loaded, self.pool.stillborn = True, 0
+            worker.loaded, worker.at_once, self.pool.stillborn = True, self.at_once, 0
             self._set_deadline(worker)
+            self._hand_out(worker)
         else:
-            worker.fraction = message.get("fraction", worker.fraction)
+            worker.items[message["n"]] = message["fraction"]
 
     def _bury(self, worker: Worker) -> None:
         """A worker died; somebody else takes over."""
         pool = self.pool
         pool.workers.remove(worker)
         code = worker.process.wait()
-        if worker.item is None:
+        if not worker.items:
             return
         pool.stillborn += not worker.loaded
         if pool.stillborn >= STILLBORN:
@@ -179,19 +197,22 @@ class Run:
                 f"worker processes end before the model is loaded (exit code {code}); there may be too little memory for "
                 f"{self.number} of them: use fewer --workers"
             )
-        self.deaths[worker.item] = self.deaths.get(worker.item, 0) + 1
-        if self.deaths[worker.item] > self.job.retries:
-            self._finish(worker.item, failed(self.items[worker.item], f"WorkerDied: {DIED}"))
-        else:
-            self.again.append(worker.item)
+        for item in worker.items:
+            # Of several nobody knows which it was: only what a process dies with alone counts.
+            self.deaths[item] = self.deaths.get(item, 0) + (len(worker.items) == 1)
+            if self.deaths[item] > self.job.retries:
+                self._finish(item, failed(self.items[item], f"WorkerDied: {DIED}"))
+            else:
+                self.again.append(item)
+                self.suspects.add(item)
         if self.done < len(self.items):
             self._hand_out(pool.start(worker.slot))
 
     def _kill_late(self) -> None:
         now, pool = time.monotonic(), self.pool
         for worker in pool.workers:
-            if worker.item is not None and worker.deadline is not None and now > worker.deadline:
-                item, worker.item = worker.item, None
+            if worker.items and worker.deadline is not None and now > worker.deadline:
+                (item,) = worker.items
                 pool.workers.remove(worker)
                 worker.process.kill()
                 worker.process.wait()

@@ -20,11 +20,13 @@ def take_output() -> Callable[[dict], None]:
     """
     out = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
+    one = threading.Lock()
 
     def emit(message: dict) -> None:
         try:
-            out.write(json.dumps(message) + "\n")
-            out.flush()
+            with one:
+                out.write(json.dumps(message) + "\n")
+                out.flush()
         except (BrokenPipeError, ValueError) as error:
             raise Cancelled("the parent is gone") from error
 

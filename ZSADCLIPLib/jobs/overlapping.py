@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..execution.base import Execution, cores
+from ..errors import UsageError
+from ..execution.base import Execution
 from ..fields import Count, flag
 
 
@@ -12,19 +13,30 @@ from ..fields import Count, flag
 class Overlapping(Execution):
     """How many volumes are under way at once in a process, for a job with a `device`; files have the same bytes.
 
-    overlap   volumes; 0: as the device needs (`devices.volumes_at_once`), 1: one after the other. Worker processes have one each.
+    overlap   volumes; 0: as the device needs (`devices.volumes_at_once`), in a worker process one; 1: one after the other.
     """
 
     overlap: Count = flag(
-        default=0, metavar="N", help="volumes at once in a process (default 2; 4 with a graphics card)"
+        default=0,
+        metavar="N",
+        help="volumes at once in a process (default 4 on a graphics card, else 1; of --workers 1)",
     )
 
-    @property
-    def overlaps(self) -> bool:
-        """Not with overlap 1, nor by itself where there is a single core."""
-        return self.overlap > 1 or (self.overlap == 0 and cores() > 1)
+    def check_execution(self) -> None:
+        """As `Execution.check_execution`; several volumes at once go neither with Dask nor with a time-out."""
+        super().check_execution()
+        if self.overlap > 1 and self.executor == "dask":
+            raise UsageError(
+                f"overlap {self.overlap}: a Dask worker has one case at a time; give the cluster more workers"
+            )
+        if self.overlap > 1 and self.time_out:
+            raise UsageError(
+                f"overlap {self.overlap}: volumes wait for each other, which a time-out would count; drop one"
+            )
 
     def at_once(self) -> int:
         from ..detection.devices import volumes_at_once
 
-        return self.overlap or volumes_at_once(self.device)
+        if self.overlap or self.workers or self.time_out:
+            return self.overlap or 1
+        return volumes_at_once(self.device)

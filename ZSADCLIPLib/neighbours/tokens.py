@@ -22,6 +22,7 @@ from ..detection.detector import MOST_SLICES
 from ..detection.preparation import Look, Prepared
 from ..detection.slice_maps import FAST_RUN, check_finite
 from ..errors import InputError, UsageError
+from ..execution.shared import on_device
 from ..fields import Between, Count, OneOf, Positive
 from ..progress import Progress, silent, sub_progress
 from ..volume import Volume
@@ -154,18 +155,20 @@ class _PlaneSums:
         """Let the model see the slices that cells with a token reach into."""
         slices = self.view.fit.apply(self.view.image)
         wanted = self.depth[(self._rows >= 0).any(axis=(1, 2))].any(axis=0)
-        todo, done = np.flatnonzero(wanted), 0
-        runs = np.unique(todo // FAST_RUN) if self.settings.fast else [None]
+        on_device(self._add_rows, slices, np.flatnonzero(wanted), batch_size, progress)
+        total = self.depth.sum(axis=1)
+        layer_of = np.broadcast_to(np.arange(len(total))[:, None, None], self._rows.shape)[self._rows >= 0]
+        for sums in self.layers.values():
+            sums[self._rows[self._rows >= 0]] /= total[layer_of][:, None]
+
+    def _add_rows(self, slices: np.ndarray, todo: np.ndarray, batch_size: int, progress: Progress) -> None:
+        done, runs = 0, np.unique(todo // FAST_RUN) if self.settings.fast else [None]
         for run in runs:
             rows = todo if run is None else todo[todo // FAST_RUN == run]
             model = self.backbone if run is None else self._focused(int(run))
             score = partial(self._cells_of, model)
             batch_size = run_batches(model, slices, rows, batch_size, score, self._add, progress, (done, len(todo)))
             done += len(rows)
-        total = self.depth.sum(axis=1)
-        layer_of = np.broadcast_to(np.arange(len(total))[:, None, None], self._rows.shape)[self._rows >= 0]
-        for sums in self.layers.values():
-            sums[self._rows[self._rows >= 0]] /= total[layer_of][:, None]
 
     def _focused(self, run: int):
         """The model that looks only at the patches which hold brain in a run of slices."""

@@ -1,6 +1,8 @@
 """Cases that overlap in one process: the same bytes, one thread on the device, an end within a batch, bounded memory."""
 
 import json
+import os
+import sys
 import threading
 import warnings
 from contextlib import contextmanager
@@ -13,11 +15,12 @@ from dicom_results import whole_series
 from killed_after import killed_after
 from small_models import VIT
 
-from ZSADCLIPLib.errors import OutputError, WeightsError
-from ZSADCLIPLib.execution import execute
+from ZSADCLIPLib.detection import devices
+from ZSADCLIPLib.errors import OutputError, UsageError, WeightsError
+from ZSADCLIPLib.execution import execute, processes
 from ZSADCLIPLib.execution import shared as sharing_module
-from ZSADCLIPLib.execution.base import Execution, Spreadable
-from ZSADCLIPLib.execution.shared import VOXELS, DeviceThread, Room, on_device, room_for, sharing
+from ZSADCLIPLib.execution.base import Execution, Spreadable, once
+from ZSADCLIPLib.execution.shared import VOXELS, DeviceThread, Room, give_way, on_device, room_for, sharing
 from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.progress import Cancelled, silent
 from ZSADCLIPLib.threads import warned
@@ -26,6 +29,7 @@ from ZSADCLIPLib.volumes.reading import write_volume
 
 LONG = 300.0  # seconds that nobody waits unless something is broken
 NAMES = [f"c{n}" for n in range(5)]
+FAULTS = Path(__file__).parents[2] / "support" / "faults"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +42,6 @@ class Job(Execution):
 
     kind = "made up"
     key = ""
-    overlaps = True
 
     def at_once(self):
         return self.most
@@ -73,53 +76,50 @@ def no_thread_is_left():
 
 
 def test_another_case_is_read_while_one_is_on_the_device():
-    read = [threading.Event() for _ in range(2)]
+    read = [threading.Event() for _ in range(3)]
 
     def do(_, n, progress):
         read[n].set()
-        assert on_device(read[1].wait, LONG)  # never, if the second waited for the first
+        if n:
+            assert on_device(read[2].wait, LONG)  # never, if the third waited for the second
 
-    assert isinstance(Job(), Spreadable) and sorted(run(Job(do=do, most=2), 2)) == [0, 1]
+    assert isinstance(Job(), Spreadable) and sorted(run(Job(do=do, most=2), 3)) == [0, 1, 2]
 
 
-def test_as_many_as_said_are_under_way_and_one_alone_until_the_model_is_there():
-    under_way, seen, lock = set(), [], threading.Lock()
-    alone = []
+def test_the_first_case_is_alone_and_then_as_many_as_said_are_under_way():
+    """Alone on the thread of the caller: it loads the model, once."""
+    under_way, seen, threads, loaded, lock = set(), {}, {}, [], threading.Lock()
 
-    def load():
-        alone.append(len(under_way))
-        return "model"
-
-    def do(loaded, n, progress):
-        assert loaded == "model"
+    def do(model, n, progress):
         with lock:
             under_way.add(n)
-            seen.append(len(under_way))
+            seen[n] = len(under_way)
+            threads[n] = threading.current_thread()
         on_device(threading.Event().wait, 0.01)
         with lock:
             under_way.remove(n)
 
-    @dataclass(frozen=True, kw_only=True)
-    class Counted(Job):
-        def work(self, state, item, progress):
-            with lock:
-                under_way.add("reading")
-            try:
-                return super().work(state, item, progress)
-            finally:
-                with lock:
-                    under_way.discard("reading")
+    assert sorted(run(Job(do=do, most=3, loading=lambda: loaded.append(1)), 12)) == list(range(12))
+    assert seen[0] == 1 and max(seen.values()) == 3 and loaded == [1]
+    assert threads.pop(0) is threading.current_thread() not in threads.values()
 
-    assert sorted(run(Job(do=do, most=3, loading=load), 12)) == list(range(12))
-    assert alone == [0] and max(seen) == 3
-    begun = []
-    job = Counted(do=lambda *_: None, most=3, loading=lambda: begun.append(len(under_way)))
-    run(job, 4)
-    assert begun == [1]
+
+def test_cases_that_are_kept_are_looked_at_one_after_the_other():
+    """Nothing is imported for them, so nothing says yet how many the device needs."""
+
+    @dataclass(frozen=True, kw_only=True)
+    class Kept(Job):
+        def at_once(self):
+            raise AssertionError("asked")
+
+        def work(self, state, item, progress):
+            return super().work(state, item, progress) | {"kept": True}
+
+    assert run(Kept(do=lambda *_: None), 4) == [0, 1, 2, 3]
 
 
 def test_one_thread_has_the_device_and_older_cases_come_first():
-    device, room, gate, order, threads = DeviceThread(), Room(), threading.Event(), [], set()
+    device, room, gate, order, threads = DeviceThread(), Room(4), threading.Event(), [], set()
     asked = [threading.Event() for _ in range(4)]
 
     def work(age):
@@ -142,7 +142,7 @@ def test_one_thread_has_the_device_and_older_cases_come_first():
     for other in others:
         other.start()
     assert all(event.wait(LONG) for event in asked)
-    while device._asked.qsize() < 3:
+    while len(device._asked) < 3:
         pass
     gate.set()
     for thread in (holder, *others):
@@ -157,7 +157,7 @@ def test_what_runs_on_the_device_raises_where_it_was_asked_for_and_asks_nobody_i
     def fail():
         raise WeightsError(on_device(threading.current_thread).name)
 
-    with sharing(device, Room(), 0), pytest.raises(WeightsError, match="device"):
+    with sharing(device, Room(1), 0), pytest.raises(WeightsError, match="device"):
         on_device(fail)
     device.stop()
     assert on_device(threading.current_thread) is threading.current_thread()
@@ -190,8 +190,10 @@ def test_whatever_ends_a_run_ends_it_within_a_batch_of_each_case(kind, where):
     raised, after, begun = threading.Event(), [], []
 
     def do(_, n, progress):
+        if n == 0:
+            return
         begun.append(n)
-        if where == "settle" and n == 0:
+        if where == "settle" and n == 1:
             return
         while True:
             late = raised.is_set()
@@ -200,8 +202,8 @@ def test_whatever_ends_a_run_ends_it_within_a_batch_of_each_case(kind, where):
                 after.append(n)
             on_device(raised.wait, 0.001)
 
-    def end(*_):
-        if where == "settle" or len(begun) == 3:
+    def end(n, *_):
+        if len(begun) == 3 or (where == "settle" and n):
             raised.set()
             raise kind("enough")
 
@@ -223,19 +225,67 @@ def test_a_model_that_cannot_be_loaded_ends_the_run():
     assert not begun
 
 
-def test_a_single_case_and_a_job_that_does_not_overlap_stay_on_the_thread_of_the_caller():
+def test_a_job_whose_cases_do_not_overlap_stays_on_the_thread_of_the_caller():
     found = []
 
     def do(_, n, progress):
         found.append(threading.current_thread())
 
-    @dataclass(frozen=True, kw_only=True)
-    class Alone(Job):
-        overlaps = False
+    run(Job(do=do, most=1), 3)
+    assert found == [threading.current_thread()] * 3
 
-    run(Job(do=do), 1)
-    run(Alone(do=do), 3)
-    assert set(found) == {threading.current_thread()} and len(found) == 4
+
+def test_a_model_is_loaded_once_whoever_asks_for_it():
+    begun, go, loaded, got = threading.Event(), threading.Event(), [], []
+
+    @once
+    def state():
+        loaded.append(1)
+        begun.set()
+        assert go.wait(LONG)
+        return object()
+
+    threads = [threading.Thread(target=lambda: got.append(state())) for _ in range(3)]
+    threads[0].start()
+    assert begun.wait(LONG)
+    for thread in threads[1:]:
+        thread.start()
+    go.set()
+    for thread in threads:
+        thread.join(LONG)
+    assert loaded == [1] and len(got) == 3 and len(set(got)) == 1
+
+
+def test_a_long_call_gives_way_to_older_cases_after_each_batch():
+    device, room, order, inside, asked = DeviceThread(), Room(3), [], threading.Event(), threading.Event()
+
+    def long():
+        order.append("batch 1 of 2")
+        inside.set()
+        assert asked.wait(LONG)
+        while not device._asked:
+            pass
+        give_way()
+        order.append("batch 2 of 2")
+
+    def case(age, function):
+        with sharing(device, room, age):
+            on_device(function)
+
+    threads = [threading.Thread(target=case, args=(2, long))]
+    threads[0].start()
+    assert inside.wait(LONG)
+    for age in (3, 1):
+        threads.append(threading.Thread(target=case, args=(age, lambda age=age: order.append(age))))
+        threads[-1].start()
+        while len(device._asked) < len(threads) - 1:
+            pass
+    asked.set()
+    for thread in threads:
+        thread.join(LONG)
+    device.stop()
+    give_way()  # nobody is served here
+    assert order == ["batch 1 of 2", 1, "batch 2 of 2", 3]
 
 
 @contextmanager
@@ -248,8 +298,7 @@ def in_thread(function):
 
 
 def test_volumes_wait_for_room_the_oldest_first_and_a_huge_one_has_it_alone():
-    room, order, held = Room(), [], threading.Event()
-    room.enlarge(2)
+    room, order, held = Room(2), [], threading.Event()
 
     def take(age, voxels):
         with room.held(age, voxels):
@@ -270,7 +319,7 @@ def test_volumes_wait_for_room_the_oldest_first_and_a_huge_one_has_it_alone():
 
 
 def test_who_waits_for_room_hears_of_the_end():
-    room, said = Room(), []
+    room, said = Room(1), []
 
     def wait():
         try:
@@ -385,7 +434,7 @@ def test_a_batch_that_does_not_fit_is_halved_for_all(data, tmp_path, monkeypatch
     detect(data, tmp_path / "2", overlap=3).run()
     monkeypatch.undo()
     detect(data, tmp_path / "1", overlap=1).run()
-    assert {name for _, name in sizes} == {"device"} and max(size for size, _ in sizes) > 2
+    assert "device" in {name for _, name in sizes} and max(size for size, _ in sizes) > 2
     assert bytes_of(tmp_path / "1") == bytes_of(tmp_path / "2")
 
 
@@ -414,6 +463,56 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(data, tmp_path, count):
     again = replace(job, skip_existing=True).run()
     assert again["skipped"] <= count // 3
     assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+@pytest.fixture
+def with_poison(data, tmp_path, monkeypatch):
+    """The inputs, and one that kills the process that reads it."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(FAULTS), *sys.path]))
+    (tmp_path / "poison.nii").write_bytes((data / "in" / "c0.nii").read_bytes())
+    return [data / "in", tmp_path / "poison.nii"]
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("retries", [0, 1])
+def test_what_kills_a_worker_is_found_among_what_it_had_at_once(data, tmp_path, with_poison, retries):
+    detect(data, tmp_path / "whole", *with_poison[:1], overlap=1).run()
+    spread = {"workers": 1, "overlap": 4, "retries": retries}
+    result = detect(data, tmp_path / "out", *with_poison, **spread).run()
+    assert (result["cases"], sorted(result["failed_ids"])) == (7, ["broken", "poison"])
+    found, whole = bytes_of(tmp_path / "out"), bytes_of(tmp_path / "whole")
+    assert b"WorkerDied" in found.pop("summary.csv") and whole.pop("summary.csv") and found == whole
+
+
+@pytest.mark.long
+def test_a_worker_has_several_cases_at_once_as_soon_as_its_model_is_there(data, tmp_path, monkeypatch):
+    handed, give = [], processes.Run._give
+
+    def watched(self, worker, item):
+        give(self, worker, item)
+        handed.append((worker.loaded, len(worker.items)))
+
+    monkeypatch.setattr(processes.Run, "_give", watched)
+    detect(data, tmp_path / "whole", overlap=1).run()
+    assert detect(data, tmp_path / "out", workers=2, overlap=3).run()["failed"] == 1
+    assert max(items for _, items in handed) == 3 and all(items == 1 for loaded, items in handed if not loaded)
+    assert bytes_of(tmp_path / "out") == bytes_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("wrong", [{"time_out": 9.0}, {"executor": "dask"}])
+def test_what_does_not_go_with_several_at_once_is_said(data, tmp_path, wrong):
+    with pytest.raises(UsageError, match="overlap 2: "):
+        detect(data, tmp_path / "out", overlap=2, **wrong).run()
+    assert {detect(data, tmp_path, **alone).at_once() for alone in ({"workers": 2}, {"time_out": 9.0}, {})} == {1}
+
+
+def test_a_card_gets_more_volumes_at_once_than_a_cpu(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "cores", lambda: 16)
+    monkeypatch.setattr(devices, "choose_device", lambda name: name)
+    assert [devices.volumes_at_once(name) for name in ("cpu", "cuda", "cuda:1", "mps")] == [1, 4, 4, 4]
+    monkeypatch.setattr(devices, "cores", lambda: 2)
+    assert devices.volumes_at_once("cuda") == 2
+    assert detect(data, tmp_path, overlap=7, device="cuda").at_once() == 7
 
 
 def test_large_volumes_are_scored_one_after_the_other(data, tmp_path, monkeypatch):
