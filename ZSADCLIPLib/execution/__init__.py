@@ -56,12 +56,12 @@ def _here(job: Spreadable) -> Iterator[Run]:
         total = len(items)
         for n, item in enumerate(items):
             row = job.work(state, item, sub_progress(progress, n / total, (n + 1) / total))
-            fresh, left = not row.get("kept"), items[n + 1 :]
+            fresh = not row.get("kept")
             settle(n, row)
             # What has worked on a case has the model, and the libraries that several threads should not import at once.
-            if fresh and left and (at_once := job.at_once()) > 1:
-                share = sub_progress(progress, (n + 1) / total, 1.0)
-                Overlapping(job, state, left, at_once, lambda k, row, n=n: settle(n + 1 + k, row), share).run()
+            if fresh and (first := n + 1) < total and (at_once := job.at_once()) > 1:
+                share = sub_progress(progress, first / total, 1.0)
+                Overlapping(job, state, items[first:], at_once, lambda k, row: settle(first + k, row), share).run()
                 return
 
     yield run

@@ -474,10 +474,10 @@ def with_poison(data, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("retries", [0, 1])
-def test_what_kills_a_worker_is_found_among_what_it_had_at_once(data, tmp_path, with_poison, retries):
+def test_what_kills_a_worker_is_found_among_what_it_had_at_once(data, tmp_path, with_poison):
+    """Even without retries: what only was there when the process died is not what killed it."""
     detect(data, tmp_path / "whole", *with_poison[:1], overlap=1).run()
-    spread = {"workers": 1, "overlap": 4, "retries": retries}
+    spread = {"workers": 1, "overlap": 4, "retries": 0}
     result = detect(data, tmp_path / "out", *with_poison, **spread).run()
     assert (result["cases"], sorted(result["failed_ids"])) == (7, ["broken", "poison"])
     found, whole = bytes_of(tmp_path / "out"), bytes_of(tmp_path / "whole")
