@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import logging
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -16,7 +15,7 @@ import numpy as np
 
 from ..errors import DependencyError, InputError
 from ..files.names import has_preamble
-from ..threads import unwarned
+from ..threads import unlogged, unwarned
 from ..volume import Volume
 from ..volumes.dicom import affine_of, choose
 from ..volumes.dicom_headers import pydicom_of
@@ -95,19 +94,14 @@ def read_sources(path: Path, series: str | None = None, keep_identifiers: bool =
     return sources_of(path, group)
 
 
+_unlogged = unlogged("pydicom", "highdicom")
+
+
 @contextmanager
 def discreet() -> Iterator[None]:
     """No warning and no line of a log of the DICOM libraries, which quote headers."""
-    logs = [logging.getLogger(name) for name in ("pydicom", "highdicom")]
-    with unwarned():
-        levels = [log.level for log in logs]
-        for log in logs:
-            log.setLevel(logging.CRITICAL + 1)
-        try:
-            yield
-        finally:
-            for log, level in zip(logs, levels, strict=True):
-                log.setLevel(level)
+    with unwarned(), _unlogged():
+        yield
 
 
 def check_library() -> None:

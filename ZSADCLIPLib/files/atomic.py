@@ -6,15 +6,16 @@ import errno
 import os
 import re
 import shutil
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ..errors import OutputError, UsageError
-from ..threads import ALONE
 from .names import split_suffix
 
+_ONE = threading.Lock()
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.[^.]*\.gz|\.[^.]*|)")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
 LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
@@ -103,7 +104,7 @@ def _remove(path: Path) -> None:
 
 
 def _umask() -> int:
-    with ALONE:
+    with _ONE:
         mask = os.umask(0o022)
         os.umask(mask)
     return mask

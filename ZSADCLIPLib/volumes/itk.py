@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import DependencyError, InputError
 from ..files.names import split_suffix
 from ..notes import Note
-from ..threads import ALONE
+from ..threads import Shared
 from ..volume import Volume
 from .headers import check_header
 from .nifti import placed, squeezed
@@ -51,14 +51,16 @@ def write(path: Path, volume: Volume) -> None:
 
 
 @contextmanager
-def same_locale() -> Iterator[None]:
+def _locale_of_before() -> Iterator[None]:
     """ITK leaves the C locale behind (DICOM written, or not readable), in which Python's text files are ASCII."""
-    with ALONE:
-        before = locale.setlocale(locale.LC_ALL)
-        try:
-            yield
-        finally:
-            locale.setlocale(locale.LC_ALL, before)
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+same_locale = Shared(_locale_of_before)
 
 
 def simpleitk(path: Path):

@@ -17,7 +17,7 @@ from ..files.atomic import atomic_path
 from ..files.digests import content_hash
 from ..files.names import is_dicom, is_dicomdir, split_suffix
 from ..notes import Note, settled
-from ..threads import ALONE, warned
+from ..threads import Shared, warned
 from ..volume import Volume
 from . import dicom, headers, itk, nifti
 from .grids import on_grid
@@ -37,6 +37,7 @@ class Format:
     files_of: Callable[[Path], list[Path]] = lambda path: [path]
 
 
+NIBABEL = logging.getLogger("nibabel.global")
 FORMATS = {
     ".nii": Format(nifti.read, nifti.write),
     ".nii.gz": Format(nifti.read, nifti.write),
@@ -192,17 +193,28 @@ def _finite(array: np.ndarray) -> tuple[np.ndarray, tuple[Note, ...]]:
 def _heard() -> Iterator[list[Note]]:
     """What libraries warn of as notes, which are shown with the case, instead of lines on the terminal that name no file."""
     said: list[Note] = []
-    logger, handler = logging.getLogger("nibabel.global"), _Hearer(said)
-    with ALONE:
-        before, logger.handlers, propagates, logger.propagate = logger.handlers, [handler], logger.propagate, False
+    handler = _Hearer(said)
+    with warned() as categories, _own_handlers(), np.errstate(over="ignore", invalid="ignore"):
+        NIBABEL.addHandler(handler)
         try:
-            with warned() as categories, np.errstate(over="ignore", invalid="ignore"):
-                yield said
-            # Others than nibabel's may quote a header, which may name a patient.
-            kinds = dict.fromkeys(c.__name__ for c in categories if issubclass(c, (UserWarning, RuntimeWarning)))
-            said += [Note("library", f"a library warned while it read the file ({kind})") for kind in kinds]
+            yield said
         finally:
-            logger.handlers, logger.propagate = before, propagates
+            NIBABEL.removeHandler(handler)
+    # Others than nibabel's may quote a header, which may name a patient.
+    kinds = dict.fromkeys(c.__name__ for c in categories if issubclass(c, (UserWarning, RuntimeWarning)))
+    said += [Note("library", f"a library warned while it read the file ({kind})") for kind in kinds]
+
+
+@contextmanager
+def _handlers_set_aside() -> Iterator[None]:
+    before, NIBABEL.handlers, propagates, NIBABEL.propagate = NIBABEL.handlers, [], NIBABEL.propagate, False
+    try:
+        yield
+    finally:
+        NIBABEL.handlers, NIBABEL.propagate = before, propagates
+
+
+_own_handlers = Shared(_handlers_set_aside)
 
 
 class _Hearer(logging.Handler):

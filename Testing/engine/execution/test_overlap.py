@@ -1,6 +1,7 @@
 """Cases that overlap in one process: the same bytes, one thread on the device, an end within a batch, bounded memory."""
 
 import json
+import logging
 import os
 import sys
 import threading
@@ -16,6 +17,7 @@ from killed_after import killed_after
 from small_models import VIT
 
 from ZSADCLIPLib.detection import devices
+from ZSADCLIPLib.dicom.sources import discreet
 from ZSADCLIPLib.errors import OutputError, UsageError, WeightsError
 from ZSADCLIPLib.execution import execute, processes
 from ZSADCLIPLib.execution import shared as sharing_module
@@ -23,9 +25,11 @@ from ZSADCLIPLib.execution.base import Execution, Spreadable, once
 from ZSADCLIPLib.execution.shared import VOXELS, DeviceThread, Room, give_way, on_device, room_for, sharing
 from ZSADCLIPLib.jobs.detect import Detect
 from ZSADCLIPLib.progress import Cancelled, silent
-from ZSADCLIPLib.threads import warned
+from ZSADCLIPLib.threads import unwarned, warned
 from ZSADCLIPLib.volume import Volume
-from ZSADCLIPLib.volumes.reading import write_volume
+from ZSADCLIPLib.volumes import reading
+from ZSADCLIPLib.volumes.itk import same_locale
+from ZSADCLIPLib.volumes.reading import NIBABEL, write_volume
 
 LONG = 300.0  # seconds that nobody waits unless something is broken
 NAMES = [f"c{n}" for n in range(5)]
@@ -352,6 +356,52 @@ def test_a_thread_hears_its_own_warnings_only():
             assert over.wait(LONG)
             warnings.warn("of this one", RuntimeWarning, stacklevel=1)
     assert said == [RuntimeWarning] and [str(w.message) for w in passed_on] == ["of another thread"]
+
+
+def test_nobody_waits_for_a_thread_that_listens_or_wants_no_warnings():
+    """One of two threads in such a block may wait for the other, as a sender for its receiver."""
+    filters, handlers, levels = list(warnings.filters), list(NIBABEL.handlers), logging.getLogger("pydicom").level
+    other_read = threading.Event()
+
+    def other():
+        with unwarned(), same_locale(), discreet(), warned() as said:
+            warnings.warn("of the other", UserWarning, stacklevel=1)
+        other_said.extend(said)
+        other_read.set()
+
+    other_said = []
+    with discreet(), same_locale(), warned() as said, in_thread(other):
+        assert other_read.wait(LONG)
+        warnings.warn("still heard", RuntimeWarning, stacklevel=1)
+    assert (other_said, said) == ([UserWarning], [RuntimeWarning])
+    assert (list(warnings.filters), list(NIBABEL.handlers)) == (filters, handlers)
+    assert logging.getLogger("pydicom").level == levels
+
+
+def test_each_of_two_files_that_are_read_at_once_has_its_own_notes(tmp_path, monkeypatch):
+    from ZSADCLIPLib.volumes import nifti
+
+    both, inner = threading.Barrier(2, timeout=LONG), nifti.read
+
+    def read(path):
+        both.wait()
+        NIBABEL.warning("about %s", path.name)
+        warnings.warn(path.name, {"a.nii": UserWarning, "b.nii": RuntimeWarning}[path.name], stacklevel=1)
+        both.wait()
+        return inner(path)
+
+    monkeypatch.setitem(reading.FORMATS, ".nii", replace(reading.FORMATS[".nii"], read=read))
+    notes = {}
+
+    def look(name):
+        notes[name] = [note.text for note in reading.read_volume(tmp_path / name).notes if note.code == "library"]
+
+    for name in ("a.nii", "b.nii"):
+        write_volume(tmp_path / name, Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4)))
+    with in_thread(lambda: look("a.nii")), in_thread(lambda: look("b.nii")):
+        pass
+    for name, kind in (("a.nii", "UserWarning"), ("b.nii", "RuntimeWarning")):
+        assert notes[name] == [f"nibabel: about {name}", f"a library warned while it read the file ({kind})"]
 
 
 @pytest.fixture(scope="module")
