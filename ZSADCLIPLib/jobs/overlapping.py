@@ -27,11 +27,13 @@ class Overlapping(Execution):
         super().check_execution()
         if self.overlap > 1 and self.executor == "dask":
             raise UsageError(
-                f"overlap {self.overlap}: a Dask worker has one case at a time; give the cluster more workers"
+                f"overlap {self.overlap} and executor dask: a Dask worker has one case at a time; leave out overlap, "
+                "and give the cluster more workers"
             )
         if self.overlap > 1 and self.time_out:
             raise UsageError(
-                f"overlap {self.overlap}: volumes wait for each other, which a time-out would count; drop one"
+                f"overlap {self.overlap} and time-out {self.time_out:g} s: volumes under way at once wait for each other, "
+                "which the time-out would count; leave out one of the two"
             )
 
     def at_once(self) -> int:
