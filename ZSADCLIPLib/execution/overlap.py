@@ -13,7 +13,7 @@ from .base import Settle, Spreadable
 from .shared import DeviceThread, Room, sharing
 
 HEARTBEAT = 0.2
-Tell = Callable[[int, "tuple | Future"], None]
+Tell = Callable[[int, object], None]
 
 
 class Cases:
