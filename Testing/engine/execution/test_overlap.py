@@ -25,6 +25,8 @@ from ZSADCLIPLib.progress import Cancelled, silent
 from ZSADCLIPLib.volume import Volume
 from ZSADCLIPLib.volumes.reading import write_volume
 
+pytest_plugins = ["thread_fixtures"]
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 LONG = 300.0  # seconds that nobody waits unless something is broken
 NAMES = [f"c{n}" for n in range(5)]
 FAULTS = Path(__file__).parents[2] / "support" / "faults"

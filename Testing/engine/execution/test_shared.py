@@ -20,6 +20,8 @@ from ZSADCLIPLib.volumes import reading
 from ZSADCLIPLib.volumes.itk import same_locale
 from ZSADCLIPLib.volumes.reading import NIBABEL, write_volume
 
+pytest_plugins = ["thread_fixtures"]
+pytestmark = pytest.mark.usefixtures("no_thread_is_left")
 LONG = 300.0  # seconds that nobody waits unless something is broken
 
 

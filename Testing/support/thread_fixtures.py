@@ -1,4 +1,4 @@
-"""No test of this folder leaves a thread behind."""
+"""A fixture for tests of threads: none is left behind."""
 
 import threading
 
@@ -11,7 +11,7 @@ def other_threads():
     return {thread for thread in threading.enumerate() if thread.name == "device" or thread.name.startswith("case")}
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def no_thread_is_left():
     before = other_threads()
     yield
