@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +74,7 @@ def attend(
     causal: bool = False,
     sees: Tensor | None = None,
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Attention outputs after the output projection: (ordinary, V-V).
+    """Attention before the output projection, the heads side by side: (ordinary, V-V).
 
     `h` (B, N, W) is the normalised stream. `rows` limits the ordinary queries to the first rows (0 skips the ordinary
     path, None takes all) or to those of an index. With `vv` the value-value attention softmax(v v^T / sqrt(d)) v is
@@ -82,16 +83,16 @@ def attend(
     width = h.shape[-1]
     weight, bias = parts.qkv_weight, parts.qkv_bias
     if rows is None:
-        q, k, v = (_heads(x, parts.heads) for x in F.linear(h, weight, bias).chunk(3, dim=-1))
+        q, k, v = (_heads(x, parts.heads) for x in linear(h, weight, bias).chunk(3, dim=-1))
     else:
         tail_bias = None if bias is None else bias[width:]
-        k, v = (_heads(x, parts.heads) for x in F.linear(h, weight[width:], tail_bias).chunk(2, dim=-1))
-        q = _heads(F.linear(_pick(h, rows), weight[:width], None if bias is None else bias[:width]), parts.heads)
+        k, v = (_heads(x, parts.heads) for x in linear(h, weight[width:], tail_bias).chunk(2, dim=-1))
+        q = _heads(linear(_pick(h, rows), weight[:width], None if bias is None else bias[:width]), parts.heads)
     ordinary = None
     if isinstance(rows, Tensor) or rows != 0:
         sees = sees[rows] if isinstance(rows, Tensor) and sees is not None else sees
-        ordinary = parts.out(_merge(F.scaled_dot_product_attention(q, k, v, attn_mask=sees, is_causal=causal)))
-    return ordinary, parts.out(_merge(F.scaled_dot_product_attention(v, v, v))) if vv else None
+        ordinary = _merge(F.scaled_dot_product_attention(q, k, v, attn_mask=sees, is_causal=causal))
+    return ordinary, _merge(F.scaled_dot_product_attention(v, v, v)) if vv else None
 
 
 def _merge(x: Tensor) -> Tensor:
@@ -107,17 +108,57 @@ def forward_block(
     sees: Tensor | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """One block: the ordinary stream after it (only its first `rows` rows if given) and the V-V attention output."""
+    out, up, down = parts.out, parts.up, parts.down
     ordinary, value = attend(parts, parts.norm1(x), rows, vv, causal, sees)
+    if value is not None:
+        value = linear(value, out.weight, out.bias)
     if ordinary is None:
         return x[:, :0], value
-    x = _pick(x, rows) + ordinary
-    return x + parts.down(_activate(parts.activation, parts.up(parts.norm2(x)))), value
+    x = linear(ordinary, out.weight, out.bias, plus=_pick(x, rows))
+    hidden = linear(parts.norm2(x), up.weight, up.bias, activation=parts.activation)
+    return linear(hidden, down.weight, down.bias, plus=x), value
+
+
+def linear(
+    x: Tensor, weight: Tensor, bias: Tensor | None, activation: nn.Module | None = None, plus: Tensor | None = None
+) -> Tensor:
+    """A linear layer of x (B, N, W) with an activation after it, or with `plus` added, of the shape of the result.
+
+    In bfloat16 on a CPU, where no gradient is wanted, all of it is one pass of oneDNN that rounds once at its end.
+    """
+    fused = _onednn() if x.dtype is weight.dtype is torch.bfloat16 and x.device.type == "cpu" else None
+    if fused is None or torch.is_grad_enabled() or not x.numel():
+        x = F.linear(x, weight, bias)
+        return x + plus if plus is not None else x if activation is None else _activate(activation, x)
+    if plus is not None:
+        return fused.binary(x, plus, weight, bias, "add")
+    if _is_exact_gelu(activation):
+        return fused(x, weight, bias, "gelu", [], "none")
+    x = fused(x, weight, bias, "none", [], "")
+    return x if activation is None else _activate(activation, x)
+
+
+@cache
+def _onednn():
+    """oneDNN's linear layer with what follows it, as torch.compile calls it (torch/_inductor/fx_passes/mkldnn_fusion.py).
+
+    None where torch was built without it or the processor computes no bfloat16. `F.linear` asks oneDNN, too, but copies the
+    bias into the result first and leaves activation and sum to further passes: an eighth of the time of a tower.
+    """
+    try:
+        return torch.ops.mkldnn._linear_pointwise if torch.ops.mkldnn._is_mkldnn_bf16_supported() else None
+    except (AttributeError, RuntimeError):
+        return None
+
+
+def _is_exact_gelu(activation: nn.Module | None) -> bool:
+    return type(activation) is nn.GELU and activation.approximate == "none"
 
 
 def _activate(activation: nn.Module, hidden: Tensor) -> Tensor:
     """The activation of a tensor that nobody else needs: the same bits, without new memory where no gradient is wanted."""
     if not torch.is_grad_enabled():
-        if type(activation) is nn.GELU and activation.approximate == "none":
+        if _is_exact_gelu(activation):
             return torch.ops.aten.gelu_(hidden)
         if type(activation).__name__ == "QuickGELU":
             return torch.mul(hidden, 1.702).sigmoid_().mul_(hidden)
