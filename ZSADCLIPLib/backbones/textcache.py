@@ -60,16 +60,13 @@ def remember(key: str, features: Tensor) -> None:
     where = folder()
     if where is None:
         return
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     features = features.detach().float().cpu().contiguous()
+    facts = {"key": key, "sha256": _checksum(features), "format": FORMAT}
     try:
         where.mkdir(parents=True, exist_ok=True)
         with atomic_path(where / f"{key}.safetensors") as temporary:
-            save_file(
-                {"features": features},
-                temporary,
-                metadata={"key": key, "sha256": _checksum(features), "format": FORMAT},
-            )
+            temporary.write_bytes(save({"features": features}, facts))
     except (OSError, OutputError):
         return

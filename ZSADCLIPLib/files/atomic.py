@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ..errors import OutputError, UsageError
+from ..errors import OutputError, UsageError, ZSADCLIPError
 from .names import split_suffix
 
 _ONE = threading.Lock()
 TEMPORARY = re.compile(r"\.(?P<stem>.+)\.[0-9a-f]{12}\.tmp(?P<suffix>\.[^.]*\.gz|\.[^.]*|)")
 UNFINISHED = re.compile(r"\..+\.[0-9a-f]{8}")
+PROBE = 2**16  # bytes
 LONGEST_STEM = 200  # bytes; most file systems end at 255 for the whole name
 ADVICE = {
     errno.ENOSPC: "free some space, or choose another folder",
@@ -46,11 +47,33 @@ def atomic_path(path: str | os.PathLike) -> Iterator[Path]:
     try:
         yield temporary
         put_in_place(temporary, path)
-    except OSError as error:
-        advice = ADVICE.get(error.errno, "check the disk, then run again")
-        raise OutputError(f"cannot write {path.name}: {error.strerror or error}; {advice}") from error
+    except Exception as error:
+        refusal = _refusal(temporary, error)
+        if refusal is None:
+            raise
+        advice = ADVICE.get(refusal.errno, "check the disk, then run again")
+        raise OutputError(f"cannot write {path.name}: {refusal.strerror or refusal}; {advice}") from error
     finally:
         _remove(temporary)
+
+
+def _refusal(temporary: Path, error: Exception) -> OSError | None:
+    """What the system says against writing at a temporary path, None where it says nothing.
+
+    ITK, torch and safetensors have errors of their own for a full disk, and NumPy gives no number: then the system is asked.
+    """
+    if isinstance(error, OSError) and error.errno:
+        return error
+    if isinstance(error, ZSADCLIPError):
+        return None
+    try:
+        with open(temporary, "ab") as file:
+            file.write(bytes(PROBE))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as refusal:
+        return refusal
+    return error if isinstance(error, OSError) else None
 
 
 def put_in_place(temporary: Path, path: Path) -> None:
@@ -100,6 +123,8 @@ def _flush_names(folder: Path) -> None:
 
 def _remove(path: Path) -> None:
     with suppress(OSError):  # the disk or the share is gone; the next run clears it
+        if path.exists():
+            os.truncate(path, 0)  # a library that failed may hold it open, and with it its room
         path.unlink(missing_ok=True)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.util
 import json
@@ -10,6 +9,7 @@ import math
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ from ..detection.devices import is_out_of_memory
 from ..errors import InputError, UsageError, ZSADCLIPError
 from ..evaluation.curves import curve
 from ..files.atomic import atomic_path
+from ..files.text import write_csv
 from ..progress import Progress, silent, sub_progress
 from .augment import augmented, in_versions
 from .context import check_context, features_of
@@ -256,15 +257,11 @@ class _Run:
 def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[dict], best: dict) -> None:
     state = {"adapter": adapter.state_dict(), "optimizer": optimizer.state_dict(), "scaler": scaler.state_dict()}
     state |= {"identity": identity, "rows": rows, "best": best}
+    packed = BytesIO()
+    torch.save(state, packed)  # it keeps a file open that it could not write
     with atomic_path(folder / "last.pt") as temporary:
-        torch.save(state, temporary)
-    with (
-        atomic_path(folder / "training.csv") as temporary,
-        open(temporary, "w", encoding="utf-8", newline="") as stream,
-    ):
-        writer = csv.DictWriter(stream, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+        temporary.write_bytes(packed.getbuffer())
+    write_csv(folder / "training.csv", rows, list(rows[0]))
 
 
 def _digest(arrays: Iterable[np.ndarray]) -> str:

@@ -6,7 +6,9 @@ nibabel is imported where it is used: a Slicer that lacks it still opens the mod
 from __future__ import annotations
 
 from dataclasses import replace
+from gzip import GzipFile
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 
@@ -166,7 +168,14 @@ def write(path: Path, volume: Volume, slope: float = 1.0, inter: float = 0.0) ->
     made = image(volume.array, None, header)
     if (slope, inter) != (1.0, 0.0):
         made.header.set_slope_inter(slope, inter)
-    made.to_filename(path)
+    # nibabel's own file stays open, and keeps its room, when a full disk ends the writing.
+    with open(path, "wb") as file, _stream(file, path) as stream:
+        made.to_file_map({"image": nibabel.FileHolder(fileobj=stream)})
+
+
+def _stream(file: BinaryIO, path: Path) -> BinaryIO | GzipFile:
+    """What packs as `path` asks: as nibabel does, so without a name or a time and the quick way."""
+    return GzipFile("", "wb", 1, file, mtime=0) if path.suffix.lower() == ".gz" else file
 
 
 def header_and_data(path: Path) -> list[Path]:

@@ -10,21 +10,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ZSADCLIPLib.backbones import textcache
+from ZSADCLIPLib.benchmark import rowfolder
 from ZSADCLIPLib.detection import case as detect_case
 from ZSADCLIPLib.detection.caserun import is_lost
 from ZSADCLIPLib.detection.inputs import Case
 from ZSADCLIPLib.detection.outputs import check_space
+from ZSADCLIPLib.detection.pictures import montage
 from ZSADCLIPLib.detection.summary import settler
-from ZSADCLIPLib.errors import OutputError
+from ZSADCLIPLib.errors import InputError, OutputError
 from ZSADCLIPLib.files import atomic
 from ZSADCLIPLib.files.atomic import atomic_path, clear_temporaries
 from ZSADCLIPLib.files.digests import content_hash, is_intact, seal
 from ZSADCLIPLib.files.locks import NAME, folder_lock, is_held
 from ZSADCLIPLib.files.text import write_csv, write_json, write_text
 from ZSADCLIPLib.jobs.detect import Detect
+from ZSADCLIPLib.neighbours.storing import write_arrays
+from ZSADCLIPLib.training import fit
 from ZSADCLIPLib.volume import Volume
-from ZSADCLIPLib.volumes.reading import write_volume
+from ZSADCLIPLib.volumes.reading import write_map, write_volume
 
 VOLUME = Volume(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.eye(4))
 WRITERS = {
@@ -54,23 +60,71 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path, monkeypatch, name, ca
     assert [p.name for p in tmp_path.iterdir()] == [name] and path.read_bytes() == b"old"
 
 
-def test_a_full_disk_leaves_nothing_half_written(tmp_path):
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 64 kB."""
     small = tmp_path / "small"
     small.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "zsadclip-test", str(small)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs root to mount a small disk")
     try:
-        big = Volume(np.random.default_rng(0).integers(0, 30000, (60, 60, 40)).astype(np.int16), np.eye(4))
-        for name in ("x.nii", "x.nii.gz"):
-            with pytest.raises(OutputError, match="free some space"):
-                write_volume(small / name, big)
-        assert not list(small.iterdir())
-        write_volume(small / "y.nii.gz", VOLUME)
-        with pytest.raises(OutputError, match="MB left"):
-            check_space(small, 10**6)
+        yield small
     finally:
         subprocess.run(["umount", str(small)], check=True)
+
+
+def random_values(*shape):
+    return np.random.default_rng(0).random(shape, np.float32)
+
+
+def training_state(path):
+    layer = torch.nn.Linear(300, 300)
+    scaler = torch.amp.GradScaler("cpu", enabled=False)
+    fit._save(path.parent, layer, torch.optim.AdamW(layer.parameters()), scaler, "identity", [{"epoch": 1}], {})
+
+
+BIG = Volume((random_values(60, 60, 40) * 30000).astype(np.int16), np.eye(4))
+TOO_MUCH = {
+    **dict.fromkeys(("a.nii", "a.nii.gz", "a.nrrd", "a.mha"), lambda p: write_volume(p, BIG)),
+    "map.nii.gz": lambda p: write_map(p, BIG.with_array(random_values(60, 60, 40)), "int16"),
+    "a.safetensors": lambda p: write_arrays(p, {"a": random_values(40000)}, {}),
+    "a.npz": lambda p: rowfolder._write_arrays(p, {"a": random_values(40000)}),
+    "last.pt": training_state,
+    "a.png": lambda p: montage(p, np.zeros((4, 200, 200), np.uint8), random_values(4, 200, 200)),
+    "a.json": lambda p: write_json(p, ["x" * 100] * 2000),
+    "a.csv": lambda p: write_csv(p, [{"a": "x" * 100}] * 2000),
+    "a.txt": lambda p: write_text(p, "x" * 200000),
+}
+
+
+@pytest.mark.parametrize("name", TOO_MUCH)
+def test_a_full_disk_leaves_nothing_half_written(small_disk, name):
+    empty = os.statvfs(small_disk).f_bfree
+    with pytest.raises(OutputError, match=rf"cannot write {name}: No space left on device; free some space") as caught:
+        TOO_MUCH[name](small_disk / name)
+    assert not list(small_disk.iterdir())
+    # Also while somebody holds the error, and with it what the library had opened.
+    assert os.statvfs(small_disk).f_bfree == empty and caught.value is not None
+    write_volume(small_disk / "y.nii.gz", VOLUME)
+    with pytest.raises(OutputError, match="MB left"):
+        check_space(small_disk, 10**6)
+
+
+def test_texts_are_not_kept_on_a_full_disk_and_the_run_goes_on(small_disk, monkeypatch):
+    monkeypatch.setenv("ZSADCLIP_TEXT_CACHE", str(small_disk / "texts"))
+    textcache.remember("key", torch.zeros(100, 300))
+    assert textcache.recall("key", (100, 300)) is None and not list((small_disk / "texts").iterdir())
+    textcache.remember("key", torch.ones(2, 300))
+    assert torch.equal(textcache.recall("key", (2, 300)), torch.ones(2, 300))
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, InputError, RuntimeError])
+def test_an_error_that_is_not_the_disks_stays_what_it_is(tmp_path, error):
+    with pytest.raises(error, match="^mine$"), atomic_path(tmp_path / "a.txt") as temporary:
+        temporary.write_text("x")
+        raise error("mine")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_killed_writers_left_is_cleared_but_nothing_else(tmp_path):
