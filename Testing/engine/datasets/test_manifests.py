@@ -1,6 +1,7 @@
 """One manifest, whatever separates its cells, means the same to detect, benchmark, train and audit."""
 
 import json
+import sys
 
 import pytest
 from benchmark_cases import write_brains, write_profile
@@ -106,7 +107,13 @@ def test_the_header_decides_not_the_most_frequent_sign(brains):
         ("id;image;split\n;;train\n", "line 2 of the manifest .* lacks its id"),
         ("id;image\na;{0}\na;{0}\n", r"more than once: a \(lines 2, 3\)"),
         ("id;image;mask\na;gone.nii;lost.nii\n", r"does not exist: gone\.nii \(line 2\), lost\.nii \(line 2\);"),
-        ("id,image\na,~nobody-of-that-name/x.nii\nb,a\0b\n", r"does not exist: x\.nii \(line 2\), a\0b \(line 3\)"),
+        (
+            "id,image\na,~nobody-of-that-name/x.nii\nb,a\0b\n",
+            # Python 3.10 reads no CSV with such a letter.
+            r"does not exist: x\.nii \(line 2\), a\0b \(line 3\)"
+            if sys.version_info >= (3, 11)
+            else "line 3 of the manifest .* is no CSV: line contains NUL",
+        ),
         (f"id,image\na,{'x' * 3000}\n", r"does not exist: x+ \(line 2\)"),
         (f"id,image\na,{'x' * 200_000}\n", "line 2 of the manifest .* is no CSV"),
         ("id,image\nM\udcfcller,a.nii\n", "cannot read the manifest .*; save it as a CSV in UTF-8"),
