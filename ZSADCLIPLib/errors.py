@@ -44,3 +44,8 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     """The first names for a message, and how many more there are."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
+
+
+def number_of(count: int, what: str) -> str:
+    """How many of something whose plural ends with s, such as "1 case" and "2 cases"."""
+    return f"{count} {what}{'' if count == 1 else 's'}"

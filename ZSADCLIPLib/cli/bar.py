@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 
+from ..errors import number_of
+
 
 class Bar:
     """Progress as a bar on standard error, silent when it is not a terminal."""
@@ -45,7 +47,8 @@ def case_line(event: dict) -> str:
     if status in ("failed", "left out"):
         detail = event["error"]
     elif status == "done":
-        detail = f"score {event['volume_score']:.3f}, {event['findings']} findings, {event['volume_mm3'] / 1000:.2f} ml"
+        found = number_of(event["findings"], "finding")
+        detail = f"score {event['volume_score']:.3f}, {found}, {event['volume_mm3'] / 1000:.2f} ml"
         if "dice" in event and event["dice"] is not None:
             detail += f", Dice {event['dice']:.2f}"
     notes = (f"\n  {note['severity']}: {note['text']} ({note['code']})" for note in event.get("notes", []))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import number_of
 from ..jobs.benchmark import Benchmark
 from .bar import row_line, run_with_bar
 from .options import add_flags, job_of
@@ -20,7 +21,8 @@ def run_benchmark(chosen: argparse.Namespace) -> int:
         print(dry_run_text(result))
         return 0
     done = f", {result['kept']} kept from before" if result["kept"] else ""
-    print(f"{result['rows']} rows, {result['failed']} failed{done}, {result['seconds']:.0f} s; in {result['output']}")
+    rows = number_of(result["rows"], "row")
+    print(f"{rows}, {result['failed']} failed{done}, {result['seconds']:.0f} s; in {result['output']}")
     if "report" in result["files"]:
         print(f"report: {result['files']['report']}")
     print("Research use only, not for diagnosis.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import number_of
 from ..jobs.detect import Detect
 from .bar import case_line, run_with_bar
 from .options import add_flags, job_of
@@ -18,7 +19,9 @@ def run_detect(chosen: argparse.Namespace) -> int:
     result = run_with_bar(job_of(Detect, chosen), case_line)
     if not result.get("dry_run"):
         skipped = f", {result['skipped']} kept" if result["skipped"] else ""
-        print(f"{result['cases']} cases, {result['failed']} failed{skipped}; results in {result['output']}")
+        print(
+            f"{number_of(result['cases'], 'case')}, {result['failed']} failed{skipped}; results in {result['output']}"
+        )
         if result["failed"]:
             more = " ..." if result["failed"] > len(result["failed_ids"]) else ""
             print(f"failed: {', '.join(result['failed_ids'])}{more}")

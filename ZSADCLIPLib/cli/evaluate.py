@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from ..errors import number_of
 from ..fields import from_dict
 from ..jobs.detect import Detect
 from ..jobs.evaluate import OWN, Evaluate
@@ -21,7 +22,7 @@ def run_evaluate(chosen: argparse.Namespace) -> int:
     job = from_dict(Evaluate, {**given(Evaluate, chosen), "detect": given(Detect, chosen, without=OWN)})
     result = run_with_bar(job, case_line)
     if not result.get("dry_run"):
-        print(f"{result['cases']} results, {result['failed']} failed; in {result['output']}")
+        print(f"{number_of(result['cases'], 'result')}, {result['failed']} failed; in {result['output']}")
         if result["failed"]:
             print("The same command with --skip-existing tries only these again; the page says why they failed.")
         print(f"page: {result['files']['page']}")

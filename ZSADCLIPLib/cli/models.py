@@ -6,7 +6,7 @@ import argparse
 from contextlib import closing
 
 from ..adapters import METHODS
-from ..errors import UsageError
+from ..errors import UsageError, number_of
 from .bar import Bar
 
 
@@ -72,5 +72,5 @@ def run_phantom(chosen: argparse.Namespace) -> int:
             domain=chosen.domain,
             progress=bar,
         )
-    print(f"{len(paths)} synthetic cases in {chosen.out}")
+    print(f"{number_of(len(paths), 'synthetic case')} in {chosen.out}")
     return 0

@@ -7,7 +7,7 @@ import webbrowser
 from contextlib import suppress
 from pathlib import Path
 
-from ..errors import UsageError
+from ..errors import UsageError, number_of
 from ..jobs.review import Review
 from .bar import case_line, run_with_bar
 from .options import add_flags, job_of
@@ -50,7 +50,9 @@ def run_review(chosen: argparse.Namespace) -> int:
     page = job.folder / "index.html"
     if job.images or not page.is_file():
         result = run_with_bar(job, case_line)
-        print(f"{result['cases']} cases, {result['bytes'] / 1e6:.1f} MB; the folder can be copied and mailed")
+        print(
+            f"{number_of(result['cases'], 'case')}, {result['bytes'] / 1e6:.1f} MB; the folder can be copied and mailed"
+        )
     print(f"page: {page}")
     print("Research use only, not for diagnosis.")
     if chosen.serve is not None:
@@ -82,7 +84,7 @@ def _merge(job: Review, chosen: argparse.Namespace) -> int:
     told = merge_reviews(finished_cases(Path(job.output), job.cases), read_reviews(chosen.merge), folder)
     for each in told["readers"]:
         print(
-            f"{each['reader']}: {each['finished']} of {each['cases']} cases finished, {each['accept']} accepted, "
+            f"{each['reader']}: {each['finished']} of {number_of(each['cases'], 'case')} finished, {each['accept']} accepted, "
             f"{each['reject']} rejected, {each['unsure']} unsure, {each['missed']} missed, "
             f"{each['seconds_per_case']:.0f} s a case"
         )
@@ -92,8 +94,9 @@ def _merge(job: Review, chosen: argparse.Namespace) -> int:
             f"kappa {each['kappa']:.2f} [{each['low']:.2f}, {each['high']:.2f}]"
         )
     figures = told["free_response"]
+    cases = number_of(figures["cases"], "finished case")
     print(
-        f"by consensus over {figures['cases']} finished cases: {figures['found']} of {figures['lesions']} lesions found "
+        f"by consensus over {cases}: {figures['found']} of {figures['lesions']} lesions found "
         f"({figures['sensitivity']:.2f}), {figures['false_per_volume']:.2f} false findings a volume"
     )
     print(f"files: {folder}\nResearch use only, not for diagnosis.")
@@ -115,6 +118,7 @@ def _apply(job: Review, chosen: argparse.Namespace) -> int:
     told = apply_reviews(cases, read_reviews(chosen.apply_review), folder, images, job.series)
     if told["objects"]:
         print(SAID.format(folder=folder / OBJECTS))
-    print(f"{told['accepted']} of {told['of']} findings in {told['cases']} cases accepted; in {told['output']}")
+    among = f"{number_of(told['of'], 'finding')} in {number_of(told['cases'], 'case')}"
+    print(f"{told['accepted']} of {among} accepted; in {told['output']}")
     print("Research use only, not for diagnosis.")
     return 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import ZSADCLIPError
+from ..errors import ZSADCLIPError, number_of
 from ..files.privacy import folders_below, pseudonym, redact_all
 from ..files.text import write_csv, write_json, write_text
 from ..progress import Progress, silent
@@ -131,7 +131,7 @@ def audit(
         cases.append(_audit_case(record, root, target, tuple(ignore), seen, placement))
         if not keep_identifiers:
             _withhold(cases[-1], record, Path(source).is_dir())
-    progress(1.0, f"{len(records)} cases", len(records), len(records))
+    progress(1.0, number_of(len(records), "case"), len(records), len(records))
     usable = tuple(record for record, case in zip(records, cases, strict=True) if case.usable)
     named = str(source)
     if not keep_identifiers:

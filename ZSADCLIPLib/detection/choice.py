@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..datasets.records import match_name
-from ..errors import InputError, listed
+from ..errors import InputError, listed, number_of
 from ..files.names import split_suffix
 
 USUAL_CHANNEL = "t2w"
@@ -98,9 +98,9 @@ def _about_channels(groups: dict, taken: dict, channel: str | None, without: lis
         lines.append(f"of each BraTS case {channel or USUAL_CHANNEL} is scored; --channel takes another sequence")
     truths = sum(case.mask is not None for case in taken.values())
     if truths:
-        lines.append(f"{_cases(truths)} compared with the segmentation beside the image")
+        lines.append(f"{number_of(truths, 'case')} compared with the segmentation beside the image")
     if without:
-        lines.append(f"{_cases(len(without))} left out, without a {channel} file: {listed(without)}")
+        lines.append(f"{number_of(len(without), 'case')} left out, without a {channel} file: {listed(without)}")
     return lines
 
 
@@ -109,7 +109,3 @@ def _about_labels(left: list[Case]) -> list[str]:
         return []
     what = "1 label map beside images is" if len(left) == 1 else f"{len(left)} label maps beside images are"
     return [f"{what} left out: {listed([case.image.name for case in left])}; name one alone to score it"]
-
-
-def _cases(count: int) -> str:
-    return "1 case" if count == 1 else f"{count} cases"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..datasets.manifest import SUFFIXES, is_manifest, read_manifest
-from ..errors import DependencyError, InputError, listed
+from ..errors import DependencyError, InputError, listed, number_of
 from ..files.folders import walk
 from ..files.names import LONGEST_ID, is_dicom, is_dicomdir, safe_name, split_suffix
 from ..files.privacy import DIGITS, pseudonym
@@ -56,15 +56,15 @@ class _Search:
         if self.others:
             kinds = Counter(split_suffix(file)[1] or "without an ending" for file in self.others)
             counted = listed([f"{count} {kind}" for kind, count in kinds.most_common()])
-            yield f"{_number(len(self.others), 'file')} left out, no volumes: {counted}"
+            yield f"{number_of(len(self.others), 'file')} left out, no volumes: {counted}"
         if self.empty:
-            yield f"{_number(self.empty, 'folder')} without a volume left out"
+            yield f"{number_of(self.empty, 'folder')} without a volume left out"
         if self.beside:
-            where = _number(len(self.beside), "folder")
+            where = number_of(len(self.beside), "folder")
             where += f" ({listed(list(map(str, self.beside)))})" if self.keep_identifiers else ""
             yield f"DICOM files in {where} lie beside volumes and are left out; a manifest can name such a folder as an image"
         if self.left:
-            yield f"{_number(self.left, 'file')} named as input, results of an earlier run in the output folder, left out"
+            yield f"{number_of(self.left, 'file')} named as input, results of an earlier run in the output folder, left out"
         if self.objects:
             what = "DICOM object that is" if self.objects == 1 else "DICOM objects that are"
             yield f"{self.objects} {what} no image (segmentations, reports and the like), left out"
@@ -273,7 +273,3 @@ def _series_id(image: Path) -> str:
         raise InputError("the files of a DICOM folder went away while folders were searched; run again")
     with open(file, "rb") as stream:
         return pseudonym(stream.read(1 << 20), "dicom")
-
-
-def _number(count: int, what: str) -> str:
-    return f"{count} {what}{'s' if count > 1 else ''}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import DependencyError
+from ..errors import DependencyError, number_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -60,7 +60,9 @@ class Shown:
         data = BytesIO()
         self.plot().savefig(data, format="png")
         picture = f"data:image/png;base64,{b64encode(data.getvalue()).decode('ascii')}"
-        head = f"{self.map.name or 'A volume'}: score {self.volume_score:.3f}, {len(self.findings)} findings"
+        head = (
+            f"{self.map.name or 'A volume'}: score {self.volume_score:.3f}, {number_of(len(self.findings), 'finding')}"
+        )
         notes = "".join(f"<li>{escape(note.text)}</li>" for note in self.notes)
         return (
             f"<p><strong>{escape(head)}</strong>, threshold {self.threshold:.4g} ({escape(self.threshold_rule)}). "

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from ..errors import ZSADCLIPError
+from ..errors import ZSADCLIPError, number_of
 from ..progress import Progress
 from .base import DIED, LATE, LOAD_SECONDS, Settle, Spreadable, cores, failed, raise_fatal
 
@@ -122,7 +122,7 @@ class Run:
         pool.share_cores(self.number)
         pool.bury_idle()
         if not pool.workers:
-            self.progress(0.0, f"starting {self.number} worker{'s' if self.number > 1 else ''}")
+            self.progress(0.0, f"starting {number_of(self.number, 'worker')}")
         try:
             for worker in pool.workers:
                 self._hand_out(worker)

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..detection.detector import Detection
 from ..detection.devices import default_batch_size
-from ..errors import InputError
+from ..errors import InputError, number_of
 from ..execution.shared import on_device
 from ..notes import Note
 from ..progress import Progress, silent, sub_progress
@@ -58,7 +58,7 @@ class BankDetector:
     def _notes(self) -> tuple[Note, ...]:
         if self.bank.volumes >= SUGGESTED:
             return ()
-        few = f"the bank holds {self.bank.volumes} healthy volume{'s' if self.bank.volumes > 1 else ''}"
+        few = f"the bank holds {number_of(self.bank.volumes, 'healthy volume')}"
         said = "no threshold" if self.bank.threshold is None else "its threshold is a guess"
         return (Note("bank", f"{few}: {said}; build it of {SUGGESTED} or more"),)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import InputError, listed
+from ..errors import InputError, listed, number_of
 from ..files.names import is_dicom, is_dicomdir
 from ..notes import Note
 from ..threads import unwarned
@@ -225,14 +225,14 @@ def _left_out(study: Study, chosen: Group) -> tuple[Note, ...]:
     notes = [Note("files", f"left out of the folder: {_counted(left)}")] if left else []
     lost = study.left.get(DAMAGED, 0) + study.missing
     if lost:
-        files = "1 DICOM file" if lost == 1 else f"{lost} DICOM files"
+        files = number_of(lost, "DICOM file")
         text = f"{files} of the folder does not belong to the series or is damaged: slices at an end may be missing"
         notes.append(Note("damaged", text))
     return tuple(notes)
 
 
 def _counted(left: dict[str, int]) -> str:
-    return listed([f"{what} ({count} file{'s' if count > 1 else ''})" for what, count in sorted(left.items())])
+    return listed([f"{what} ({number_of(count, 'file')})" for what, count in sorted(left.items())])
 
 
 def _row(number: int, group: Group, keep: bool) -> dict:

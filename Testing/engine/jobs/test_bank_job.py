@@ -214,7 +214,7 @@ def test_evaluate_takes_a_bank_as_a_method(data, tmp_path, capsys):
         Evaluate(str(tmp_path / "cases.csv"), str(tmp_path / "out"), ("bank",)).run()
     model = ["--backbone", str(data / "tiny.json"), "--weights", "random", "--device", "cpu", "--min-size", "0"]
     assert main([*command, "--bank", str(data / "here.bank"), *model]) == 0
-    assert "1 results, 0 failed" in capsys.readouterr().out
+    assert "1 result, 0 failed" in capsys.readouterr().out
     with open(tmp_path / "out" / "tables" / "cases.csv", newline="", encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if row["Method"] == "Healthy bank")
     assert float(row["AP"]) > 0.5 and (tmp_path / "out" / "bank" / "sick_anomaly.nii.gz").is_file()

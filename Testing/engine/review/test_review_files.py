@@ -132,7 +132,7 @@ def test_only_accepted_findings_stay(run, cases, tmp_path, capsys):
     write_review(tmp_path / "a.json", review("A", opinion(cases[0], {1: "reject", 2: "accept", 3: "unsure"})))
     out = tmp_path / "kept"
     assert main(["review", str(run[0]), "--apply-review", str(tmp_path / "a.json"), "--to", str(out)]) == 0
-    assert "1 of 3 findings in 1 cases accepted" in capsys.readouterr().out
+    assert "1 of 3 findings in 1 case accepted" in capsys.readouterr().out
     label = next(each["label"] for each in cases[0].facts["findings"] if each["rank"] == 2)
     mask = cases[0].mask()
     stays = read_volume(out / "first_mask.nii.gz")
