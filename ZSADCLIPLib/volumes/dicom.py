@@ -226,7 +226,10 @@ def _left_out(study: Study, chosen: Group) -> tuple[Note, ...]:
     lost = study.left.get(DAMAGED, 0) + study.missing
     if lost:
         files = number_of(lost, "DICOM file")
-        text = f"{files} of the folder does not belong to the series or is damaged: slices at an end may be missing"
+        does, is_ = ("does", "is") if lost == 1 else ("do", "are")
+        text = (
+            f"{files} of the folder {does} not belong to the series or {is_} damaged: slices at an end may be missing"
+        )
         notes.append(Note("damaged", text))
     return tuple(notes)
 

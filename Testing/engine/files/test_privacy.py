@@ -104,6 +104,11 @@ def test_a_damaged_slice_is_said(series):
     assert "1 DICOM file of the folder does not belong to the series or is damaged" in sentences(
         read_volume(series).notes
     )
+    first = series / "DOE_JANE_0.dcm"
+    first.write_bytes(first.read_bytes()[:700])
+    assert "2 DICOM files of the folder do not belong to the series or are damaged" in sentences(
+        read_volume(series).notes
+    )
 
 
 def test_identifiers_are_kept_when_asked(series, tmp_path):
