@@ -225,11 +225,8 @@ def _left_out(study: Study, chosen: Group) -> tuple[Note, ...]:
     notes = [Note("files", f"left out of the folder: {_counted(left)}")] if left else []
     lost = study.left.get(DAMAGED, 0) + study.missing
     if lost:
-        files = number_of(lost, "DICOM file")
-        does, is_ = ("does", "is") if lost == 1 else ("do", "are")
-        text = (
-            f"{files} of the folder {does} not belong to the series or {is_} damaged: slices at an end may be missing"
-        )
+        said = "1 DICOM file of the folder does not" if lost == 1 else f"{lost} DICOM files of the folder do not"
+        text = f"{said} belong to the series, or cannot be read: slices at an end may be missing"
         notes.append(Note("damaged", text))
     return tuple(notes)
 

@@ -101,12 +101,12 @@ def test_a_truth_that_cannot_be_used_names_no_folder(series, tmp_path, capfd, ki
 def test_a_damaged_slice_is_said(series):
     last = series / "DOE_JANE_3.dcm"
     last.write_bytes(last.read_bytes()[:700])
-    assert "1 DICOM file of the folder does not belong to the series or is damaged" in sentences(
+    assert "1 DICOM file of the folder does not belong to the series, or cannot be read" in sentences(
         read_volume(series).notes
     )
     first = series / "DOE_JANE_0.dcm"
     first.write_bytes(first.read_bytes()[:700])
-    assert "2 DICOM files of the folder do not belong to the series or are damaged" in sentences(
+    assert "2 DICOM files of the folder do not belong to the series, or cannot be read" in sentences(
         read_volume(series).notes
     )
 
