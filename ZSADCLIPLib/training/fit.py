@@ -260,7 +260,8 @@ def _save(folder: Path, adapter, optimizer, scaler, identity: str, rows: list[di
     packed = BytesIO()
     torch.save(state, packed)  # it keeps a file open that it could not write
     with atomic_path(folder / "last.pt") as temporary:
-        temporary.write_bytes(packed.getbuffer())
+        # A copy: a view that an error holds on to ends Python 3.12.1 when it is collected (CPython issue 111049).
+        temporary.write_bytes(packed.getvalue())
     write_csv(folder / "training.csv", rows, list(rows[0]))
 
 
