@@ -13,7 +13,7 @@ from ..errors import OutputError
 from ..files.atomic import atomic_path
 from .weights import cache_dir
 
-FORMAT = "zsadclip-text-1"
+FORMAT = "zsadclip-text-2"
 
 
 def folder() -> Path | None:
